@@ -1,0 +1,181 @@
+"""ImageBank: all images of a split as one uint8 store, grouped by class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from episodes.errors import InputError
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A known factor of the classes, such as the alphabet a character belongs to.
+
+    Args:
+        values: int64 ``[classes]``, each in ``[0, len(names))``.
+        names: what each value stands for.
+    """
+
+    values: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageBank:
+    """All images of one split.
+
+    Args:
+        images: uint8 ``[M, C, H, W]``, the images of a class beside each other.
+        offsets: int64 ``[classes + 1]``; class ``c`` is ``images[offsets[c]:offsets[c + 1]]``.
+        class_names: one name per class, unique.
+        dataset: the data set's name, for reports.
+        split: ``train``, ``validation`` or ``test``.
+        polarity: what a large value means: ``ink`` (bright strokes on black) or ``light`` (photographs).
+        attributes: known factors by name.
+        notes: what a reader of a result should know (skipped files, duplicates).
+
+    Raises:
+        InputError: if shapes or types do not fit each other.
+    """
+
+    images: Tensor
+    offsets: Tensor
+    class_names: tuple[str, ...]
+    dataset: str = "custom"
+    split: str = "train"
+    polarity: str = "light"
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise InputError(
+                f"ImageBank.images must be uint8 [M, C, H, W]; received {self.images.dtype} "
+                f"{list(self.images.shape)}. Convert with (255 * x).to(torch.uint8)."
+            )
+        if len(self.offsets) != len(self.class_names) + 1 or int(self.offsets[-1]) != len(self.images):
+            raise InputError(
+                f"ImageBank.offsets must have one entry more than the {len(self.class_names)} class names and "
+                f"end at the number of images, {len(self.images)}; received {len(self.offsets)} entries ending "
+                f"at {int(self.offsets[-1])}."
+            )
+        for name, attribute in self.attributes.items():
+            if len(attribute.values) != len(self.class_names):
+                raise InputError(
+                    f"attribute '{name}' of {self.dataset} has {len(attribute.values)} values for "
+                    f"{len(self.class_names)} classes; give one value per class."
+                )
+
+    @classmethod
+    def from_classes(cls, classes: Sequence[tuple[str, Tensor]], **fields: object) -> ImageBank:
+        """A bank from (name, uint8 ``[n, C, H, W]``) pairs in order."""
+        if not classes:
+            raise InputError("an image bank needs at least one class; received none.")
+        counts = torch.tensor([0] + [len(images) for _, images in classes])
+        return cls(
+            images=torch.cat([images for _, images in classes]),
+            offsets=counts.cumsum(0),
+            class_names=tuple(name for name, _ in classes),
+            **fields,  # type: ignore[arg-type]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        c, h, w = self.images.shape[1:]
+        return c, h, w
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """int64 ``[classes]``: images per class."""
+        return self.offsets.diff()
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """int64 ``[M]``: the class of each image."""
+        return torch.repeat_interleave(torch.arange(self.num_classes, device=self.offsets.device), self.counts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (16 hex digits) of the split: its class names, counts and picture shape.
+
+        Two results compare only if this agrees; it is printed with every result.
+        """
+        text = "\n".join(f"{n}\t{c}" for n, c in zip(self.class_names, self.counts.tolist(), strict=True))
+        return hashlib.sha256(f"{self.image_shape}\n{text}".encode()).hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> ImageBank:
+        """The same bank with its store on ``device``."""
+        moved = {
+            name: Attribute(attribute.values.to(device), attribute.names)
+            for name, attribute in self.attributes.items()
+        }
+        return replace(
+            self, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved
+        )
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """uint8 ``[*indices.shape, C, H, W]`` from int64 image numbers of any shape."""
+        flat = self.images.index_select(0, indices.reshape(-1))
+        return flat.view(*indices.shape, *self.images.shape[1:])
+
+    def subset(self, classes: Tensor, split: str | None = None) -> ImageBank:
+        """A bank of the given classes (int64 class numbers, in that order)."""
+        numbers = classes.tolist()
+        spans = [torch.arange(int(self.offsets[c]), int(self.offsets[c + 1])) for c in numbers]
+        counts = torch.tensor([0] + [len(span) for span in spans])
+        return replace(
+            self,
+            images=self.images[torch.cat(spans)],
+            offsets=counts.cumsum(0),
+            class_names=tuple(self.class_names[c] for c in numbers),
+            attributes={
+                name: Attribute(attribute.values[classes], attribute.names)
+                for name, attribute in self.attributes.items()
+            },
+            split=split or self.split,
+        )
+
+    def with_rotations(self) -> ImageBank:
+        """Four classes for one: each class and its turns by 90, 180 and 270 degrees, in that order.
+
+        Call it only on a split, never before splitting: a turned class must stay on its own side.
+        A ``rotation`` attribute is added; the images must be square.
+        """
+        if self.images.shape[-1] != self.images.shape[-2]:
+            raise InputError(f"rotations need square pictures; {self.dataset} has {self.image_shape}.")
+        parts: list[tuple[str, Tensor]] = []
+        for number, name in enumerate(self.class_names):
+            images = self.images[int(self.offsets[number]) : int(self.offsets[number + 1])]
+            parts += [(f"{name}/rot{90 * k:03d}", torch.rot90(images, k, (-2, -1))) for k in range(4)]
+        attributes = {
+            name: Attribute(attribute.values.repeat_interleave(4), attribute.names)
+            for name, attribute in self.attributes.items()
+        }
+        turns = torch.arange(4).repeat(self.num_classes)
+        attributes["rotation"] = Attribute(turns, ("0", "90", "180", "270"))
+        return ImageBank.from_classes(
+            parts,
+            dataset=self.dataset,
+            split=self.split,
+            polarity=self.polarity,
+            attributes=attributes,
+            notes=self.notes,
+        )

@@ -1,0 +1,74 @@
+"""EpisodeBatch: support and query tensors of T episodes, and where each picture came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from episodes.bank import ImageBank
+from episodes.sampler import EpisodeIndices
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """T episodes of N ways, K shots, Q queries. A picture's label is its position on the N axis.
+
+    Args:
+        images: float32 ``[T, N, K + Q, C, H, W]`` in [0, 1]; or features ``[T, N, K + Q, D]``.
+        shot: K; the first K on the third axis are support.
+        classes: int64 ``[T, N]``, class numbers in the bank.
+        indices: int64 ``[T, N, K + Q]``, image numbers in the bank.
+    """
+
+    images: Tensor
+    shot: int
+    classes: Tensor
+    indices: Tensor
+
+    @property
+    def support(self) -> Tensor:
+        """``[T, N, K, ...]``."""
+        return self.images[:, :, : self.shot]
+
+    @property
+    def query(self) -> Tensor:
+        """``[T, N, Q, ...]``."""
+        return self.images[:, :, self.shot :]
+
+    @property
+    def tasks(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def way(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def queries(self) -> int:
+        return self.images.shape[2] - self.shot
+
+    @cached_property
+    def query_labels(self) -> Tensor:
+        """int64 ``[T, N * Q]``: the way of each query, in the order of ``query`` flattened."""
+        ways = torch.arange(self.way, device=self.images.device)
+        return ways.repeat_interleave(self.queries).expand(self.tasks, -1)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 in [0, 255] to float32 in [0, 1]."""
+    return images.float().div_(255)
+
+
+def make_batch(bank: ImageBank, drawn: EpisodeIndices) -> EpisodeBatch:
+    """One gather, a conversion to [0, 1], and the quarter turns if any were drawn."""
+    images = bank.gather(drawn.images)
+    if drawn.turns is not None:
+        turns = drawn.turns[:, :, None, None, None, None]
+        turned = images
+        for quarter in (1, 2, 3):
+            turned = torch.where(turns == quarter, torch.rot90(images, quarter, (-2, -1)), turned)
+        images = turned
+    return EpisodeBatch(to_float(images), drawn.shot, drawn.classes, drawn.images)

@@ -1,0 +1,37 @@
+"""Data sets by name. Adding one: a file with a `Dataset` subclass, and one line in the table below."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.omniglot import Omniglot
+from episodes.errors import InputError
+
+DATASETS: dict[str, type[Dataset]] = {
+    cls.name: cls
+    for cls in (
+        Omniglot,
+    )
+}
+
+
+def make_dataset(name: str, **options: Any) -> Dataset:
+    """The data set registered as ``name`` with its options.
+
+    Raises:
+        InputError: naming the known data sets, or the options that this one takes.
+    """
+    if name not in DATASETS:
+        raise InputError(f"unknown data set {name!r}; known: {', '.join(sorted(DATASETS))}.")
+    allowed = [field.name for field in fields(DATASETS[name])]
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise InputError(
+            f"the data set '{name}' has no option {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}."
+        )
+    return DATASETS[name](**options)
+
+
+__all__ = ["DATASETS", "SPLITS", "Dataset", "make_dataset"]

@@ -1,0 +1,88 @@
+"""What a data set is: a frozen dataclass of options that loads the bank of a split."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from episodes.bank import ImageBank
+from episodes.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """Base of all data sets. A subclass adds its options as fields and registers itself by name.
+
+    Args:
+        root: the folder or file the pictures are read from; None looks in ``$METAGVAE_DATA/<name>``, then
+            in ``data/<name>``.
+        size: side of the square pictures in pixels; None takes the data set's usual size.
+        rotations: ``none``; ``classes``, four quarter turns as classes of their own, after the split
+            (ProtoNet's way); ``episode``, one random turn per sampled class (MAML's way).
+    """
+
+    name: ClassVar[str]
+    default_size: ClassVar[int]
+    channels: ClassVar[int] = 1
+    licence: ClassVar[str] = "unknown"
+
+    root: str | None = None
+    size: int | None = None
+    rotations: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.rotations not in ("none", "classes", "episode"):
+            raise InputError(
+                f"data.rotations must be 'none', 'classes' or 'episode'; received {self.rotations!r}."
+            )
+        if self.size is not None and not 8 <= self.size <= 512:
+            raise InputError(f"data.size must be between 8 and 512 pixels; received {self.size}.")
+
+    @property
+    def side(self) -> int:
+        return self.size or self.default_size
+
+    def load(self, split: str) -> ImageBank:
+        """The bank of ``train``, ``validation`` or ``test``.
+
+        Raises:
+            InputError: if the split is unknown or the pictures cannot be found or read.
+        """
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
+        bank = self.load_split(split)
+        return bank.with_rotations() if self.rotations == "classes" else bank
+
+    @abstractmethod
+    def load_split(self, split: str) -> ImageBank:
+        """The bank of a split, no rotations added."""
+
+    def fetch(self, folder: Path) -> None:
+        """Download the data set into ``folder``, where it can be."""
+        raise InputError(f"the data set '{self.name}' has nothing to fetch; `metagvae data list` says what has.")
+
+    def find_root(self, *markers: str) -> Path:
+        """The folder that holds any of the ``markers``: ``root``, else the usual places.
+
+        Raises:
+            InputError: naming every place looked in.
+        """
+        if self.root is not None:
+            places = [Path(self.root).expanduser()]
+        else:
+            places = [Path("data") / self.name]
+            if os.environ.get("METAGVAE_DATA"):
+                places.insert(0, Path(os.environ["METAGVAE_DATA"]).expanduser() / self.name)
+        for place in places:
+            if any((place / marker).exists() for marker in markers):
+                return place
+        raise InputError(
+            f"the data set '{self.name}' was not found: looked in {', '.join(map(str, places))} for "
+            f"{' or '.join(markers)}. Set --data.root, or METAGVAE_DATA to the folder that holds "
+            f"'{self.name}', or run `metagvae data fetch {self.name}`."
+        )

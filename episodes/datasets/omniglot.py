@@ -1,0 +1,149 @@
+"""Omniglot (Lake, Salakhutdinov & Tenenbaum, Science 2015): 1,623 characters of 50 alphabets, 20 drawings."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from episodes.bank import Attribute, ImageBank
+from episodes.cache import cached_bank
+from episodes.datasets.base import Dataset
+from episodes.errors import InputError
+from episodes.sources import Source, is_picture, open_picture, to_tensor
+
+PARTS = ("images_background", "images_evaluation")
+
+
+def _numbers(text: str) -> list[int]:
+    """``"1-3,7"`` to ``[1, 2, 3, 7]``."""
+    numbers: list[int] = []
+    for span in text.split(","):
+        first, _, last = span.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def vinyals_split(split: str) -> set[tuple[str, str]]:
+    """The (alphabet, character) pairs of a split of Vinyals et al. (NeurIPS 2016): 1,028 / 172 / 423."""
+    table = json.loads((files("episodes") / "splits" / "omniglot_vinyals.json").read_text(encoding="utf-8"))
+    return {
+        (alphabet, f"character{number:02d}")
+        for alphabet, spans in table["splits"][split].items()
+        for number in _numbers(spans)
+    }
+
+
+@dataclass(frozen=True)
+class Omniglot(Dataset):
+    """Omniglot, ink bright on black, grey, 28 x 28 unless ``size`` says otherwise.
+
+    Args:
+        splits: ``vinyals`` (1,028 / 172 / 423 characters; default) or ``lake`` (train: the 30 background
+            alphabets less the validation ones; validation: the last 5 of the 30 by name; test: the 20
+            evaluation alphabets).
+        root: a folder with ``images_background`` and ``images_evaluation`` as upstream's zips or as
+            folders (torchvision's ``omniglot-py`` is one).
+    """
+
+    name = "omniglot"
+    default_size = 28
+    licence = "MIT (brendenlake/omniglot)"
+
+    splits: str = "vinyals"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.splits not in ("vinyals", "lake"):
+            raise InputError(f"omniglot's data.splits must be 'vinyals' or 'lake'; received {self.splits!r}.")
+
+    def load_split(self, split: str) -> ImageBank:
+        sources = self._sources()
+        key = {
+            "dataset": self.name,
+            "split": split,
+            "splits": self.splits,
+            "size": self.side,
+            "sources": [source.fingerprint for source in sources],
+        }
+        try:
+            return cached_bank(key, lambda: self._decode(sources, split))
+        finally:
+            for source in sources:
+                source.close()
+
+    def _sources(self) -> list[Source]:
+        names = [name for part in PARTS for name in (f"{part}.zip", part)]
+        root = self.find_root(*names, *(f"omniglot-py/{name}" for name in names))
+        if not any((root / name).exists() for name in names):
+            root = root / "omniglot-py"
+        sources = []
+        for part in PARTS:
+            path = root / f"{part}.zip"
+            path = path if path.exists() else root / part
+            if not path.exists():
+                raise InputError(
+                    f"omniglot is incomplete: {root} has neither {part}.zip nor a folder {part}; "
+                    "both parts are needed. Run `metagvae data fetch omniglot`."
+                )
+            sources.append(Source(path))
+        return sources
+
+    def _members(self, sources: list[Source], split: str) -> dict[tuple[str, str], list[tuple[Source, str]]]:
+        found: dict[tuple[str, str], list[tuple[Source, str]]] = defaultdict(list)
+        parts: dict[str, int] = {}
+        for part, source in enumerate(sources):
+            for name in source.names:
+                path = PurePosixPath(name)
+                if is_picture(name) and len(path.parts) >= 3:
+                    alphabet, character = path.parts[-3:-1]
+                    found[alphabet, character].append((source, name))
+                    parts[alphabet] = part
+        if self.splits == "vinyals":
+            wanted = vinyals_split(split)
+        else:
+            background = sorted(a for a, part in parts.items() if part == 0)
+            chosen = {
+                "train": set(background[:-5]),
+                "validation": set(background[-5:]),
+                "test": {a for a, part in parts.items() if part == 1},
+            }[split]
+            wanted = {pair for pair in found if pair[0] in chosen}
+        missing = sorted(wanted - found.keys())
+        if missing:
+            raise InputError(
+                f"omniglot is incomplete: {len(missing)} of {len(wanted)} characters of the {split} split are "
+                f"missing, the first is {'/'.join(missing[0])}. Run `metagvae data fetch omniglot`."
+            )
+        return {pair: found[pair] for pair in sorted(wanted)}
+
+    def _decode(self, sources: list[Source], split: str) -> ImageBank:
+        members = self._members(sources, split)
+        classes = []
+        for (alphabet, character), entries in members.items():
+            drawings = [
+                # 1-bit pictures widen to 8 bits inside to_tensor; ink is black on white: invert once
+                to_tensor(open_picture(source.read(name), f"{name} in {source.path}"), self.side, 1, invert=True)
+                for source, name in entries
+            ]
+            classes.append((f"{alphabet}/{character}", torch.stack(drawings)))
+        alphabets = sorted({alphabet for alphabet, _ in members})
+        values = torch.tensor([alphabets.index(alphabet) for alphabet, _ in members])
+        return ImageBank.from_classes(
+            classes,
+            dataset=f"{self.name}-{self.splits}",
+            split=split,
+            polarity="ink",
+            attributes={"alphabet": Attribute(values, tuple(alphabets))},
+        )
+
+    def fetch(self, folder: Path) -> None:
+        """Download both parts through torchvision, which checks their MD5."""
+        from torchvision.datasets import Omniglot as Upstream
+
+        for background in (True, False):
+            Upstream(str(folder), background=background, download=True)

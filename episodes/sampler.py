@@ -1,0 +1,99 @@
+"""EpisodeSampler: which images make episode i. No image is touched here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from episodes.bank import ImageBank
+from episodes.errors import InputError
+from episodes.rng import below, distinct, fold
+
+STREAMS = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class EpisodeIndices:
+    """Which images make up T episodes.
+
+    Args:
+        classes: int64 ``[T, N]``, class numbers, distinct within an episode.
+        images: int64 ``[T, N, K + Q]``, image numbers, distinct within an episode; the first K are support.
+        shot: K.
+        turns: int64 ``[T, N]`` quarter turns of each class, or None.
+    """
+
+    classes: Tensor
+    images: Tensor
+    shot: int
+    turns: Tensor | None = None
+
+
+class EpisodeSampler:
+    """Draws N-way K-shot episodes; episode ``i`` is a pure function of ``(seed, stream, i)``.
+
+    It is the same on every device, for any batch size and order, on any number of processes; the cost
+    does not grow with the number of classes or images.
+
+    Args:
+        bank: where the classes and their sizes are read from. Classes with fewer than ``shot + query``
+            images are left out.
+        way, shot, query: classes per episode, support and query images per class.
+        seed: any integer of 63 bits.
+        stream: ``train``, ``validation`` or ``test``; streams of one seed are independent.
+        turns: draw a quarter turn per class and episode (MAML's way with Omniglot).
+
+    Raises:
+        InputError: at once, if the bank has too few classes of enough images.
+    """
+
+    def __init__(
+        self,
+        bank: ImageBank,
+        way: int,
+        shot: int,
+        query: int,
+        seed: int = 0,
+        stream: str = "train",
+        turns: bool = False,
+    ) -> None:
+        for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
+            if value < least:
+                raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
+        if stream not in STREAMS:
+            raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
+        counts = bank.counts
+        eligible = torch.nonzero(counts >= shot + query).flatten()
+        if len(eligible) < way:
+            raise InputError(
+                f"{way}-way {shot}-shot episodes with {query} queries need {way} classes of at least "
+                f"{shot + query} pictures; the {bank.split} split of {bank.dataset} has {len(eligible)} such "
+                f"classes (of {bank.num_classes}; the largest class has {int(counts.max())} pictures). "
+                f"Ask for at most {max(len(eligible), 0)} ways, or for fewer shots or queries."
+            )
+        self.way, self.shot, self.query = way, shot, query
+        self.seed, self.stream, self.turns = seed, stream, turns
+        self.eligible = eligible
+        self.starts = bank.offsets[:-1][eligible]
+        self.counts = counts[eligible]
+        self._key = fold(torch.tensor(seed, device=eligible.device), STREAMS[stream])
+
+    def draw(self, episodes: Tensor) -> EpisodeIndices:
+        """The episodes of the given numbers (int64 ``[T]``, on the bank's device)."""
+        key = fold(self._key, episodes)
+        chosen = distinct(fold(key, 0), len(self.eligible), self.way)
+        image_keys = fold(fold(key, 1).unsqueeze(-1), torch.arange(self.way, device=key.device))
+        within = distinct(image_keys, self.counts[chosen], self.shot + self.query)
+        turns = below(fold(image_keys, -2), 4) if self.turns else None
+        return EpisodeIndices(
+            classes=self.eligible[chosen],
+            images=self.starts[chosen].unsqueeze(-1) + within,
+            shot=self.shot,
+            turns=turns,
+        )
+
+    def span(self, start: int, count: int) -> EpisodeIndices:
+        """Episodes ``start`` to ``start + count - 1``."""
+        return self.draw(torch.arange(start, start + count, device=self.eligible.device))

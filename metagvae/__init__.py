@@ -1,0 +1,1 @@
+"""Few-shot meta-learning with guided variational autoencoders."""

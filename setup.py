@@ -1,0 +1,40 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="metagvae",
+    version="0.1.0",
+    description="Few-shot meta-learning with guided variational autoencoders",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["metagvae", "metagvae.*", "episodes", "episodes.*"]),
+    package_data={
+        "episodes": ["splits/*.json", "splits/*.csv"],
+        "metagvae": ["weights/*/*", "py.typed"],
+    },
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pyyaml>=6.0",
+        "jsonargparse>=4.40",
+        "safetensors>=0.4.3",
+        "pillow>=10.0",
+        "tqdm>=4.60",
+        "tensorboard>=2.14",
+        "matplotlib>=3.8",
+        "scikit-learn>=1.3",
+    ],
+    extras_require={
+        # A plain install of learn2learn 0.2.0 fails on Python 3.11 and later:
+        # scripts/install.sh builds it from source and explains how.
+        "learn2learn": ["learn2learn==0.2.0", "gym", "requests", "dill"],
+        "test": ["pytest>=8", "hypothesis>=6.100"],
+        "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
+    },
+    entry_points={"console_scripts": ["metagvae=metagvae.cli:main"]},
+)
