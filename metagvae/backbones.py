@@ -1,0 +1,84 @@
+"""Backbones: pictures ``[B, C, H, W]`` to feature maps. Adding one: a class and a line in the table."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metagvae.norm import Norm2d
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, normalisation, ReLU, 2x2 max pooling.
+
+    Vinyals et al., NeurIPS 2016; Snell et al., NeurIPS 2017. A side of 28 ends at 1, 84 at 5.
+
+    Args:
+        channels: of the pictures.
+        width: feature maps of every block.
+        norm: a policy of `metagvae.norm.Norm2d`.
+    """
+
+    def __init__(self, channels: int, width: int = 64, norm: str = "running") -> None:
+        super().__init__()
+        self.out_channels = width
+        self.blocks = nn.ModuleList()
+        for block in range(4):
+            conv = nn.Conv2d(width if block else channels, width, 3, padding=1, bias=False)
+            self.blocks.append(nn.Sequential(conv, Norm2d(width, norm)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, width, H // 16, W // 16]``."""
+        for block in self.blocks:
+            x = F.relu(F.max_pool2d(block(x), 2))  # pooling first is the same and four times less work
+        return x
+
+    def side(self, size: int) -> int:
+        """Side of the feature map of a picture of side ``size``."""
+        return size // 16
+
+
+class _Residual(nn.Module):
+    def __init__(self, inside: int, outside: int, norm: str) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inside if i == 0 else outside, outside, 3, padding=1, bias=False), Norm2d(outside, norm)
+            )
+            for i in range(3)
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), Norm2d(outside, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for number, conv in enumerate(self.convs):
+            y = conv(y)
+            if number < 2:
+                y = F.leaky_relu(y, 0.1)
+        return F.max_pool2d(F.leaky_relu(y + self.shortcut(x), 0.1), 2)
+
+
+class ResNet12(nn.Module):
+    """Four residual blocks of three 3x3 convolutions, widths w, 2w, 4w, 8w, each ending in 2x2 pooling.
+
+    Oreshkin et al., TADAM, NeurIPS 2018; Lee et al., MetaOptNet, CVPR 2019 (widths differ, DropBlock left out).
+    The map is averaged over space, so the features do not depend on the picture's size.
+    """
+
+    def __init__(self, channels: int, width: int = 64, norm: str = "running") -> None:
+        super().__init__()
+        self.out_channels = 8 * width
+        widths = [channels, width, 2 * width, 4 * width, 8 * width]
+        self.blocks = nn.ModuleList(_Residual(widths[i], widths[i + 1], norm) for i in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, 8 * width, 1, 1]``; sides from 16 up."""
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((-2, -1), keepdim=True)
+
+    def side(self, size: int) -> int:
+        return 1
+
+
+BACKBONES: dict[str, type[Conv4] | type[ResNet12]] = {"conv4": Conv4, "resnet12": ResNet12}

@@ -1,0 +1,63 @@
+"""Guidances by name. Adding one: a file with a `Guidance` subclass, and one line in the table below."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from episodes import InputError
+from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.deformable_pca import DeformablePCA
+from metagvae.guidance.excitation_inhibition import ExcitationInhibition
+
+GUIDANCES: dict[str, type[Guidance]] = {cls.name: cls for cls in (DeformablePCA, ExcitationInhibition)}
+
+
+def _split(spec: Mapping[str, Any]) -> tuple[type[Guidance], dict[str, Any]]:
+    options = dict(spec)
+    name = options.pop("name", None)
+    if name not in GUIDANCES:
+        raise InputError(f"unknown guidance {name!r}; each needs a name among: {', '.join(GUIDANCES)}.")
+    cls = GUIDANCES[name]
+    allowed = [key for key in inspect.signature(cls).parameters if key != "context"]
+    unknown = [key for key in options if key not in allowed]
+    if unknown:
+        raise InputError(f"the guidance '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
+    return cls, options
+
+
+def assign_units(specs: Sequence[Mapping[str, Any]], latent: int) -> dict[str, list[int]]:
+    """Latent unit numbers by group: what each guidance asks for, in order, and ``content`` for the rest.
+
+    Raises:
+        InputError: if nothing is left for content, or two guidances ask for the same group.
+    """
+    units: dict[str, list[int]] = {}
+    start = 0
+    for spec in specs:
+        cls, options = _split(spec)
+        for group, size in cls.owned_units(**options).items():
+            if group in units or group in ("content", "latent", "backbone"):
+                raise InputError(f"the group of latent units {group!r} is asked for twice or is reserved.")
+            units[group] = list(range(start, start + size))
+            start += size
+    if start >= latent:
+        raise InputError(
+            f"the guidances ask for {start} latent units of {latent}, which leaves none for content; "
+            f"set a latent above {start}."
+        )
+    units["content"] = list(range(start, latent))
+    return units
+
+
+def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext) -> list[Guidance]:
+    """The guidances of a config, each a mapping with its ``name`` and options."""
+    made = []
+    for spec in specs:
+        cls, options = _split(spec)
+        made.append(cls(context, **options))
+    return made
+
+
+__all__ = ["GUIDANCES", "Guidance", "GuidanceContext", "GuidanceInputs", "assign_units", "make_guidances"]

@@ -1,0 +1,129 @@
+"""Unsupervised guidance: deformable PCA (Ding et al., CVPR 2020, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+from episodes.augment import affine_matrix
+from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+
+# transform -> (its parameters, the value of each at one prior standard deviation)
+TRANSFORMS: dict[str, tuple[int, float]] = {
+    "rotation": (1, 0.25),  # radians
+    "scale": (2, 0.2),  # logarithm of the size, per axis
+    "shear": (1, 0.25),  # tangent
+    "translation": (2, 0.15),  # half sides
+}
+
+
+class DeformablePCA(Guidance):
+    """A light decoder that must rebuild each picture as a few principal components under an affine warp.
+
+    ::
+
+        L = E_q || x - tau(z_geometry) o (z_content B^T + m) ||^2
+            + orthogonality * sum_{j != k} (b_j^T b_k)^2  [+ unit_norm * sum_k (b_k^T b_k - 1)^2]
+
+    The error is a sum over a picture and a mean over the batch, and the terms on B are not scaled by the
+    batch, so their balance does not depend on its size. B, the mean picture m and the gains of the warp are
+    the decoder's parameters. tau is the identity at z_geometry = 0 (and everywhere, were its gains zero); the
+    linear picture is resampled once.
+
+    Args:
+        transforms: which of `TRANSFORMS` the warp is made of; each takes one latent unit per parameter.
+        weight: multiplies the reconstruction error.
+        orthogonality, unit_norm: multiply the terms on B.
+        likelihood: ``gaussian`` (squared error, as the paper writes it) or ``bernoulli`` (cross entropy of a
+            sigmoid, as its authors' code has it).
+    """
+
+    name = "deformable_pca"
+
+    def __init__(
+        self,
+        context: GuidanceContext,
+        transforms: Sequence[str] = ("rotation", "scale", "shear", "translation"),
+        weight: float = 1.0,
+        orthogonality: float = 1.0,
+        unit_norm: float = 0.0,
+        likelihood: str = "gaussian",
+    ) -> None:
+        super().__init__()
+        if likelihood not in ("gaussian", "bernoulli"):
+            raise InputError(f"deformable_pca's likelihood must be 'gaussian' or 'bernoulli'; received {likelihood!r}.")
+        self.transforms = tuple(transforms)
+        self.weight, self.orthogonality, self.unit_norm = weight, orthogonality, unit_norm
+        self.likelihood = likelihood
+        self.shape = (context.channels, context.size, context.size)
+        geometry = context.units["geometry"]
+        self.geometry = geometry
+        self.content = [unit for unit in range(context.latent) if unit not in set(geometry)]
+        pixels = context.channels * context.size**2
+        self.components = nn.Linear(len(self.content), pixels)
+        nn.init.normal_(self.components.weight, std=pixels**-0.5)  # components of unit length, near orthogonal
+        nn.init.zeros_(self.components.bias)
+        spreads = [spread for name in self.transforms for spread in [TRANSFORMS[name][1]] * TRANSFORMS[name][0]]
+        self.gains = nn.Parameter(torch.tensor(spreads))
+
+    @classmethod
+    def owned_units(cls, transforms: Sequence[str] = tuple(TRANSFORMS), **options: Any) -> dict[str, int]:
+        unknown = [name for name in transforms if name not in TRANSFORMS]
+        if unknown or not transforms or len(set(transforms)) < len(transforms):
+            raise InputError(
+                f"deformable_pca's transforms must be some of {', '.join(TRANSFORMS)}, each once; "
+                f"received {list(transforms)}."
+            )
+        return {"geometry": sum(TRANSFORMS[name][0] for name in transforms)}
+
+    def warp(self, z_geometry: Tensor) -> Tensor:
+        """The sampling matrix ``[B, 2, 3]`` of tau for geometry units ``[B, geometry]``."""
+        values = z_geometry * self.gains
+        zero = values.new_zeros(len(values))
+        named = {"rotation": [zero], "scale": [zero, zero], "shear": [zero], "translation": [zero, zero]}
+        columns = iter(values.unbind(-1))
+        for name in self.transforms:
+            named[name] = [next(columns) for _ in range(TRANSFORMS[name][0])]
+        # the exponential of a scale and the shift are kept within what leaves ink in the picture
+        log_x, log_y = (1.5 * torch.tanh(v / 1.5) for v in named["scale"])
+        shift = torch.tanh(torch.stack(named["translation"], -1))
+        return affine_matrix(named["rotation"][0], log_x, log_y, named["shear"][0], shift)
+
+    def canonical(self, z_content: Tensor) -> Tensor:
+        """The linear picture ``[B, C, H, W]`` before the warp (logits for the Bernoulli likelihood)."""
+        return self.components(z_content).float().view(-1, *self.shape)
+
+    def light_decoder(self, z: Tensor) -> Tensor:
+        """The warped linear picture ``[B, C, H, W]`` of latents ``[B, latent]``."""
+        picture = self.canonical(z[:, self.content])
+        grid = F.affine_grid(self.warp(z[:, self.geometry].float()), list(picture.shape), align_corners=False)
+        return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+    def basis_terms(self) -> dict[str, Tensor]:
+        """The two penalties on B, unweighted: sums over pairs of components and over components."""
+        gram = self.components.weight.T @ self.components.weight
+        lengths = gram.diagonal()
+        return {
+            "orthogonality": gram.square().sum() - lengths.square().sum(),
+            "unit_norm": (lengths - 1).square().sum(),
+        }
+
+    def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
+        picture = self.light_decoder(inputs.z)
+        if self.likelihood == "gaussian":
+            error = F.mse_loss(picture, inputs.images, reduction="sum")
+        else:
+            error = F.binary_cross_entropy_with_logits(picture, inputs.images, reduction="sum")
+        basis = self.basis_terms()
+        terms = {
+            "reconstruction": self.weight * error / len(inputs.images),
+            "orthogonality": self.weight * self.orthogonality * basis["orthogonality"],
+        }
+        if self.unit_norm:
+            terms["unit_norm"] = self.weight * self.unit_norm * basis["unit_norm"]
+        return terms

@@ -1,0 +1,115 @@
+"""Supervised guidance: excitation and inhibition (Ding et al., CVPR 2020, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from episodes import InputError
+from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+
+
+def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+class ExcitationInhibition(Guidance):
+    """For each attribute, its units must predict it and all other units must not.
+
+    ::
+
+        maximise  sum_t [ max_w E log p_w(y_t | z_t)  -  max_C E log p_C(y_t | z_rest) ]
+
+    The adversary C learns on detached units; the encoder sees C with its weights held still, so one backward
+    pass and one optimiser serve both. Two forms of inhibition:
+
+    - ``confusion``: the encoder drives C's prediction to the uniform distribution (the authors' code);
+      bounded below, steadier.
+    - ``adversarial``: the encoder maximises C's cross entropy (the paper's minimax), held at the entropy of
+      a uniform guess, beyond which there is nothing left to hide.
+
+    Args:
+        attributes: latent units by attribute name, e.g. ``{"alphabet": 8}``.
+        excitation, inhibition: weights of the two terms.
+        form: ``confusion`` or ``adversarial``.
+        hidden: width of the classifiers' hidden layer.
+
+    An attribute value below zero means unknown; such pictures take no part in that attribute's terms.
+    """
+
+    name = "excitation_inhibition"
+
+    def __init__(
+        self,
+        context: GuidanceContext,
+        attributes: Mapping[str, int],
+        excitation: float = 10.0,
+        inhibition: float = 10.0,
+        form: str = "confusion",
+        hidden: int = 64,
+    ) -> None:
+        super().__init__()
+        if form not in ("confusion", "adversarial"):
+            raise InputError(f"excitation_inhibition's form must be 'confusion' or 'adversarial'; received {form!r}.")
+        unknown = [name for name in attributes if name not in context.attributes]
+        if unknown:
+            raise InputError(
+                f"excitation_inhibition asks for the attribute {', '.join(map(repr, unknown))}, which the training "
+                f"pictures do not have; they have: {', '.join(context.attributes) or 'none'}."
+            )
+        self.excitation, self.inhibition, self.form = excitation, inhibition, form
+        self.units = {name: context.units[name] for name in attributes}
+        self.rest = {
+            name: [unit for unit in range(context.latent) if unit not in set(units)]
+            for name, units in self.units.items()
+        }
+        sizes = {name: context.attributes[name] for name in attributes}
+        single = [name for name, size in sizes.items() if size < 2]
+        if single:
+            raise InputError(f"the attribute {single[0]!r} has one value only; there is nothing to predict.")
+        self.exciters = nn.ModuleDict(
+            {name: _classifier(len(self.units[name]), size, hidden) for name, size in sizes.items()}
+        )
+        self.adversaries = nn.ModuleDict(
+            {name: _classifier(len(self.rest[name]), size, hidden) for name, size in sizes.items()}
+        )
+
+    @classmethod
+    def owned_units(cls, attributes: Mapping[str, int] | None = None, **options: Any) -> dict[str, int]:
+        if not attributes or any(not isinstance(units, int) or units < 1 for units in attributes.values()):
+            raise InputError(
+                "excitation_inhibition needs attributes with a positive number of units each, such as "
+                f"{{alphabet: 8}}; received {attributes}."
+            )
+        return dict(attributes)
+
+    def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        for name, units in self.units.items():
+            if name not in inputs.attributes:
+                raise InputError(f"excitation_inhibition needs the attribute {name!r} of each picture; received none.")
+            labels = inputs.attributes[name]
+            known = labels >= 0
+            z, labels = inputs.z[known], labels[known]
+            if not len(labels):
+                continue
+            own, rest = z[:, units], z[:, self.rest[name]]
+            terms[f"excitation/{name}"] = self.excitation * F.cross_entropy(self.exciters[name](own), labels)
+            adversary = self.adversaries[name]
+            terms[f"adversary/{name}"] = F.cross_entropy(adversary(rest.detach()), labels)
+            still = {key: value.detach() for key, value in adversary.named_parameters()}
+            hidden_from = functional_call(adversary, still, (rest,))
+            terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels)
+        return terms
+
+    def _inhibition(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What the encoder minimises, given the adversary's logits ``[B, K]``; zero at a uniform guess."""
+        entropy = torch.log(torch.tensor(float(logits.shape[-1]), device=logits.device))
+        if self.form == "confusion":
+            return -F.log_softmax(logits, -1).mean() - entropy
+        return (entropy - F.cross_entropy(logits, labels)).clamp(min=0)

@@ -1,0 +1,39 @@
+"""Learners by name. Adding one: a file with a `Learner` subclass, and one line in the table below."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from episodes import InputError
+from metagvae.learners.base import FeatureLearner, Learner
+from metagvae.learners.prototypes import PrototypicalNetwork
+from metagvae.learners.ridge import RidgeRegression
+
+LEARNERS: dict[str, type[Learner]] = {cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression)}
+
+
+def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:
+    """The learner registered as ``name`` around ``encoder``.
+
+    Args:
+        way: the number of ways it will be trained for; used by learners with a head of that size.
+
+    Raises:
+        InputError: naming the known learners, or the options that this one takes.
+    """
+    if name not in LEARNERS:
+        raise InputError(f"unknown learner {name!r}; known: {', '.join(LEARNERS)}.")
+    cls = LEARNERS[name]
+    allowed = [key for key in inspect.signature(cls).parameters if key not in ("encoder", "way")]
+    unknown = [key for key in options if key not in allowed]
+    if unknown:
+        raise InputError(f"the learner '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
+    if not cls.any_way:
+        options["way"] = way
+    return cls(encoder, **options)
+
+
+__all__ = ["LEARNERS", "FeatureLearner", "Learner", "make_learner"]

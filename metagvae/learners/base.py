@@ -1,0 +1,123 @@
+"""What a few-shot learner is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import EpisodeBatch
+from metagvae.norm import norm_policy, task_rows
+
+
+class Learner(nn.Module, ABC):
+    """An encoder with a way to classify queries from a support set, over a leading task axis T.
+
+    Attributes:
+        encoder: pictures ``[B, C, H, W]`` to features ``[B, D]``.
+        transductive: whether a query's logits depend on the other queries.
+        any_way: whether it can be asked for another number of ways than it was trained for.
+    """
+
+    name: ClassVar[str]
+    any_way: ClassVar[bool] = True
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @property
+    def transductive(self) -> bool:
+        return norm_policy(self.encoder) == "transductive"
+
+    @abstractmethod
+    def adapt(self, support: Tensor) -> Any:
+        """What was learnt from support pictures ``[T, N, K, C, H, W]``; ask it with `predict`."""
+
+    @abstractmethod
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        """Logits ``[T, N * Q, N]`` of query pictures ``[T, N, Q, C, H, W]``."""
+
+    def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Mean cross entropy of the queries (a scalar) and their logits ``[T, N * Q, N]``."""
+        logits = self.predict(self.adapt(batch.support), batch.query)
+        return episode_loss(logits, batch.query_labels), logits
+
+
+def episode_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy of logits ``[T, M, N]`` against labels ``[T, M]``."""
+    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+
+
+@dataclass
+class FeatureState:
+    """What a `FeatureLearner` keeps of a support set: its head's state, and the pictures if queries need them."""
+
+    head: Any
+    support: Tensor | None
+
+
+class FeatureLearner(Learner):
+    """A learner whose encoder maps each picture to a feature and whose head sees features alone.
+
+    A subclass writes `fit_head` and `ask_head`. With a norm policy under which pictures do not touch each
+    other, evaluation embeds each picture once and draws its episodes among the features.
+    """
+
+    @property
+    def embeds_independently(self) -> bool:
+        """Whether, in evaluation, a picture's feature depends on that picture alone."""
+        return norm_policy(self.encoder) in ("running", "group", "none")
+
+    @abstractmethod
+    def fit_head(self, support: Tensor) -> Any:
+        """The head's state from support features ``[T, N, K, D]``."""
+
+    @abstractmethod
+    def ask_head(self, state: Any, query: Tensor) -> Tensor:
+        """Logits ``[T, N * Q, N]`` of query features ``[T, N, Q, D]``."""
+
+    def embed(self, support: Tensor, query: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Features ``[T, N, K, D]`` and ``[T, N, Q, D]`` of a task's pictures, in one pass."""
+        tasks = len(support)
+        parts = [support] if query is None else [support, query]
+        rows = torch.cat([part.flatten(1, 2) for part in parts], 1)
+        lead = support.shape[1] * support.shape[2]
+        with task_rows(self.encoder, tasks, lead):
+            features = self.encoder(rows.flatten(0, 1)).float().view(tasks, rows.shape[1], -1)
+        embedded = features[:, :lead].reshape(*support.shape[:3], -1)
+        if query is None:
+            return embedded, None
+        return embedded, features[:, lead:].reshape(*query.shape[:3], -1)
+
+    def adapt(self, support: Tensor) -> FeatureState:
+        features, _ = self.embed(support)
+        return FeatureState(self.fit_head(features), None if self.embeds_independently else support)
+
+    def predict(self, state: FeatureState, query: Tensor) -> Tensor:
+        if state.support is None:
+            features, _ = self.embed(query)
+            return self.ask_head(state.head, features)
+        # the queries are normalised with the support's statistics (or, transductive, together with it)
+        support, asked = self.embed(state.support, query)
+        assert asked is not None
+        head = self.fit_head(support) if self.transductive else state.head
+        return self.ask_head(head, asked)
+
+    def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Loss and logits ``[T, N * Q, N]``; support and query are embedded in one pass."""
+        if self.embeds_independently:
+            # one contiguous block as the gather left it
+            shape = batch.images.shape[:3]
+            features = self.encoder(batch.images.flatten(0, 2)).float().view(*shape, -1)
+            support, query = features[:, :, : batch.shot], features[:, :, batch.shot :]
+        else:
+            support, asked = self.embed(batch.support, batch.query)
+            assert asked is not None
+            query = asked
+        logits = self.ask_head(self.fit_head(support), query)
+        return episode_loss(logits, batch.query_labels), logits

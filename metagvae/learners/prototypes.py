@@ -1,0 +1,50 @@
+"""Prototypical network (Snell, Swersky & Zemel, NeurIPS 2017)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+from metagvae.learners.base import FeatureLearner
+
+
+class PrototypicalNetwork(FeatureLearner):
+    """A query's logits are its nearness to the mean feature of each way.
+
+    Args:
+        encoder: pictures to features.
+        distance: ``euclidean``, minus the squared distance (eq. 1 of the paper), or ``cosine``, the cosine
+            times a learnt positive scale (Gidaris & Komodakis, CVPR 2018).
+        scale: multiplies the logits; learnt for ``cosine``, fixed for ``euclidean``.
+    """
+
+    name = "prototypes"
+
+    def __init__(self, encoder: nn.Module, distance: str = "euclidean", scale: float | None = None) -> None:
+        super().__init__(encoder)
+        if distance not in ("euclidean", "cosine"):
+            raise InputError(f"prototypes' distance must be 'euclidean' or 'cosine'; received {distance!r}.")
+        if scale is not None and scale <= 0:
+            raise InputError(f"prototypes' scale must be positive; received {scale}.")
+        self.distance = distance
+        if distance == "cosine":
+            self.log_scale = nn.Parameter(torch.tensor(math.log(scale or 10.0)))
+        else:
+            self.scale = scale or 1.0
+
+    def fit_head(self, support: Tensor) -> Tensor:
+        """Prototypes ``[T, N, D]``."""
+        return support.mean(2)
+
+    def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
+        flat = query.flatten(1, 2)
+        if self.distance == "cosine":
+            flat, state = F.normalize(flat, dim=-1), F.normalize(state, dim=-1)
+            return self.log_scale.exp() * flat @ state.transpose(1, 2)
+        # |q|^2 is the same for every way, so leaving it out changes no probability; keep it: logits are distances
+        dots = torch.baddbmm(flat.square().sum(-1, keepdim=True), flat, state.transpose(1, 2), alpha=-2)
+        return -self.scale * (dots + state.square().sum(-1).unsqueeze(1))

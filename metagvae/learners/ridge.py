@@ -1,0 +1,63 @@
+"""Ridge-regression head, R2D2 (Bertinetto, Henriques, Torr & Vedaldi, ICLR 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+from metagvae.learners.base import FeatureLearner
+
+
+class RidgeRegression(FeatureLearner):
+    """One-hot labels regressed on support features in closed form, through the dual (eq. 4 of the paper).
+
+    ::
+
+        W = X^T (X X^T + lambda I)^-1 Y,    logits = a (x W) + b
+
+    with lambda, a and b learnt. X gets a column of ones (the paper's bias). The solve costs (N K)^3, whatever
+    the features' length.
+
+    Args:
+        encoder: pictures to features.
+        penalty: lambda at the start.
+        scale: a at the start.
+        normalise: divide features by their length first; for encoders whose features are not trained with it.
+    """
+
+    name = "ridge"
+
+    def __init__(
+        self, encoder: nn.Module, penalty: float = 1.0, scale: float = 10.0, normalise: bool = False
+    ) -> None:
+        super().__init__(encoder)
+        if penalty <= 0 or scale <= 0:
+            raise InputError(f"ridge's penalty and scale must be positive; received {penalty} and {scale}.")
+        self.normalise = normalise
+        self.log_penalty = nn.Parameter(torch.tensor(math.log(penalty)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def _design(self, features: Tensor) -> Tensor:
+        flat = features.flatten(1, 2)
+        if self.normalise:
+            flat = F.normalize(flat, dim=-1)
+        return F.pad(flat, (0, 1), value=1.0)
+
+    def fit_head(self, support: Tensor) -> Tensor:
+        """Weights ``[T, D + 1, N]``."""
+        design = self._design(support)
+        tasks, rows, _ = design.shape
+        way, shot = support.shape[1:3]
+        labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
+        gram = design @ design.transpose(1, 2)
+        eye = torch.eye(rows, dtype=design.dtype, device=design.device)
+        factor = torch.linalg.cholesky(gram + self.log_penalty.exp() * eye)
+        return design.transpose(1, 2) @ torch.cholesky_solve(labels.expand(tasks, -1, -1), factor)
+
+    def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
+        return self.log_scale.exp() * self._design(query) @ state + self.shift

@@ -1,0 +1,78 @@
+"""Normalisation whose behaviour on query pictures is a named policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+
+POLICIES = ("running", "group", "support", "transductive")
+
+
+class Norm2d(nn.Module):
+    """Normalises feature maps ``[B, C, H, W]`` per channel, then scales and shifts.
+
+    Policies, by where the statistics come from:
+
+    - ``running``: batch statistics in training, running averages in evaluation (Ioffe & Szegedy 2015).
+    - ``group``: each picture by itself, in groups of channels (Wu & He, GroupNorm, ECCV 2018).
+    - ``support``: per task, from the support pictures only, in training and evaluation.
+    - ``transductive``: per task, from all of the task's pictures in the forward pass, queries too.
+
+    All but the last are inductive: in evaluation a query's output does not depend on other queries. The
+    last two read which rows belong to which task from `task_rows`.
+    """
+
+    def __init__(self, channels: int, policy: str = "running", momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        if policy not in POLICIES:
+            raise InputError(f"unknown norm policy {policy!r}; allowed: {', '.join(POLICIES)}.")
+        self.policy, self.momentum, self.eps = policy, momentum, eps
+        self.groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        if policy == "running":
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+        # (tasks, leading rows of each task that give the statistics; None for all)
+        self.rows: tuple[int, int | None] = (1, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.policy == "running":
+            mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+            return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+        if self.policy == "group":
+            return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+        tasks, lead = self.rows
+        per_task = x.reshape(tasks, -1, *x.shape[1:])
+        source = per_task[:, :lead] if self.policy == "support" else per_task
+        # bfloat16 has too few digits for a variance; and vmap's rule for F.batch_norm with affine weights
+        # gives wrong second derivatives, so the affine part stays apart
+        var, mean = torch.var_mean(source.float(), dim=(1, 3, 4), correction=0, keepdim=True)
+        scale = (var + self.eps).rsqrt() * self.weight[:, None, None]
+        shift = self.bias[:, None, None] - mean * scale
+        return (per_task * scale.to(x.dtype) + shift.to(x.dtype)).reshape(x.shape)
+
+
+@contextmanager
+def task_rows(module: nn.Module, tasks: int, lead: int | None) -> Iterator[None]:
+    """Within it, a batch given to ``module`` is ``tasks`` equal runs of rows, the first ``lead`` of each support."""
+    layers = [layer for layer in module.modules() if isinstance(layer, Norm2d)]
+    before = [layer.rows for layer in layers]
+    for layer in layers:
+        layer.rows = (tasks, lead)
+    try:
+        yield
+    finally:
+        for layer, rows in zip(layers, before, strict=True):
+            layer.rows = rows
+
+
+def norm_policy(module: nn.Module) -> str:
+    """The policy of the module's first `Norm2d`, or ``none``."""
+    return next((layer.policy for layer in module.modules() if isinstance(layer, Norm2d)), "none")

@@ -1,0 +1,136 @@
+"""GuidedVAE: an encoder, a decoder and any list of guidances. A plain VAE is the empty list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+from metagvae.encoder import Encoder, Posterior
+from metagvae.guidance.base import Guidance, GuidanceInputs
+
+
+class Decoder(nn.Module):
+    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: a linear layer, two upsamplings by 2.
+
+    Args:
+        latent: units of the latent.
+        channels, size: of the pictures.
+        width: feature maps before the last layer; twice as many before that.
+    """
+
+    def __init__(self, latent: int, channels: int, size: int, width: int = 32) -> None:
+        super().__init__()
+        self.size, self.start, self.width = size, math.ceil(size / 4), width
+        self.first = nn.Linear(latent, 2 * width * self.start**2)
+        self.middle = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1)
+        self.last = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = F.relu(self.first(z)).view(-1, 2 * self.width, self.start, self.start)
+        x = self.last(F.relu(self.middle(x)))
+        return x[..., : self.size, : self.size]
+
+
+class StandardNormal(nn.Module):
+    """The prior N(0, I)."""
+
+    def kl(self, posterior: Posterior, z: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)) per picture and unit, ``[B, latent]``, in nats; ``z`` is for priors without a formula."""
+        mean, log_var = posterior.mean, posterior.log_var
+        return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+    def sample(self, count: int, latent: int) -> Tensor:
+        """``[count, latent]``."""
+        return torch.randn(count, latent)
+
+
+Inference = Callable[[Encoder, Decoder, Tensor], Posterior]
+
+
+def one_pass(encoder: Encoder, decoder: Decoder, images: Tensor) -> Posterior:
+    """Amortised inference: what the encoder says at once."""
+    return encoder.posterior(images)
+
+
+def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str, sigma: float) -> Tensor:
+    """-log p(x|z) up to a constant, summed over a picture, averaged over the batch.
+
+    Args:
+        logits: ``[B, C, H, W]``, the decoder's output; its sigmoid is the mean picture.
+        images: the same shape, in [0, 1].
+        likelihood: ``bernoulli`` (cross entropy) or ``gaussian`` of standard deviation ``sigma``.
+    """
+    if likelihood == "bernoulli":
+        total = F.binary_cross_entropy_with_logits(logits.float(), images, reduction="sum")
+    else:
+        total = F.mse_loss(logits.float().sigmoid(), images, reduction="sum") / (2 * sigma**2)
+    return total / len(images)
+
+
+class GuidedVAE(nn.Module):
+    """A variational autoencoder whose latent units are guided (Ding et al., CVPR 2020).
+
+    Args:
+        encoder, decoder: of the same latent and pictures.
+        guidances: loss terms on the latent; each owns the units that ``encoder.units`` names after it.
+        beta: weight of the KL term (Higgins et al., ICLR 2017).
+        likelihood: ``bernoulli`` or ``gaussian``.
+        sigma: standard deviation of the Gaussian likelihood, in units of the picture's range.
+        prior, inference: parts of their own, so that others can take their place.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        guidances: Sequence[Guidance] = (),
+        beta: float = 1.0,
+        likelihood: str = "bernoulli",
+        sigma: float = 0.2,
+        prior: StandardNormal | None = None,
+        inference: Inference = one_pass,
+    ) -> None:
+        super().__init__()
+        if likelihood not in ("bernoulli", "gaussian"):
+            raise InputError(f"vae.likelihood must be 'bernoulli' or 'gaussian'; received {likelihood!r}.")
+        if beta < 0 or sigma <= 0:
+            raise InputError(f"vae.beta must be >= 0 and vae.sigma > 0; received {beta} and {sigma}.")
+        self.encoder, self.decoder = encoder, decoder
+        self.guidances = nn.ModuleList(guidances)
+        self.prior = prior or StandardNormal()
+        self.inference = inference
+        self.beta, self.likelihood, self.sigma = beta, likelihood, sigma
+
+    def losses(
+        self, images: Tensor, attributes: dict[str, Tensor] | None = None, warm_up: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Named, weighted loss terms; their sum is what to minimise.
+
+        Args:
+            images: ``[B, C, H, W]`` in [0, 1].
+            attributes: int64 ``[B]`` by name, for the guidances that need labels.
+            warm_up: in [0, 1], multiplies beta.
+        """
+        posterior = self.inference(self.encoder, self.decoder, images)
+        z = posterior.sample()
+        logits = self.decoder(z)
+        terms = {
+            "reconstruction": reconstruction_error(logits, images, self.likelihood, self.sigma),
+            "kl": warm_up * self.beta * self.prior.kl(posterior, z).sum(-1).mean(),
+        }
+        inputs = GuidanceInputs(images, posterior, z, self.decoder, attributes or {})
+        for guidance in self.guidances:
+            assert isinstance(guidance, Guidance)
+            for name, value in guidance(inputs).items():
+                terms[f"{guidance.name}/{name}"] = value
+        return terms
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Mean pictures ``[B, C, H, W]`` in [0, 1] of the posterior means."""
+        posterior = self.inference(self.encoder, self.decoder, images)
+        return self.decoder(posterior.mean).float().sigmoid()
