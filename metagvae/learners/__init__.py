@@ -8,11 +8,13 @@ from typing import Any
 from torch import nn
 
 from episodes import InputError
+from metagvae.learners.anil import ANIL
 from metagvae.learners.base import FeatureLearner, Learner
+from metagvae.learners.maml import MAML
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
 
-LEARNERS: dict[str, type[Learner]] = {cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression)}
+LEARNERS: dict[str, type[Learner]] = {cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression, MAML, ANIL)}
 
 
 def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:

@@ -1,0 +1,190 @@
+"""Encoders out and in: a folder with ``config.json`` and ``model.safetensors``. No pickle.
+
+The layout is the one that the Hugging Face Hub's mixin reads and writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from episodes import InputError
+from metagvae.encoder import Encoder, EncoderConfig
+from metagvae.runs import write_beside, write_json
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_CONFIG_BYTES = 2**20
+
+
+@dataclass
+class EncoderCard:
+    """What a stranger needs to know of an encoder's weights.
+
+    Args:
+        name: of the encoder.
+        trained_on: data set and split.
+        method: how it was trained.
+        licence: of the weights.
+        details: config, command, commit, measured errors.
+    """
+
+    name: str = "unnamed"
+    trained_on: str = "unknown"
+    method: str = "unknown"
+    licence: str = "unknown"
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises `InputError` if it is missing or malformed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}); it may be cut short.") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file beside and renames it over."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_beside(path, save(plain))
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Loads tensors into a module; every name and shape must match.
+
+    Raises:
+        InputError: naming what is missing, unexpected or of another shape.
+    """
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - wanted.keys())
+    shapes = [
+        f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & tensors.keys())
+        if tensors[name].shape != wanted[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{label}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+            for label, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            if names
+        ]
+        raise InputError(
+            f"the weights in {where} do not fit this module; {'; '.join(parts)}. To bring weights of another "
+            "code base in, use `metagvae import-encoder`."
+        )
+    module.load_state_dict(dict(tensors))
+
+
+def save_encoder(encoder: Encoder, folder: str | Path, card: EncoderCard | None = None) -> None:
+    """Writes ``config.json`` and ``model.safetensors`` into ``folder``, made if missing.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {folder} ({error.strerror}); choose a place you may write to.") from error
+    write_tensors(folder / WEIGHTS, encoder.state_dict())
+    write_json(
+        folder / CONFIG,
+        {"format": "metagvae-encoder/1", "encoder": asdict(encoder.config), "card": asdict(card or EncoderCard())},
+    )
+
+
+def shipped_encoders() -> dict[str, Path]:
+    """Folders of the encoders that come with the package, by name."""
+    root = Path(str(files("metagvae") / "weights"))
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CONFIG}"))}
+
+
+def find_encoder(name_or_path: str | Path) -> Path:
+    """The encoder folder that a shipped name, an encoder folder or a run folder stands for.
+
+    Raises:
+        InputError: naming the shipped encoders and what was looked for.
+    """
+    shipped = shipped_encoders()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path).expanduser()
+    for folder in (path, path / "encoder"):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise InputError(
+        f"no encoder {str(name_or_path)!r}: it is none of the shipped ones ({', '.join(shipped) or 'none'}), and "
+        f"neither {path / CONFIG} nor {path / 'encoder' / CONFIG} exists. Give a shipped name, an encoder folder or "
+        "the folder of a finished run."
+    )
+
+
+def read_card(name_or_path: str | Path) -> EncoderCard:
+    """The card of an encoder."""
+    return _read_config(find_encoder(name_or_path) / CONFIG)[1]
+
+
+def _read_config(path: Path) -> tuple[EncoderConfig, EncoderCard]:
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes; an encoder's config has at most {MAX_CONFIG_BYTES:,}.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        raw, card = content["encoder"], content.get("card", {})
+        allowed = {f.name for f in fields(EncoderConfig)}
+        unknown = sorted(set(raw) - allowed)
+        if unknown:
+            raise InputError(f"{path} has the unknown encoder setting {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}.")
+        config = EncoderConfig(**raw)
+        config.check()
+        return config, EncoderCard(**{f.name: card[f.name] for f in fields(EncoderCard) if f.name in card})
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not the config of a metagvae encoder ({type(error).__name__}: {error}); "
+            "it should hold a JSON object with an 'encoder' section."
+        ) from error
+
+
+def load_encoder(name_or_path: str | Path, features: list[str] | None = None) -> Encoder:
+    """A pretrained encoder, in evaluation mode, on the CPU.
+
+    Args:
+        name_or_path: a shipped name such as ``guided-vae-omniglot``, an encoder folder, or a run folder.
+        features: what a call returns; None keeps the stored choice. See `Encoder.features`.
+
+    Raises:
+        InputError: if there is none, the files are damaged, or the weights do not fit the config.
+    """
+    folder = find_encoder(name_or_path)
+    config, _ = _read_config(folder / CONFIG)
+    tensors = read_tensors(folder / WEIGHTS)
+    # a forged config could ask for a huge network; weights of that size must lie beside it
+    with torch.device("meta"):
+        sizes = sum(value.numel() for value in Encoder(config).state_dict().values())
+    held = sum(value.numel() for value in tensors.values())
+    if sizes != held:
+        raise InputError(
+            f"{folder / WEIGHTS} holds {held:,} numbers; the encoder that {CONFIG} describes has {sizes:,}. The two "
+            "files do not belong together."
+        )
+    encoder = Encoder(config)
+    load_strictly(encoder, tensors, str(folder / WEIGHTS))
+    if features is not None:
+        encoder.features = features
+    return encoder.eval()

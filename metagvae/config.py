@@ -1,0 +1,263 @@
+"""Configuration: one dataclass per section of a YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+
+from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError
+from episodes.datasets import Dataset, make_dataset
+
+
+@dataclass
+class DataConfig:
+    """Where pictures come from.
+
+    Args:
+        name: a registered data set; `metagvae data list` names them.
+        root: folder or file of the pictures; null looks under METAGVAE_DATA, then under ./data.
+        size: side of the square pictures in pixels; null takes the data set's usual one.
+        rotations: none | classes (quarter turns as classes of their own) | episode (one turn per sampled class).
+        options: further options of that data set, such as splits for omniglot or fractions for folder.
+    """
+
+    name: str = "glyphs"
+    root: Optional[str] = None
+    size: Optional[int] = None
+    rotations: str = "none"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Dataset:
+        """The data set; raises `InputError` for an unknown name or option."""
+        return make_dataset(
+            self.name, root=self.root, size=self.size, rotations=self.rotations, **self.options
+        )
+
+
+@dataclass
+class EncoderSection:
+    """The encoder: a new one, or one trained before.
+
+    Args:
+        source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
+        backbone: conv4 | resnet12.
+        width: feature maps of the first block.
+        latent: units of the latent.
+        norm: policy of normalisation: running | group | support | transductive.
+        mean: subtracted from the pictures, which are in [0, 1].
+        std: divides the pictures after that.
+        features: what learners see: latent, backbone, or groups such as content; several are put side by side.
+    """
+
+    source: Optional[str] = None
+    backbone: str = "conv4"
+    width: int = 64
+    latent: int = 64
+    norm: str = "running"
+    mean: float = 0.0
+    std: float = 1.0
+    features: Optional[list[str]] = None
+
+
+@dataclass
+class VAESection:
+    """The variational autoencoder around the encoder.
+
+    Args:
+        beta: weight of the KL term.
+        warm_up: steps over which beta grows from zero.
+        likelihood: bernoulli | gaussian.
+        sigma: standard deviation of the Gaussian likelihood, pictures being in [0, 1].
+        decoder_width: feature maps before the decoder's last layer.
+        guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
+    """
+
+    beta: float = 1.0
+    warm_up: int = 0
+    likelihood: str = "bernoulli"
+    sigma: float = 0.2
+    decoder_width: int = 32
+    guidance: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class OptimSection:
+    """The optimiser, Adam (AdamW's decoupled decay), and its schedule.
+
+    Args:
+        steps: optimiser steps.
+        lr: learning rate at the start.
+        weight_decay: decoupled weight decay.
+        schedule: cosine (to zero) | halving (every halve_every steps) | constant.
+        halve_every: steps between halvings.
+        clip: largest norm of the gradient; 0 for none.
+        precision: auto | float32 | bfloat16; auto takes bfloat16 where the processor computes in it.
+    """
+
+    steps: int = 2000
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    halve_every: int = 2000
+    clip: float = 0.0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "halving", "constant"):
+            raise InputError(
+                f"optim.schedule must be 'cosine', 'halving' or 'constant'; received {self.schedule!r}."
+            )
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise InputError(
+                f"optim.precision must be 'auto', 'float32' or 'bfloat16'; received {self.precision!r}."
+            )
+        if self.steps < 1 or self.lr <= 0 or self.halve_every < 1 or self.weight_decay < 0 or self.clip < 0:
+            raise InputError(
+                "optim needs steps >= 1, lr > 0, halve_every >= 1, weight_decay >= 0 and clip >= 0; received "
+                f"{self.steps}, {self.lr}, {self.halve_every}, {self.weight_decay} and {self.clip}."
+            )
+
+
+@dataclass
+class RunSection:
+    """The run folder and how often it is written.
+
+    Args:
+        folder: where everything goes; must be new or empty unless resume is set.
+        resume: go on from the folder's last state.
+        seed: of weights, batches and noise.
+        device: auto | cpu | cuda | cuda:0 ...
+        log_every: steps between lines in metrics.jsonl.
+        save_every: steps between states on disk.
+        stop_after: stop (resumably) once this many steps are done; null for never.
+    """
+
+    folder: str = "runs/unnamed"
+    resume: bool = False
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 50
+    save_every: int = 500
+    stop_after: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1 or self.save_every < 1:
+            raise InputError(
+                f"run.log_every and run.save_every must be at least 1; received {self.log_every} and {self.save_every}."
+            )
+
+
+@dataclass
+class EpisodeSection:
+    """The shape of training episodes.
+
+    Args:
+        way: classes per episode.
+        shot: support pictures per class.
+        query: query pictures per class.
+        tasks: episodes per optimiser step.
+    """
+
+    way: int = 20
+    shot: int = 1
+    query: int = 5
+    tasks: int = 1
+
+    def sampler(self, bank: ImageBank, seed: int, stream: str, turns: bool) -> EpisodeSampler:
+        return EpisodeSampler(bank, self.way, self.shot, self.query, seed, stream, turns)
+
+
+@dataclass
+class ValidationSection:
+    """How the best state is chosen, on validation classes.
+
+    Args:
+        every: steps between validations; 0 for none (the last state is then the best).
+        way: classes per episode.
+        shot: support pictures per class.
+        query: query pictures per class.
+        episodes: how many.
+    """
+
+    every: int = 500
+    way: int = 5
+    shot: int = 1
+    query: int = 15
+    episodes: int = 300
+
+
+@dataclass
+class LearnerSection:
+    """The few-shot learner.
+
+    Args:
+        name: prototypes | ridge | maml | anil.
+        options: of that learner, such as distance: cosine for prototypes.
+    """
+
+    name: str = "prototypes"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PretrainConfig:
+    """Pretraining of a guided VAE on the training classes of a data set.
+
+    Args:
+        data: the pictures.
+        augment: random changes of each picture.
+        encoder: the encoder; its source must be null.
+        vae: the autoencoder and its guidance.
+        batch: pictures per step.
+        optim: the optimiser.
+        run: the run folder.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    encoder: EncoderSection = field(default_factory=EncoderSection)
+    vae: VAESection = field(default_factory=VAESection)
+    batch: int = 128
+    optim: OptimSection = field(default_factory=OptimSection)
+    run: RunSection = field(default_factory=RunSection)
+
+
+@dataclass
+class TrainConfig:
+    """Training of a few-shot learner on episodes of the training classes.
+
+    Args:
+        data: the pictures.
+        augment: random changes of each picture.
+        encoder: new, or a source trained before.
+        mode: finetune (the encoder learns from episodes) | frozen (only the learner's own weights do) |
+            guided (the encoder learns, the VAE's and the guidance's losses kept on).
+        vae: for mode guided with a new encoder; a pretrained run brings its own.
+        vae_weight: multiplies the VAE's and the guidance's losses in mode guided.
+        learner: the few-shot learner.
+        episodes: the shape of training episodes.
+        validation: how the best state is chosen.
+        optim: the optimiser.
+        run: the run folder.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    encoder: EncoderSection = field(default_factory=EncoderSection)
+    mode: str = "finetune"
+    vae: VAESection = field(default_factory=VAESection)
+    vae_weight: float = 0.01
+    learner: LearnerSection = field(default_factory=LearnerSection)
+    episodes: EpisodeSection = field(default_factory=EpisodeSection)
+    validation: ValidationSection = field(default_factory=ValidationSection)
+    optim: OptimSection = field(default_factory=OptimSection)
+    run: RunSection = field(default_factory=RunSection)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("finetune", "frozen", "guided"):
+            raise InputError(f"mode must be 'finetune', 'frozen' or 'guided'; received {self.mode!r}.")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain containers, for YAML and JSON."""
+    return asdict(config)

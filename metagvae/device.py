@@ -1,0 +1,73 @@
+"""Device, precision and memory layout, chosen once per run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from episodes import InputError
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without them torch emulates, slower than float32."""
+    for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        function = getattr(torch.cpu, probe, None)
+        if function is not None and function():
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and in what precision a run computes.
+
+    Attributes:
+        device: torch's device.
+        autocast: run networks in bfloat16.
+    """
+
+    device: torch.device
+    autocast: bool
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "auto") -> Device:
+        """``auto`` takes CUDA if there is one, and bfloat16 where the processor computes in it.
+
+        Raises:
+            InputError: if a named device is not there.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            chosen = torch.device(device)
+            torch.empty(0, device=chosen)
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"the device {device!r} cannot be used ({first}); 'cpu' always can.") from error
+        able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _cpu_computes_bfloat16()
+        return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
+
+    @property
+    def description(self) -> str:
+        return f"{self.device}, {'bfloat16' if self.autocast else 'float32'}, channels last"
+
+    def precision(self) -> AbstractContextManager[object]:
+        """The context in which networks run."""
+        if not self.autocast:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def place(self, module: nn.Module) -> None:
+        """Moves a module here, convolution weights channels-last."""
+        module.to(self.device)
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def layout(images: Tensor) -> Tensor:
+        """Pictures ``[B, C, H, W]`` in the layout that convolutions like here."""
+        return images.contiguous(memory_format=torch.channels_last)

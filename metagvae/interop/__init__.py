@@ -1,0 +1,5 @@
+"""Bridges to other packages. Importing this imports none of them."""
+
+from metagvae.interop.learn2learn import as_learn2learn_module, batches_from_taskset, taskset
+
+__all__ = ["as_learn2learn_module", "batches_from_taskset", "taskset"]

@@ -1,0 +1,65 @@
+"""ANIL, almost no inner loop (Raghu, Raghu, Bengio & Vinyals, ICLR 2020)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metagvae.learners.base import FeatureLearner
+from metagvae.learners.maml import InnerLoopLearner
+
+
+class ANIL(InnerLoopLearner, FeatureLearner):
+    """MAML whose inner loop adapts the head alone (section 4): the encoder's features are reused as they are.
+
+    So the encoder runs once over support and queries of all tasks. With features X ``[M, D + 1]`` (a column of
+    ones for the bias), one-hot labels Y ``[M, N]`` and the head W ``[N, D + 1]``, an inner step is
+
+    ::
+
+        W <- W - alpha / M (softmax(X W^T) - Y)^T X
+
+    the gradient of the mean cross entropy, written out; autograd through it gives the exact outer gradient in
+    the encoder and in the head's start.
+
+    Norm policies act as in every learner with a frozen feature: with ``running`` the batch's statistics in
+    training and the running averages in evaluation, with ``transductive`` those of support and queries together.
+
+    Args:
+        encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoopLearner`. With
+            ``first_order`` no outer gradient flows through the support pictures.
+    """
+
+    name = "anil"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        way: int,
+        inner_lr: float = 0.1,
+        inner_steps: int = 5,
+        eval_inner_steps: int | None = None,
+        first_order: bool = False,
+    ) -> None:
+        super().__init__(encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order)
+
+    def fit_head(self, support: Tensor) -> Tensor:
+        """Adapted heads ``[T, N, D + 1]``, the bias last."""
+        tasks, way, shot, _ = support.shape
+        self.check_way(way)
+        weight = torch.cat([self.head.weight, self.head.bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
+        # bfloat16 products would lose the small steps
+        with torch.autocast(support.device.type, enabled=False):
+            design = F.pad(support.flatten(1, 2), (0, 1), value=1.0)
+            labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
+            for _ in range(self.steps):
+                with self.inner_grad_mode():
+                    excess = (design @ weight.transpose(1, 2)).softmax(-1) - labels
+                    slope = excess.transpose(1, 2) @ design
+                weight = weight - self.inner_lr / (way * shot) * slope
+        return weight
+
+    def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
+        flat = query.flatten(1, 2)
+        return torch.baddbmm(state[..., -1].unsqueeze(1), flat, state[..., :-1].transpose(1, 2))

@@ -1,0 +1,172 @@
+"""The loop that trains a learner on episodes. It loads the training and validation splits, never the test one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from episodes import EpisodeBatch, ImageBank, InputError, augment, make_batch
+from metagvae.build import attribute_sizes, check_pictures, load_vae, new_encoder, new_vae
+from metagvae.checkpoints import EncoderCard, load_encoder, save_encoder, write_tensors
+from metagvae.config import TrainConfig, to_dict
+from metagvae.device import Device
+from metagvae.encoder import Encoder
+from metagvae.evaluation import Evaluator
+from metagvae.learners import FeatureLearner, Learner, make_learner
+from metagvae.loop import fit
+from metagvae.runs import Run, provenance, write_json
+from metagvae.vae import GuidedVAE
+
+
+@dataclass
+class Parts:
+    """What a training step works with."""
+
+    learner: Learner
+    vae: GuidedVAE | None
+
+
+def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
+    """The learner, and the VAE whose losses stay on in mode guided."""
+    section, vae = config.encoder, None
+    if config.mode == "guided" and section.source is not None:
+        # of a pretraining run: the decoder and the guidance come along
+        vae = load_vae(section.source)
+        encoder = vae.encoder
+    elif section.source is not None:
+        encoder = load_encoder(section.source)
+    else:
+        if config.mode == "frozen":
+            raise InputError("mode 'frozen' needs a trained encoder; set encoder.source, or another mode.")
+        encoder = new_encoder(section, config.vae, bank, config.run.seed)
+        if config.mode == "guided":
+            vae = new_vae(encoder, config.vae, attribute_sizes(bank))
+    check_pictures(encoder, bank, section.source or "of this config")
+    if section.features:
+        encoder.features = section.features
+    torch.manual_seed(config.run.seed)
+    learner = make_learner(config.learner.name, encoder, config.episodes.way, **config.learner.options)
+    if config.mode == "frozen":
+        encoder.requires_grad_(False)
+        encoder.eval()
+    return Parts(learner, vae)
+
+
+class _Trainee(nn.Module):
+    """Learner and VAE as one module, the encoder they share stored once."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.learner = parts.learner
+        if parts.vae is not None:
+            self.decoder, self.guidances = parts.vae.decoder, parts.vae.guidances
+
+
+def train(
+    config: TrainConfig, bank: ImageBank | None = None, validation: ImageBank | None = None
+) -> Learner:
+    """Trains a learner on episodes of the training classes and leaves a run folder with the best one.
+
+    Args:
+        bank, validation: the two splits, if they are at hand; else ``config.data`` loads them.
+
+    Raises:
+        InputError: before any training, if the config cannot work.
+        metagvae.loop.Interrupted: if the run was stopped; its state is written.
+    """
+    device = Device.choose(config.run.device, config.optim.precision)
+    dataset = config.data.make()
+    turns = dataset.rotations == "episode"
+    bank = bank or dataset.load("train")
+    sampler = config.episodes.sampler(bank, config.run.seed, "train", turns)
+    if config.episodes.tasks < 1:
+        raise InputError(f"episodes.tasks must be at least 1; received {config.episodes.tasks}.")
+    chosen, evaluator = config.validation, None
+    if chosen.every:
+        validation = validation or dataset.load("validation")
+        evaluator = Evaluator(
+            validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns
+        )
+        evaluator.check(chosen.way, chosen.shot)
+    parts = build_parts(config, bank)
+    if evaluator and not parts.learner.any_way and chosen.way != config.episodes.way:
+        raise InputError(
+            f"the learner '{config.learner.name}' has a head of {config.episodes.way} ways; set validation.way to "
+            f"that (received {chosen.way})."
+        )
+    run = Run(config.run.folder, "train", to_dict(config), config.run.resume)
+    trainee = _Trainee(parts)
+    device.place(trainee)
+    bank = bank.to(device.device)
+    sampler = config.episodes.sampler(bank, config.run.seed, "train", turns)
+
+    def loss_terms(step: int) -> dict[str, Tensor]:
+        tasks = config.episodes.tasks
+        batch = make_batch(bank, sampler.span(step * tasks, tasks))
+        images = augment(batch.images, config.augment)
+        batch = EpisodeBatch(_laid_out(images, device), batch.shot, batch.classes, batch.indices)
+        loss, _ = parts.learner(batch)
+        terms = {"episodes": loss}
+        if parts.vae is not None and config.vae_weight:
+            flat = batch.images.flatten(0, 2)
+            attributes = _attributes(bank, batch)
+            for name, term in parts.vae.losses(flat, attributes).items():
+                terms[f"vae/{name}"] = config.vae_weight * term
+        return terms
+
+    def validate() -> float:
+        assert evaluator is not None
+        (errors,) = evaluator.errors(parts.learner, [(chosen.way, chosen.shot)])
+        _training_mode(trainee, config)
+        return float(errors.mean())
+
+    _training_mode(trainee, config)
+    outcome = fit(
+        run, trainee, loss_terms, config.optim, config.run, device, validate if evaluator else None, chosen.every
+    )
+    trainee.load_state_dict(outcome["best"])
+    learner = parts.learner.eval().to("cpu")
+    _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
+    return learner
+
+
+def _laid_out(images: Tensor, device: Device) -> Tensor:
+    """``[T, N, K + Q, C, H, W]`` whose flattening to pictures is in the device's layout."""
+    return device.layout(images.flatten(0, 2)).unflatten(0, images.shape[:3])
+
+
+def _training_mode(trainee: _Trainee, config: TrainConfig) -> None:
+    trainee.train()
+    if config.mode == "frozen":
+        trainee.learner.encoder.eval()  # batch statistics of a frozen encoder stay as they are
+
+
+def _attributes(bank: ImageBank, batch: EpisodeBatch) -> dict[str, Tensor]:
+    per_class = batch.images.shape[2]
+    classes = batch.classes.flatten().repeat_interleave(per_class)
+    return {"class": classes, **{name: a.values[classes] for name, a in bank.attributes.items()}}
+
+
+def _export(
+    config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float
+) -> None:
+    assert isinstance(learner.encoder, Encoder)
+    write_tensors(run.folder / "learner.safetensors", learner.state_dict())
+    source = f" from {Path(config.encoder.source).name}" if config.encoder.source else ""
+    shape = config.episodes
+    card = EncoderCard(
+        name=run.folder.name,
+        trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
+        method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{source}, "
+        f"best of validation at step {step} of {config.optim.steps}",
+        licence=f"of the pictures: {config.data.make().licence}",
+        details={"provenance": provenance(), "seed": config.run.seed},
+    )
+    save_encoder(learner.encoder, run.folder / "encoder", card)
+    write_json(run.folder / "best.json", {"step": step, "validation_error": error if error < 2 else None})
+
+
+__all__ = ["FeatureLearner", "build_parts", "train"]
