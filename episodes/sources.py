@@ -1,6 +1,6 @@
 """Pictures out of folders and zip files that may be broken or hostile.
 
-Nothing is ever extracted to disk: members are read into memory by name, within limits.
+Nothing is ever extracted to disk: files are read into memory by name, within limits.
 """
 
 from __future__ import annotations
@@ -8,120 +8,203 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
+import struct
 import warnings
 import zipfile
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from episodes.errors import InputError
 
-MAX_MEMBERS = 2_000_000
+MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 64 * 2**20
-MAX_SIDE = 10_000
-MAX_PIXELS = 40_000_000
+MAX_DIRECTORY_BYTES = 512 * 2**20
+MAX_SIDE = 20_000
+MAX_PIXELS = 64_000_000
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Named one by one because Pillow goes by content, not by suffix, and its EPS reader starts Ghostscript.
+# MPO is what some phones and cameras write as .jpg.
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")
 
 
 class Source:
     """A folder or a zip file, read by relative POSIX names.
 
+    Opening one is cheap enough for every start: a zip's directory is hashed as it lies on disk, and only
+    parsed (and checked) when a name is asked for.
+
     Attributes:
         path: where it is.
-        names: every file's name, sorted.
-        fingerprint: SHA-256 over names, sizes and (zip) CRC-32 or (folder) modification times.
+        fingerprint: SHA-256. Of a zip: its size and its directory (names, sizes, CRC-32 of the contents); of
+            a folder: its files' names, sizes and modification times.
 
     Raises:
-        InputError: if the path is missing, the zip is damaged, or a member's name leaves the archive.
+        InputError: if the path is missing or the zip is damaged; from `names` and `read`, if a member's name
+            leaves the archive.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self._zip: zipfile.ZipFile | None = None
+        self._folder: dict[str, str] | None = None
         if self.path.is_dir():
-            entries = self._scan_folder()
+            self._folder = self._scan_folder()
+            digest = hashlib.sha256()
+            for name in sorted(self._folder):
+                digest.update(f"{name}\0{self._folder[name]}\n".encode(errors="surrogateescape"))
+            self.fingerprint = digest.hexdigest()
         elif self.path.is_file():
-            entries = self._scan_zip()
+            self.fingerprint = self._hash_directory()
         else:
             raise InputError(f"{self.path} does not exist; give a folder or a zip file.")
-        self.names = sorted(entries)
-        digest = hashlib.sha256()
-        for name in self.names:
-            digest.update(f"{name}\0{entries[name]}\n".encode(errors="surrogateescape"))
-        self.fingerprint = digest.hexdigest()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every file's name, sorted."""
+        return sorted(self._entries)
+
+    @cached_property
+    def _entries(self) -> frozenset[str]:
+        return frozenset(self._folder if self._folder is not None else self._scan_zip())
 
     def _scan_folder(self) -> dict[str, str]:
         entries: dict[str, str] = {}
-        for folder, subfolders, files in os.walk(self.path):
+        seen: set[tuple[int, int]] = set()
+        # Links to folders are followed, as people do link their pictures in; a loop of links ends at `seen`.
+        for folder, subfolders, files in os.walk(self.path, followlinks=True):
+            here = os.stat(folder)
+            if (here.st_dev, here.st_ino) in seen:
+                subfolders.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
             subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
+            prefix = os.path.relpath(folder, self.path).replace(os.sep, "/")
             for file in files:
                 if file.startswith("."):
                     continue
-                full = Path(folder) / file
                 try:
-                    stat = full.stat()
+                    info = os.stat(os.path.join(folder, file))
                 except OSError:
                     continue  # a dangling link holds no picture
-                entries[full.relative_to(self.path).as_posix()] = f"{stat.st_size} {stat.st_mtime_ns}"
+                if not stat.S_ISREG(info.st_mode):
+                    continue  # reading a pipe would wait for ever
+                entries[file if prefix == "." else f"{prefix}/{file}"] = f"{info.st_size} {info.st_mtime_ns}"
                 if len(entries) > MAX_MEMBERS:
-                    raise InputError(f"{self.path} holds more than {MAX_MEMBERS:,} files; give a smaller folder.")
+                    raise InputError(f"{self.path} holds more than {MAX_MEMBERS:,} files; give a smaller one.")
         return entries
 
-    def _scan_zip(self) -> dict[str, str]:
+    def _damaged(self, reason: object) -> InputError:
+        return InputError(
+            f"{self.path} is not a readable zip file ({reason}); it may be cut short: fetch it again, or "
+            "give a folder or a zip."
+        )
+
+    def _hash_directory(self) -> str:
+        """SHA-256 of the size and of all that follows the members: the zip's own list of names and CRC-32s.
+
+        Bounds what `zipfile` would take into memory before it is let near the file.
+        """
         try:
-            self._zip = zipfile.ZipFile(self.path)
-            members = self._zip.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise InputError(
-                f"{self.path} is not a readable zip file ({error}); it may be cut short: fetch it again."
-            ) from error
-        if len(members) > MAX_MEMBERS:
-            raise InputError(f"{self.path} lists {len(members):,} members; at most {MAX_MEMBERS:,} are read.")
-        entries: dict[str, str] = {}
-        for member in members:
-            if member.is_dir():
-                continue
+            with self.path.open("rb") as file:
+                size = file.seek(0, io.SEEK_END)
+                file.seek(max(0, size - 65_557))  # the end record and the longest comment
+                tail = file.read()
+                at = tail.rfind(b"PK\5\6")
+                if at < 0 or len(tail) - at < 22:
+                    raise self._damaged("it has no end record")
+                span = struct.unpack_from("<L", tail, at + 12)[0]
+                end = size - len(tail) + at
+                if span == 0xFFFFFFFF:  # zip64 keeps the true length in a record before this one
+                    locator = tail.rfind(b"PK\6\6", 0, at)
+                    if locator < 0 or at - locator < 56:
+                        raise self._damaged("its zip64 record is missing")
+                    span = struct.unpack_from("<Q", tail, locator + 40)[0]
+                    end = size - len(tail) + locator
+                if span > end:
+                    raise self._damaged("its directory does not fit in the file")
+                if span > MAX_DIRECTORY_BYTES:
+                    raise InputError(
+                        f"{self.path} has a member list of {span:,} bytes; at most {MAX_DIRECTORY_BYTES:,} are "
+                        "read. Make several smaller zips."
+                    )
+                file.seek(end - span)
+                directory = file.read()
+        except OSError as error:
+            raise self._damaged(error) from error
+        members = directory.count(b"PK\1\2")
+        if members > MAX_MEMBERS:
+            raise InputError(f"{self.path} lists {members:,} members; at most {MAX_MEMBERS:,} are read.")
+        return hashlib.sha256(b"%d\0" % size + directory).hexdigest()
+
+    def _archive(self) -> zipfile.ZipFile:
+        if self._zip is None:
+            try:
+                self._zip = zipfile.ZipFile(self.path)
+            except Exception as error:  # zipfile raises many kinds for a damaged directory
+                raise self._damaged(error) from error
+        return self._zip
+
+    def _scan_zip(self) -> list[str]:
+        names = []
+        for member in self._archive().infolist():
             name = PurePosixPath(member.filename)
-            if name.is_absolute() or ".." in name.parts or "\\" in member.filename or ":" in name.parts[0]:
+            # a drive letter or a backslash is a way out on Windows only, but nobody needs one
+            drive = bool(name.parts) and ":" in name.parts[0]
+            if name.is_absolute() or ".." in name.parts or "\\" in member.filename or drive:
                 raise InputError(
                     f"{self.path} has a member named {member.filename!r}, which points outside the archive. "
                     "Nothing was read from it; do not trust this file."
                 )
-            entries[member.filename] = f"{member.file_size} {member.CRC}"
-        return entries
+            if name.parts and not member.is_dir():
+                names.append(member.filename)
+        return names
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file.
+        """The bytes of one of `names`.
 
         Raises:
-            InputError: if it is missing, damaged, or unpacks to more than `MAX_MEMBER_BYTES`.
+            InputError: if it is missing, damaged, encrypted, or unpacks to more than `MAX_MEMBER_BYTES`.
         """
         where = f"{name} in {self.path}"
+        if name not in self._entries:  # so no name, wherever it came from, leads outside
+            raise InputError(f"{where} is missing.")
         try:
-            if self._zip is None:
-                full = self.path / name
-                size = full.stat().st_size
-                if size > MAX_MEMBER_BYTES:
-                    raise InputError(f"{where} has {size:,} bytes; at most {MAX_MEMBER_BYTES:,} are read.")
-                return full.read_bytes()
-            with self._zip.open(name) as member:
-                data = member.read(MAX_MEMBER_BYTES + 1)
+            if self._folder is not None:
+                with (self.path / name).open("rb") as file:
+                    data = file.read(MAX_MEMBER_BYTES + 1)
+            else:
+                archive = self._archive()
+                member = archive.getinfo(name)
+                if member.flag_bits & 1:
+                    raise InputError(f"{where} is encrypted; unpack it with its password and zip it without.")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # the others unpack in one go, with no limit on memory
+                    raise InputError(
+                        f"{where} is packed by method {member.compress_type}; only stored and deflated "
+                        "members are read. Zip it again with the usual settings."
+                    )
+                # zipfile stops at the size it was told, so a forged size ends in a checksum error
+                with archive.open(member) as stream:
+                    data = stream.read(MAX_MEMBER_BYTES + 1)
         except InputError:
             raise
-        except KeyError as error:
-            raise InputError(f"{where} is missing.") from error
         except Exception as error:  # zipfile raises many kinds for damaged members
-            raise InputError(f"{where} cannot be read ({error}); the file may be damaged: fetch it again.") from error
+            raise InputError(f"{where} cannot be read ({error}); it may be damaged: fetch it again.") from error
         if len(data) > MAX_MEMBER_BYTES:
-            raise InputError(f"{where} unpacks to more than {MAX_MEMBER_BYTES:,} bytes; nothing more was read.")
+            raise InputError(f"{where} has more than {MAX_MEMBER_BYTES:,} bytes; no more was read.")
         return data
 
     def close(self) -> None:
         if self._zip is not None:
             self._zip.close()
+            self._zip = None
 
 
 def is_picture(name: str) -> bool:
@@ -132,29 +215,55 @@ def is_picture(name: str) -> bool:
 
 
 def open_picture(data: bytes, where: str) -> Image.Image:
-    """A decoded picture in its own mode, upright by its EXIF orientation.
+    """A decoded picture in its own mode, upright by its EXIF orientation; the first frame of an animation.
 
     Raises:
-        InputError: if the bytes are no picture, are cut short, or claim more than `MAX_PIXELS` pixels.
+        InputError: if the bytes are no picture of a known format, are cut short, claim more than `MAX_PIXELS`
+            pixels, or hold colours that cannot become RGB.
     """
-    from PIL import ImageOps
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture: Image.Image = Image.open(io.BytesIO(data))
+            picture: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
             width, height = picture.size
             if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
                 raise InputError(
-                    f"{where} is {width} x {height} pixels; at most {MAX_SIDE:,} a side and {MAX_PIXELS:,} in "
-                    "all are decoded. Make it smaller."
+                    f"{where} is {width} x {height} pixels; at most {MAX_SIDE:,} a side and {MAX_PIXELS:,} "
+                    "in all are decoded. Make it smaller."
                 )
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
+                raise InputError(
+                    f"{where} has the colour mode {picture.mode}, which cannot become grey or RGB. Save it "
+                    "as an RGB picture."
+                )
+            try:
+                return ImageOps.exif_transpose(picture)
+            except Exception:  # a damaged EXIF block does not spoil the picture
+                return picture
     except InputError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit comes first for the largest
+        raise InputError(
+            f"{where} is too large ({error}); at most {MAX_SIDE:,} pixels a side and {MAX_PIXELS:,} in all "
+            "are decoded. Make it smaller."
+        ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits to 8, by the scale its numbers are on; never by the picture's own extremes where
+    that scale is known, or a dark picture would become as bright as any other."""
+    values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if picture.mode.startswith("I;16") or (low >= 0 and 255 < high <= 65_535):
+        values = values * (255 / 65_535)
+    elif picture.mode == "F" and low >= 0 and high <= 1:
+        values = values * 255
+    elif low < 0 or high > 255:
+        values = (values - low) * (255 / (high - low))
+    return Image.fromarray(np.rint(values).astype(np.uint8))
 
 
 def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = False) -> Tensor:
@@ -163,23 +272,23 @@ def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = Fal
     1-bit and palette pictures are widened to 8 bits first; resized as they are, the filter is ignored.
     Transparent pixels become white.
     """
-    if picture.mode in ("RGBA", "LA", "PA") or (picture.mode == "P" and "transparency" in picture.info):
-        picture = picture.convert("RGBA")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (
+        picture.mode == "P" and "transparency" in picture.info
+    ):
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        values = np.asarray(picture, dtype=np.float64)
-        low, high = float(values.min()), float(values.max())
-        scale = 255.0 / (high - low) if high > low else 0.0
-        picture = Image.fromarray(((values - low) * scale).astype(np.uint8))
+        picture = _to_8_bits(picture)
     picture = picture.convert("L" if channels == 1 else "RGB")
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
     array = np.asarray(picture)
     if invert:
         array = 255 - array
     array = array[None] if channels == 1 else array.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(array.copy())

@@ -23,11 +23,10 @@ from torch import Tensor
 from episodes.errors import InputError
 
 # Upright and regular faces only: slant and weight are for the warp and the pen, and true italics are other
-# shapes (Cyrillic т becomes m).
+# shapes (Cyrillic т becomes m). DejaVu Serif is left out: its Georgian letters are others than the sans's.
 FACES = (
     "DejaVuSans.ttf",
     "DejaVuSansMono.ttf",
-    "DejaVuSerif.ttf",
     "STIXGeneral.ttf",
 )
 CANVAS = 64  # side of a shape in pixels
@@ -98,7 +97,7 @@ def _ink(code: int, face: str) -> np.ndarray:
 
 @cache
 def _thinning_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Which of the 256 neighbourhoods lose their pixel, in either half step; bit k: neighbour k, N clockwise."""
+    """Which of the 256 neighbourhoods lose their pixel, in either half step; bit k: clockwise from north."""
     tables = np.zeros((2, 256), dtype=bool)
     for code in range(256):
         p = [(code >> k) & 1 for k in range(8)]
@@ -147,8 +146,10 @@ def distances(lines: np.ndarray) -> Tensor:
 # ---- which letters: run by hand (and by a test); the answer is the table in glyphs.py ----
 
 _GRID, _SIDE = 28, 24  # shapes are compared on a grid of 28 with the longer side 24
-ALIKE_WITHIN = 2.0  # no point of either letter's lines further than this from the other's: alike
-ALIKE_ACROSS = 3.0  # the same between splits, where a wrong "distinct" costs more
+# Alike: no point of either letter's lines is further from the other's than the first number, or they are
+# closer on average than the second; stricter between splits, where a wrong "distinct" costs more.
+ALIKE_WITHIN = (2.0, 0.4)
+ALIKE_ACROSS = (2.5, 0.7)
 _SHORTEST = 30  # pixels of centre line; less is a dot or a dash
 
 
@@ -176,23 +177,29 @@ def _normalised(lines: np.ndarray) -> Tensor:
     return distances((moved > 0.2).numpy())
 
 
-def alike(fields: Tensor, owners: Tensor, limit: float) -> Tensor:
-    """Which letters look alike: Hausdorff distance of centre lines, best over shifts by one pixel.
+def alike(fields: Tensor, owners: Tensor, furthest: float, mean: float) -> Tensor:
+    """Which letters look alike: Hausdorff or mean distance of centre lines, best over shifts by one pixel.
 
     Args:
         fields: float32 ``[n, H, W]``, normalised distances; several per letter (one per face).
         owners: int64 ``[n]``, the letter each field belongs to, in ``[0, letters)``.
-        limit: the largest distance, in the grid's pixels, that still counts as alike.
+        furthest: the largest Hausdorff distance, in the grid's pixels, that still counts as alike.
+        mean: the largest mean distance, the larger of the two directions, that does too.
 
     Returns:
         bool ``[letters, letters]``, symmetric; any face of the one against any face of the other.
     """
-    on, far = (fields < 0.8).flatten(1).float(), (fields > limit).flatten(1).float()
+    flat = fields.flatten(1)
+    on = (flat < 0.8).float()
+    share = on / on.sum(1, keepdim=True)
+    far = (flat > furthest).float()
     near = torch.zeros(len(fields), len(fields), dtype=torch.bool)
-    for shift in [(0, 0), (0, 1), (1, -1), (1, 0), (1, 1)]:  # the opposite ones come with a pair's other order
+    for shift in [(0, 0), (0, 1), (1, -1), (1, 0), (1, 1)]:  # opposite shifts come with a pair's other order
         moved = fields.roll(shift, (1, 2)).flatten(1)
         # a product of 0/1 matrices counts, for all pairs at once, line pixels too far from the other's line
-        near |= (on @ (moved > limit).float().T + far @ (moved < 0.8).float().T) == 0
+        near |= (on @ (moved > furthest).float().T + far @ (moved < 0.8).float().T) == 0
+        moved_share = share.view_as(fields).roll(shift, (1, 2)).flatten(1)
+        near |= torch.maximum(share @ moved.T, flat @ moved_share.T) <= mean
     count = int(owners.max()) + 1
     pairs = near.nonzero()
     answer = torch.zeros(count, count, dtype=torch.bool)
@@ -227,7 +234,7 @@ def select_letters(prefixes: Mapping[str, str], order: Mapping[str, int]) -> dic
     number = {code: index for index, code in enumerate(codes)}
     owners = torch.tensor([number[code] for code, _ in glyphs])
     fields = _normalised(lines)
-    within, across = (alike(fields, owners, limit) for limit in (ALIKE_WITHIN, ALIKE_ACROSS))
+    within, across = (alike(fields, owners, *limits) for limits in (ALIKE_WITHIN, ALIKE_ACROSS))
     rank = {code: order[script] for code, script in codes.items()}
     kept: list[int] = []
     for code in sorted(codes.keys() - short, key=lambda code: (rank[code], code)):

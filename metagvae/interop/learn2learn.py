@@ -83,7 +83,10 @@ def as_learn2learn_module(encoder: nn.Module, way: int) -> EncoderClassifier:
     """
     size = getattr(encoder, "feature_size", None)
     if not isinstance(size, int):
-        raise InputError(f"give {type(encoder).__name__} an integer attribute feature_size, its features' number.")
+        raise InputError(
+            "a linear head on the encoder's features needs their number; give "
+            f"{type(encoder).__name__} an integer attribute feature_size."
+        )
     if way < 2:
         raise InputError(f"way must be at least 2; received {way}.")
     like = next(encoder.parameters())
@@ -149,7 +152,7 @@ def taskset(bank: ImageBank, way: int, shot: int, query: int, num_tasks: int = -
 
 
 def batches_from_taskset(
-    tasks: Iterable[tuple[Tensor, Tensor]], shot: int, batch_size: int
+    taskset: Iterable[tuple[Tensor, Tensor]], shot: int, tasks: int
 ) -> Iterator[EpisodeBatch]:
     """learn2learn's tasks as our batches: in order, once, or without end if the taskset has none.
 
@@ -157,37 +160,37 @@ def batches_from_taskset(
     whatever order a task's pictures come, no class has more shots than another.
 
     Args:
-        tasks: a ``learn2learn.data.Taskset``, or anything that iterates over (pictures ``[M, C, H, W]``, uint8
-            or float in [0, 1]; labels ``[M]``).
+        taskset: a ``learn2learn.data.Taskset``, or anything that iterates over (pictures ``[M, C, H, W]``,
+            uint8 or float in [0, 1]; labels ``[M]``).
         shot: K; the pictures left over in each class are its queries.
-        batch_size: tasks per batch; the last batch has what is left.
+        tasks: T, tasks per batch; the last batch has what is left.
 
     Returns:
         batches whose ``classes`` are the task's labels in ascending order, and whose ``indices`` are the
         pictures' positions within their task, as a task does not say where they came from.
 
     Raises:
-        InputError: at once, if ``shot`` or ``batch_size`` is below 1; at a task whose classes have unequal
+        InputError: at once, if ``shot`` or ``tasks`` is below 1; at a task whose classes have unequal
             numbers of pictures or no query left, whose floats lie outside [0, 1], or whose shape is not that
             of the batch's other tasks.
     """
-    for name, value in (("shot", shot), ("batch_size", batch_size)):
+    for name, value in (("shot", shot), ("tasks", tasks)):
         if value < 1:
             raise InputError(f"{name} must be at least 1; received {value}.")
-    return _batches(tasks, shot, batch_size)
+    return _batches(taskset, shot, tasks)
 
 
-def _batches(tasks: Iterable[tuple[Tensor, Tensor]], shot: int, batch_size: int) -> Iterator[EpisodeBatch]:
+def _batches(taskset: Iterable[tuple[Tensor, Tensor]], shot: int, tasks: int) -> Iterator[EpisodeBatch]:
     held: list[tuple[Tensor, Tensor, Tensor]] = []
-    for images, labels in tasks:
+    for images, labels in taskset:
         task = _by_class(images, labels, shot)
         if held and task[0].shape != held[0][0].shape:
             raise InputError(
                 f"tasks of one batch must have one shape [N, K + Q, C, H, W]; received "
-                f"{list(task[0].shape)} after {list(held[0][0].shape)}. Use batch_size 1."
+                f"{list(task[0].shape)} after {list(held[0][0].shape)}. Use tasks = 1."
             )
         held.append(task)
-        if len(held) == batch_size:
+        if len(held) == tasks:
             yield _stack(held, shot)
             held = []
     if held:
@@ -204,16 +207,17 @@ def _by_class(images: Tensor, labels: Tensor, shot: int) -> tuple[Tensor, Tensor
     classes, counts = labels.unique(return_counts=True)
     each = int(counts[0])
     if bool((counts != each).any()) or each <= shot:
+        found = dict(zip(classes.tolist(), counts.tolist(), strict=True))
         raise InputError(
-            f"each class of a task needs {shot} support pictures and the same number, at least 1, of queries; "
-            f"received {dict(zip(classes.tolist(), counts.tolist(), strict=True))} pictures per label."
+            f"each class of a task needs {shot} support pictures and as many queries as any other; "
+            f"received {found} pictures per label."
         )
     if images.dtype == torch.uint8:
         images = to_float(images)
     elif bool((images < 0).any() or (images > 1).any()):
         raise InputError(
-            f"pictures must be uint8, or floats in [0, 1]; received {images.dtype} from {float(images.min()):g} to "
-            f"{float(images.max()):g}. Divide by 255, or leave out the data set's own normalisation."
+            f"pictures must be uint8, or floats in [0, 1]; received {images.dtype} from "
+            f"{float(images.min()):g} to {float(images.max()):g}. Divide by 255, or leave out the data set's own normalisation."
         )
     # a stable sort keeps the pictures of a class in the task's order
     order = labels.argsort(stable=True).view(len(classes), each)

@@ -13,8 +13,8 @@ from metagvae.learners.maml import InnerLoopLearner
 class ANIL(InnerLoopLearner, FeatureLearner):
     """MAML whose inner loop adapts the head alone (section 4): the encoder's features are reused as they are.
 
-    So the encoder runs once over support and queries of all tasks. With features X ``[M, D + 1]`` (a column of
-    ones for the bias), one-hot labels Y ``[M, N]`` and the head W ``[N, D + 1]``, an inner step is
+    So the encoder runs once over support and queries of all tasks. With support features X ``[M, D + 1]`` (a
+    column of ones for the bias), one-hot labels Y ``[M, N]`` and the head W ``[N, D + 1]``, an inner step is
 
     ::
 
@@ -23,8 +23,8 @@ class ANIL(InnerLoopLearner, FeatureLearner):
     the gradient of the mean cross entropy, written out; autograd through it gives the exact outer gradient in
     the encoder and in the head's start.
 
-    Norm policies act as in every learner with a frozen feature: with ``running`` the batch's statistics in
-    training and the running averages in evaluation, with ``transductive`` those of support and queries together.
+    Norm policies act as in every `FeatureLearner`: with ``running`` the batch's statistics in training and
+    the running averages in evaluation, with ``transductive`` those of a task's support and queries together.
 
     Args:
         encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoopLearner`. With

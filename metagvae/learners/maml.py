@@ -97,7 +97,7 @@ class InnerLoopLearner(Learner):
         return self.eval_inner_steps
 
     def inner_grad_mode(self) -> torch.set_grad_enabled:
-        """Within it, inner gradients are themselves differentiable if, and only if, the outer gradient needs it."""
+        """Within it, inner gradients keep a graph only if the outer gradient goes through them."""
         return torch.set_grad_enabled(torch.is_grad_enabled() and not self.first_order)
 
     def check_way(self, way: int) -> None:
@@ -105,8 +105,8 @@ class InnerLoopLearner(Learner):
         if way != self.head.out_features:
             raise InputError(
                 f"this {self.name} has a head of {self.head.out_features} ways; received episodes of {way}. "
-                f"Ask for {self.head.out_features} ways, train one for {way}, or use a learner for any number "
-                "of ways, such as prototypes."
+                f"Ask for {self.head.out_features} ways, train one for {way}, or use a learner for any "
+                "number of ways, such as prototypes."
             )
 
 
@@ -124,12 +124,12 @@ class MAMLState:
 
 
 class MAML(InnerLoopLearner):
-    """Every weight takes gradient steps on the support set's cross entropy, from a learnt start (algorithm 2).
+    """Every weight takes gradient steps on the support's cross entropy, from a learnt start (algorithm 2).
 
     ::
 
-        theta_i = theta - alpha grad_theta L(support_i; theta)            (section 2.2, eq. 1 by its step)
-        theta  <- theta - beta grad_theta sum_i L(query_i; theta_i)
+        theta_i = theta - alpha grad_theta L(support_i; theta)        one inner step (section 2.2)
+        theta  <- theta - beta grad_theta sum_i L(query_i; theta_i)   the outer loop's (eq. 1)
 
     with the second derivatives exact; ``first_order`` leaves them out (section 5.2) and does no work on them.
 
@@ -192,9 +192,9 @@ class MAML(InnerLoopLearner):
         ]
         if layers and all(untouched):
             raise InputError(
-                "maml uses the encoder's running averages as they stand, and they are at their initial values: "
-                "nothing would be normalised. Load a pretrained encoder, or set encoder.norm to 'support', "
-                "'group' or 'transductive'."
+                "maml uses the encoder's running averages as they stand, and they are at their initial "
+                "values: nothing would be normalised. Load a pretrained encoder, or set encoder.norm to "
+                "'support', 'group' or 'transductive'."
             )
         self._averages_checked = True
 

@@ -1,0 +1,220 @@
+"""Reads a pickle of numpy arrays and plain containers, and nothing else.
+
+Other people's data sets come as pickles, and a pickle is a program: loading one the usual way runs whatever
+its author wrote. Here the few names that such a file needs stand for small functions of this module, so that
+not even numpy's own constructors are within the file's reach; any other name ends the load.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from episodes.errors import InputError
+
+MAX_ITEMS = 50_000_000
+MAX_DEPTH = 16
+_CONTAINERS = (dict, list, tuple, set, frozenset, bytes, bytearray)
+_PLAIN = (type(None), bool, int, float, complex, str, set, frozenset, bytes, bytearray)
+# numpy 1 wrote numpy.core, numpy 2 writes numpy._core
+_NUMPY = ("numpy", *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")))
+_NUMBER = re.compile(r"[<>=|]?([biufc]\d{1,2}|[?SU]\d{0,6})")
+# Opcodes that plain data never needs: extension registry, old-style objects, persistent ids, buffers outside.
+_REFUSED = (
+    pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.PERSID, pickle.BINPERSID,
+    pickle.NEWOBJ_EX, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+)  # fmt: skip
+
+
+class _Refused(Exception):
+    """What the file holds that is not read."""
+
+
+class _Dtype:
+    """Stands for ``numpy.dtype``: numbers and fixed-length text only, no objects, no fields."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, code: Any = None, *_: Any) -> None:
+        code = code.decode("latin-1") if isinstance(code, bytes) else code
+        if not isinstance(code, str) or not _NUMBER.fullmatch(code):
+            raise _Refused(f"an array of type {code!r}")
+        self.value = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        # (version, byte order, subarray, names, fields, size, alignment, flags, ...): only the order is
+        # taken; the flags could tell numpy to take bytes for pointers
+        order = state[1].decode("latin-1") if isinstance(state[1], bytes) else state[1]
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
+            raise _Refused("an array with fields")
+        self.value = self.value.newbyteorder(order)  # type: ignore[arg-type]
+
+
+class _Array:
+    """Stands for ``numpy.ndarray`` while its parts arrive."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, *_: Any) -> None:
+        self.value: np.ndarray | None = None  # a shape given here could ask for any amount of memory
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state if len(state) == 5 else (1, *state)
+        self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> np.ndarray:
+    """The array over the very bytes of the file, not copied."""
+    if isinstance(data, str):
+        data = data.encode("latin-1")  # written by Python 2
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+        raise _Refused("an array that is not made of numbers")
+    flat = np.frombuffer(data, dtype=dtype.value) if dtype.value.itemsize else np.empty(0, dtype.value)
+    array = flat.reshape(tuple(int(n) for n in shape), order="F" if order == "F" else "C")
+    return array if axes is None else array.transpose(axes)
+
+
+class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whatever memo index it is told
+    dispatch = {  # noqa: RUF012
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code not in {op[0] for op in _REFUSED}
+    }
+
+    def __init__(self, file: _Bounded) -> None:
+        super().__init__(file, encoding="latin-1")
+        self._copied = 0
+
+    def _count(self, items: int) -> None:
+        self._copied += items
+        if self._copied > MAX_ITEMS:
+            raise _Refused(f"copies of more than {MAX_ITEMS:,} items")
+
+    def _load_bytearray(self) -> None:
+        (count,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self.append(bytearray(self.read(count)))  # type: ignore[attr-defined]
+
+    # the original zeroes as many bytes as it is told before it looks for them
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray  # type: ignore[assignment]
+
+    def _plain(self, kind: Callable[[Any], Any]) -> Callable[..., Any]:
+        """``set(list)`` and the like; copying one long list over and over must not fill the memory."""
+
+        def make(*arguments: Any) -> Any:
+            items = arguments[0] if arguments else ()
+            if len(arguments) > 1 or not isinstance(items, _CONTAINERS):
+                raise _Refused("a container made of something else")
+            self._count(len(items) // 256 if isinstance(items, bytes | bytearray) else len(items))
+            return kind(items)
+
+        return make
+
+    def _encode(self, text: Any, codec: Any = "latin1") -> bytes:
+        """Stands for ``_codecs.encode``, by which protocol 2 writes bytes."""
+        if codec not in ("latin1", "latin-1") or not isinstance(text, str):
+            raise _Refused("an unusual text encoding")
+        self._count(len(text) // 256)
+        return text.encode("latin-1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        kinds: dict[str, Callable[[Any], Any]] = {
+            "set": set, "frozenset": frozenset, "list": list, "tuple": tuple, "dict": dict,
+            "bytearray": bytearray, "bytes": bytes,
+        }  # fmt: skip
+        if module in ("builtins", "__builtin__") and name in kinds:
+            return self._plain(kinds[name])
+        if (module, name) == ("collections", "OrderedDict"):
+            return self._plain(dict)
+        if (module, name) == ("collections", "defaultdict"):
+            return lambda *factory: {}
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
+        if module in _NUMPY:
+            known: dict[str, Any] = {
+                "dtype": _Dtype,
+                "ndarray": _Array,
+                "_reconstruct": lambda *parts: _Array(),
+                "_frombuffer": lambda *parts: _from_bytes(*parts),
+                "scalar": lambda dtype, data: _from_bytes(data, dtype, (1,), "C")[0].item(),
+            }
+            if name in known:
+                return known[name]
+        raise _Refused(f"the name {module}.{name}")
+
+
+class _Bounded:
+    """A file that refuses to be asked for more than it holds, before any memory is set aside."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def read(self, count: int) -> bytes:
+        if count < 0 or count > self._size - self._file.tell():
+            raise EOFError
+        return self._file.read(count)
+
+    def readline(self) -> bytes:
+        return self._file.readline(1 << 20)
+
+    def readinto(self, buffer: bytearray) -> int:
+        data = self.read(len(buffer))
+        buffer[:] = data
+        return len(data)
+
+
+def _unwrap(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
+    """Arrays for their stand-ins, in dicts, lists and tuples.
+
+    A part that is shared stays shared (``done``), so that a small file of lists of the same lists stays small.
+    """
+    if depth > MAX_DEPTH:
+        raise _Refused(f"containers more than {MAX_DEPTH} deep")
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise _Refused("an array without contents")
+        return value.value
+    if isinstance(value, dict | list | tuple):
+        if id(value) not in done:
+            if isinstance(value, dict):
+                done[id(value)] = {key: _unwrap(item, done, depth + 1) for key, item in value.items()}
+            else:
+                done[id(value)] = type(value)(_unwrap(item, done, depth + 1) for item in value)
+        return done[id(value)]
+    if isinstance(value, _PLAIN):
+        return value
+    raise _Refused(f"a {type(value).__name__}")
+
+
+def load_arrays(path: Path) -> Any:
+    """The contents of a pickle file: dicts, lists, tuples, sets, text, numbers, read-only numpy arrays.
+
+    Files of Python 2 and 3, of numpy 1 and 2, and of every protocol are read. Nothing in the file is run.
+
+    Raises:
+        InputError: if the file is cut short or damaged, or holds anything else; the message names it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            loaded = _Unpickler(_Bounded(file, size)).load()
+            return _unwrap(loaded, {})
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}).") from error
+    except EOFError as error:
+        raise InputError(f"{path} is cut short: it ends before its pickle does. Fetch it again.") from error
+    except _Refused as error:
+        raise InputError(
+            f"{path} holds {error}; only numpy arrays and plain containers are read from a pickle. Nothing "
+            "in it was run; do not trust this file."
+        ) from error
+    except Exception as error:  # damaged bytes fail in as many ways as there are opcodes
+        raise InputError(
+            f"{path} is not a readable pickle of arrays ({type(error).__name__}: {str(error)[:200]}). "
+            "Fetch it again."
+        ) from error

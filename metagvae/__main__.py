@@ -1,0 +1,5 @@
+import sys
+
+from metagvae.cli import main
+
+sys.exit(main())

@@ -1,0 +1,223 @@
+"""What `metagvae evaluate` does: any encoders and runs, on the same episodes, into a table, JSON and a figure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from episodes import ImageBank, InputError
+from episodes.datasets import Dataset
+from metagvae.build import check_pictures, load_learner
+from metagvae.checkpoints import load_encoder
+from metagvae.controls import CONTROLS, make_control
+from metagvae.device import Device
+from metagvae.encoder import Encoder
+from metagvae.evaluation import (
+    Evaluator,
+    PairedDifference,
+    Result,
+    format_table,
+    interval,
+    paired_difference,
+)
+from metagvae.learners import Learner, make_learner
+from metagvae.runs import provenance, read_config, write_json
+
+
+@dataclass
+class SeedSpread:
+    """One method trained from several seeds: the mean of its errors and their standard deviation over seeds."""
+
+    method: str
+    dataset: str
+    way: int
+    shot: int
+    seeds: int
+    error: float
+    deviation: float
+
+
+def over_seeds(results: Sequence[Result]) -> tuple[list[Result], list[SeedSpread]]:
+    """Joins results whose method names differ only in a trailing ``-seedN``.
+
+    A joined result's per-episode errors are means over the training seeds, so its interval speaks of episodes
+    alone; the spread over seeds is reported apart.
+    """
+    groups: dict[tuple[str, str, int, int], list[Result]] = {}
+    for result in results:
+        stem = re.sub(r"[-_/]seed\d+$", "", result.method)
+        groups.setdefault((stem, result.dataset, result.way, result.shot), []).append(result)
+    joined, spreads = [], []
+    for (stem, dataset, way, shot), members in groups.items():
+        if len(members) == 1:
+            joined.append(members[0])
+            continue
+        per_episode = np.mean([m.per_episode for m in members], axis=0)
+        errors = np.array([m.error for m in members])
+        name = f"{stem} ({len(members)} seeds)"
+        joined.append(
+            replace(
+                members[0],
+                method=name,
+                encoder=name,
+                error=float(errors.mean()),
+                half_width=interval(per_episode),
+                per_episode=per_episode,
+            )
+        )
+        spreads.append(
+            SeedSpread(name, dataset, way, shot, len(members), float(errors.mean()), float(errors.std(ddof=1)))
+        )
+    return joined, spreads
+
+
+@dataclass
+class Comparison:
+    """Results in the order the methods were named, and each method's paired difference from the first.
+
+    Attributes:
+        results: one per method, data set and shape, training seeds joined.
+        single: the results before joining.
+        spreads: over training seeds.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    differences: list[PairedDifference] = field(default_factory=list)
+    single: list[Result] = field(default_factory=list)
+    spreads: list[SeedSpread] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, results: Sequence[Result]) -> Comparison:
+        """Joins seeds and pairs every method with the first on the same data and shape."""
+        joined, spreads = over_seeds(results)
+        baseline = joined[0].method
+        base = {(r.dataset, r.way, r.shot): r for r in joined if r.method == baseline}
+        differences = [
+            paired_difference(r, base[r.dataset, r.way, r.shot])
+            for r in joined
+            if r.method != baseline and (r.dataset, r.way, r.shot) in base
+        ]
+        return cls(joined, differences, list(results), spreads)
+
+    def table(self) -> str:
+        """Errors in percent with 95 % intervals over episodes, then the paired differences."""
+        text = "few-shot error in %, mean ± half width of the 95 % interval over episodes\n\n"
+        text += format_table(self.results)
+        if self.differences:
+            text += "\n\npaired difference from the first method, in points (negative: errs less)\n"
+            for d in self.differences:
+                mark = "" if d.clear_of_zero else "   (not clear of zero)"
+                text += (
+                    f"  {d.other}, {d.dataset}, {d.way}-way {d.shot}-shot: "
+                    f"{100 * d.difference:+.2f} ± {100 * d.half_width:.2f}{mark}\n"
+                )
+        if self.spreads:
+            text += "\n\nspread over training seeds (standard deviation of the error, in points)\n"
+            for s in self.spreads:
+                text += (
+                    f"  {s.method}, {s.dataset}, {s.way}-way {s.shot}-shot: "
+                    f"{100 * s.error:.2f}, sd {100 * s.deviation:.2f}\n"
+                )
+        return text.rstrip()
+
+    def save(self, path: Path) -> None:
+        """JSON with every result, every difference, and the command and commit that made them."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(
+            path,
+            {
+                "provenance": provenance(),
+                "results": [r.to_dict() for r in self.results],
+                "differences": [{**asdict(d), "clear_of_zero": d.clear_of_zero} for d in self.differences],
+                "seeds": [asdict(s) for s in self.spreads],
+                "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
+            },
+        )
+
+
+def encoder_learner(
+    name: str, bank: ImageBank, train: ImageBank | None, head: str, features: list[str] | None, options: dict[str, Any]
+) -> Learner:
+    """A head on an encoder by name: a control, a shipped name, an encoder or run folder."""
+    encoder: nn.Module
+    if name in CONTROLS:
+        assert train is not None
+        encoder = make_control(name, train)
+    else:
+        encoder = load_encoder(name, features)
+        assert isinstance(encoder, Encoder)
+        check_pictures(encoder, bank, name)
+    if head not in ("prototypes", "ridge"):
+        raise InputError(f"a frozen encoder takes the head 'prototypes' or 'ridge'; received {head!r}.")
+    return make_learner(head, encoder, 0, **options)
+
+
+def run_learner(folder: str, bank: ImageBank, features: list[str] | None) -> Learner:
+    """A run's learner; of a pretraining run, prototypes on its encoder."""
+    kind = read_config(folder)["kind"]
+    if kind == "pretrain":
+        encoder = load_encoder(folder, features)
+        check_pictures(encoder, bank, folder)
+        return make_learner("prototypes", encoder, 0)
+    learner, _ = load_learner(folder)
+    assert isinstance(learner.encoder, Encoder)
+    check_pictures(learner.encoder, bank, folder)
+    return learner
+
+
+def compare(
+    dataset: Dataset,
+    encoders: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    ways: Sequence[int] = (5,),
+    shots: Sequence[int] = (1,),
+    query: int = 15,
+    episodes: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+    head: str = "prototypes",
+    head_options: dict[str, Any] | None = None,
+    features: list[str] | None = None,
+    device: Device | None = None,
+    fit_data: Dataset | None = None,
+) -> Comparison:
+    """Measures every named method on the same episodes of a split.
+
+    Args:
+        dataset: whose ``split`` the episodes are drawn from.
+        encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
+        runs: run folders, each with its own learner; names that differ in a trailing -seedN are joined.
+        ways, shots: every pair of them is measured.
+        features: what the encoders return; None keeps each one's own choice.
+        fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.
+
+    Raises:
+        InputError: before any measuring, if a method, a shape or the data cannot be had.
+    """
+    if not encoders and not runs:
+        raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
+    bank = dataset.load(split)
+    shapes = [(way, shot) for way in ways for shot in shots]
+    evaluator = Evaluator(bank, query, episodes, seed, split, device, dataset.rotations == "episode")
+    for way, shot in shapes:
+        evaluator.check(way, shot)
+    fits = any(name in ("pca", "random") for name in encoders)
+    train = (fit_data or dataset).load("train") if fits else bank
+    learners: dict[str, Learner] = {}
+    for name in encoders:
+        learners[name] = encoder_learner(name, bank, train, head, features, head_options or {})
+    for name in runs:
+        learner = run_learner(name, bank, features)
+        way = getattr(learner, "way", None)
+        if not learner.any_way and {w for w, _ in shapes} != {way}:
+            raise InputError(
+                f"the run {name} trained the learner '{learner.name}' with a head of {way} ways; ask for --way {way}."
+            )
+        learners[Path(name).name if Path(name).name not in learners else name] = learner
+    return Comparison.of([r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)])

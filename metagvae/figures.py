@@ -1,0 +1,131 @@
+"""Figures: reconstructions, traversals, episodes, curves, error bars. All drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from episodes import EpisodeBatch, ImageBank, to_float
+from metagvae.evaluation import Result
+from metagvae.guidance.deformable_pca import DeformablePCA
+from metagvae.runs import read_metrics
+from metagvae.vae import GuidedVAE
+
+
+def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
+    """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
+    from matplotlib.figure import Figure
+
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(1.9 + 0.55 * columns, 0.6 + 0.58 * len(rows)), dpi=120)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        for column in range(columns):
+            axis = axes[line][column]
+            axis.set_axis_off()
+            if column < len(row):
+                picture = row[column].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+                axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        position = axes[line][0].get_position()
+        figure.text(0.005, (position.y0 + position.y1) / 2, label, va="center", fontsize=8)
+    figure.subplots_adjust(left=1.5 / (1.9 + 0.55 * columns), right=0.995, bottom=0.01, wspace=0.05, hspace=0.05,
+                           top=1 - 0.35 / (0.6 + 0.58 * len(rows)))
+    for line, label in enumerate(labels):  # positions are known only now
+        position = axes[line][0].get_position()
+        figure.texts[line].set_y((position.y0 + position.y1) / 2)
+        figure.texts[line].set_text(label)
+    figure.text(0.5, 0.995, title, ha="center", va="top", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+@torch.no_grad()
+def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12) -> None:
+    """Pictures, the decoder's rebuilding, and, with deformable PCA, its linear picture before and after the warp."""
+    chosen = torch.linspace(0, len(bank) - 1, count).long()
+    images = to_float(bank.images[chosen])
+    rows, labels = [images, vae.reconstruct(images)], ["picture", "decoder"]
+    for guidance in vae.guidances:
+        if isinstance(guidance, DeformablePCA):
+            z = vae.encoder.posterior(images).mean
+            rows += [guidance.canonical(z[:, guidance.content]), guidance.light_decoder(z)]
+            labels += ["linear, unwarped", "linear, warped"]
+    _tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
+
+
+@torch.no_grad()
+def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, steps: int = 9, most: int = 12) -> None:
+    """One picture's latent with one unit moved at a time: geometry units first, then those of largest KL."""
+    image = to_float(bank.images[len(bank) // 3 : len(bank) // 3 + 1])
+    posterior = vae.encoder.posterior(to_float(bank.images[:: max(1, len(bank) // 256)]))
+    kl = vae.prior.kl(posterior, posterior.mean).mean(0)
+    names = {unit: group for group, units in vae.encoder.units.items() for unit in units}
+    own = [unit for unit, group in names.items() if group != "content"]
+    rest = sorted((unit for unit, group in names.items() if group == "content"), key=lambda u: -float(kl[u]))
+    units = (own + rest)[:most]
+    start = vae.encoder.posterior(image).mean
+    rows = []
+    for unit in units:
+        z = start.repeat(steps, 1)
+        z[:, unit] = torch.linspace(-reach, reach, steps)
+        rows.append(vae.decoder(z).float().sigmoid())
+    labels = [f"{names[unit]} {unit}\nKL {float(kl[unit]):.2f}" for unit in units]
+    _tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+
+
+def episode(batch: EpisodeBatch, path: Path) -> None:
+    """The first episode of a batch: per way its support, then its queries."""
+    rows = [batch.images[0, way, : batch.shot + min(batch.queries, 10)] for way in range(batch.way)]
+    _tile(rows, [f"way {way}" for way in range(batch.way)], path, f"an episode: {batch.shot} support, then queries")
+
+
+def curves(run: Path, path: Path) -> None:
+    """Loss and validation error against steps, from a run's metrics."""
+    from matplotlib.figure import Figure
+
+    lines = list(read_metrics(run))
+    figure = Figure(figsize=(6, 3.2), dpi=120)
+    axis = figure.subplots()
+    losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    axis.plot(*zip(*losses, strict=True), color="#4C72B0", label="loss")
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss")
+    errors = [(line["step"], 100 * line["validation_error"]) for line in lines if "validation_error" in line]
+    if errors:
+        twin = axis.twinx()
+        twin.plot(*zip(*errors, strict=True), color="#C44E52", marker="o", markersize=3)
+        twin.set_ylabel("validation error, %", color="#C44E52")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def error_bars(results: Sequence[Result], path: Path) -> None:
+    """Error with its 95 % interval: one panel per data set and episode shape, one bar per method."""
+    from matplotlib.figure import Figure
+
+    panels = sorted({(r.dataset, r.way, r.shot) for r in results})
+    methods = list(dict.fromkeys(r.method for r in results))
+    figure = Figure(figsize=(1.6 + 2.3 * len(panels), 1.2 + 0.32 * len(methods)), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (dataset, way, shot) in zip(axes, panels, strict=True):
+        here = {r.method: r for r in results if (r.dataset, r.way, r.shot) == (dataset, way, shot)}
+        known = [m for m in methods if m in here]
+        places = [methods.index(m) for m in known]
+        axis.barh(
+            places,
+            [100 * here[m].error for m in known],
+            xerr=[100 * here[m].half_width for m in known],
+            color="#4C72B0",
+            error_kw={"elinewidth": 1.2},
+        )
+        axis.set_title(f"{dataset}\n{way}-way {shot}-shot", fontsize=8)
+        axis.set_xlabel("error, %", fontsize=8)
+        axis.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(methods)), methods)
+    axes[0].invert_yaxis()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
