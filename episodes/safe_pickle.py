@@ -23,7 +23,7 @@ MAX_DEPTH = 16
 _CONTAINERS = (dict, list, tuple, set, frozenset, bytes, bytearray)
 _PLAIN = (type(None), bool, int, float, complex, str, set, frozenset, bytes, bytearray)
 # numpy 1 wrote numpy.core, numpy 2 writes numpy._core
-_NUMPY = ("numpy", *(f"numpy.{core}.{part}" for core in ("core", "_core") for part in ("multiarray", "numeric")))
+_NUMPY = ("numpy", *(f"numpy.{core}.{m}" for core in ("core", "_core") for m in ("multiarray", "numeric")))
 _NUMBER = re.compile(r"[<>=|]?([biufc]\d{1,2}|[?SU]\d{0,6})")
 # Opcodes that plain data never needs: extension registry, old-style objects, persistent ids, buffers outside.
 _REFUSED = (
@@ -171,7 +171,7 @@ class _Bounded:
 def _unwrap(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
     """Arrays for their stand-ins, in dicts, lists and tuples.
 
-    A part that is shared stays shared (``done``), so that a small file of lists of the same lists stays small.
+    A part that is shared stays shared (``done``), so that a small file of lists of shared lists stays small.
     """
     if depth > MAX_DEPTH:
         raise _Refused(f"containers more than {MAX_DEPTH} deep")

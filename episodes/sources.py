@@ -97,7 +97,7 @@ class Source:
                     continue  # reading a pipe would wait for ever
                 entries[file if prefix == "." else f"{prefix}/{file}"] = f"{info.st_size} {info.st_mtime_ns}"
                 if len(entries) > MAX_MEMBERS:
-                    raise InputError(f"{self.path} holds more than {MAX_MEMBERS:,} files; give a smaller one.")
+                    raise InputError(f"{self.path} holds more than {MAX_MEMBERS:,} files; give fewer.")
         return entries
 
     def _damaged(self, reason: object) -> InputError:
@@ -131,8 +131,8 @@ class Source:
                     raise self._damaged("its directory does not fit in the file")
                 if span > MAX_DIRECTORY_BYTES:
                     raise InputError(
-                        f"{self.path} has a member list of {span:,} bytes; at most {MAX_DIRECTORY_BYTES:,} are "
-                        "read. Make several smaller zips."
+                        f"{self.path} has a member list of {span:,} bytes; at most {MAX_DIRECTORY_BYTES:,} "
+                        "are read. Make several smaller zips."
                     )
                 file.seek(end - span)
                 directory = file.read()
@@ -190,13 +190,15 @@ class Source:
                         f"{where} is packed by method {member.compress_type}; only stored and deflated "
                         "members are read. Zip it again with the usual settings."
                     )
-                # zipfile stops at the size it was told, so a forged size ends in a checksum error
+                # never ask for more than was told: a member that unpacks to more ends in a checksum error
                 with archive.open(member) as stream:
-                    data = stream.read(MAX_MEMBER_BYTES + 1)
+                    data = stream.read(min(member.file_size, MAX_MEMBER_BYTES) + 1)
         except InputError:
             raise
         except Exception as error:  # zipfile raises many kinds for damaged members
-            raise InputError(f"{where} cannot be read ({error}); it may be damaged: fetch it again.") from error
+            raise InputError(
+                f"{where} cannot be read ({error}); the file may be damaged: fetch it again."
+            ) from error
         if len(data) > MAX_MEMBER_BYTES:
             raise InputError(f"{where} has more than {MAX_MEMBER_BYTES:,} bytes; no more was read.")
         return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -157,16 +158,24 @@ def _normals(bits: Tensor) -> Tensor:
     return (-2 * a.log()).sqrt() * (2 * math.pi * b).cos()
 
 
+@cache
+def _spline(knots: int, side: int) -> Tensor:
+    """float32 ``[side, knots]``: cubic interpolation along one axis as a matrix."""
+    rows = torch.eye(knots).view(1, knots, knots, 1).expand(-1, -1, -1, 4)
+    return F.interpolate(rows, (side, 4), mode="bicubic", align_corners=False)[0, :, :, 0].T.contiguous()
+
+
 def _smooth(values: Tensor, side: int) -> Tensor:
-    """``[n, c, k, k]`` to ``[n, c, side, side]``, bicubic."""
-    return F.interpolate(values, (side, side), mode="bicubic", align_corners=False)
+    """``[..., k, k]`` to ``[..., side, side]``, bicubic."""
+    matrix = _spline(values.shape[-1], side)
+    return matrix @ values @ matrix.T
 
 
 def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
     """The `DRAWINGS` drawings of one letter.
 
-    Drawing ``i`` is a function of ``(seed, code, i)`` and the shapes alone. Letters are drawn one at a time, not in
-    larger batches, so that not even rounding depends on the company a letter keeps.
+    Drawing ``i`` is a function of ``(seed, code, i)`` and the shapes alone. Letters are drawn one at a time,
+    not in larger batches, so that not even rounding depends on the company a letter keeps.
 
     Args:
         code: the letter's code point.
@@ -182,7 +191,7 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
     noise = _normals(fold(key.unsqueeze(-1), torch.arange(2 * 192))).float()
     pose, width, coarse, fine = noise[:, :8].T, noise[:, 8:24], noise[:, 24:56], noise[:, 56:184]
 
-    # First the hand's warp, on a frame half as large again so that nothing is cut off.
+    # first the hand's warp, on a frame half as large again so that nothing is cut off
     side = CANVAS * 3 // 2
     theta = affine_matrix(
         pose[0] * 0.10, pose[1] * 0.09, pose[2] * 0.09, pose[3] * 0.12, torch.zeros(DRAWINGS, 2)
@@ -193,8 +202,8 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
         faces, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
     )
 
-    # Then the pen and the place: the warped letter's box is brought to a drawn size, wholly inside the picture.
-    drawn = (warped[:, 0] < 1.0)
+    # then the pen and the place: the warped letter's box is brought to a drawn size, inside the picture
+    drawn = warped[:, 0] < 1.0
     steps = torch.arange(side, dtype=torch.float32)
     centre, extent = [], []
     for axis in (1, 2):  # x, then y
@@ -227,17 +236,18 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Glyphs(Dataset):
-    """Letters of fifteen scripts in 20 drawings each, ink bright on black, grey, 28 x 28 unless ``size`` says otherwise.
+    """Letters of fifteen scripts, 20 drawings each, ink on black, grey, 28 x 28 unless ``size`` is given.
 
-    Nothing is read from ``root``. No two letters look alike (see `glyph_shapes.select_letters`): Latin A, Greek
-    Alpha and Cyrillic A are one class. Splits are by script, so the test scripts were never seen in training.
+    Nothing is read from ``root``. No two letters look alike (see `glyph_shapes.select_letters`), so the A
+    that Latin, Greek, Cyrillic and Old Italic share is one class, in one split. Splits are by script: those
+    of the test were never seen in training.
 
-    The classes are the same everywhere. The pictures depend on the font files that matplotlib ships (DejaVu and
-    STIX, unchanged for years), by a grey level here and there on Pillow's FreeType and torch's rounding too; the
-    fonts' hash is in the bank's notes and in the cache's key.
+    The classes are the same everywhere. The pictures depend on the font files that matplotlib ships (DejaVu
+    and STIX) and, slightly, on Pillow's FreeType and torch's rounding; the fonts' hash is in the bank's notes
+    and in the cache's key.
 
-    Many letters are others turned by a quarter (Canadian syllabics above all), so ``rotations="classes"`` makes
-    classes here that no one could tell apart.
+    Many letters are others turned by a quarter (Canadian syllabics above all), so ``rotations="classes"``
+    makes classes here that no one could tell apart.
 
     Args:
         seed: which hand drew the letters; another seed gives other drawings of the same letters.
@@ -248,7 +258,7 @@ class Glyphs(Dataset):
 
     name = "glyphs"
     default_size = 28
-    licence = "fonts: DejaVu (Bitstream Vera licence), STIX (SIL OFL or STIX licence); pictures: none of its own"
+    licence = "made here; fonts: DejaVu (Bitstream Vera licence) and STIX (STIX licence), in matplotlib"
 
     seed: int = 0
 
@@ -274,7 +284,10 @@ class Glyphs(Dataset):
         letters = [(script, code) for script in scripts for code in letters_of(script)]
         drawings = self.drawings([code for _, code in letters])
         return ImageBank.from_classes(
-            [(f"{script}/U+{code:04X}", images) for (script, code), images in zip(letters, drawings, strict=True)],
+            [
+                (f"{script}/U+{code:04X}", images)
+                for (script, code), images in zip(letters, drawings, strict=True)
+            ],
             dataset=f"{self.name}-seed{self.seed}",
             split=split,
             polarity="ink",
@@ -291,10 +304,17 @@ class Glyphs(Dataset):
         glyphs = [(code, face) for code in codes for face in faces_of(code)]
         missing = sorted(set(codes) - {code for code, _ in glyphs})
         if missing:
-            raise InputError(f"matplotlib's fonts lack U+{missing[0]:04X} and {len(missing) - 1} more letters.")
+            raise InputError(
+                f"matplotlib's fonts lack {len(missing)} letters, the first is U+{missing[0]:04X}; install "
+                "matplotlib 3.8 or later."
+            )
         shapes = distances(centre_lines(glyphs))
-        counts = [len(faces_of(code)) for code in codes]
-        return [
-            draw(code, self.seed, self.side, own)
-            for code, own in zip(codes, shapes.split(counts), strict=True)
-        ]
+        own = shapes.split([len(faces_of(code)) for code in codes])
+        # one thread: the tensors are small (on a busy machine two took ten times as long), and no rounding
+        # then depends on how many there are
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [draw(code, self.seed, self.side, shape) for code, shape in zip(codes, own, strict=True)]
+        finally:
+            torch.set_num_threads(threads)

@@ -1,0 +1,310 @@
+"""A person's own pictures: one folder per class, in a folder or a zip file."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import math
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from episodes.bank import ImageBank
+from episodes.cache import cached_bank
+from episodes.datasets.base import SPLITS, Dataset
+from episodes.errors import InputError
+from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
+
+_log = logging.getLogger(__name__)
+_SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "valid": "validation"}
+_WAYS = ("auto", "folders", "csv", "fractions")
+_NAMED = 10  # broken files named one by one in the notes
+
+
+def class_counts(classes: int, fractions: Sequence[float]) -> tuple[int, int, int]:
+    """How many of the classes go to train, validation and test.
+
+    Validation and test are rounded up, as an episode needs several classes: 3 at least from 9 classes on, 2
+    from 6 on, 1 below, unless their fraction is 0. Training gets the rest: 12 classes become 6 / 3 / 3, 20
+    become 12 / 4 / 4.
+    """
+    least = 3 if classes >= 9 else 2 if classes >= 6 else 1
+    train, validation, test = (
+        max(least, math.ceil(share * classes - 1e-9)) if share > 0 else 0 for share in fractions
+    )
+    if not train:
+        return 0, min(validation, classes) if test else classes, max(0, classes - validation) if test else 0
+    # the smallest sets, and those with nearly all in validation and test: training keeps `least`
+    least = min(least, classes)
+    test = min(test, classes - least)
+    validation = min(validation, classes - least - test)
+    return classes - validation - test, validation, test
+
+
+def assign_classes(names: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, str]:
+    """The split of each class, drawn by hashing the seed with the name: the same in any order."""
+
+    def rank(name: str) -> bytes:
+        # one disk writes an accented letter as one character, another as two
+        return hashlib.sha256(f"{seed}\0{unicodedata.normalize('NFC', name)}".encode()).digest()
+
+    _, validation, test = class_counts(len(names), fractions)
+    order = sorted(names, key=rank)
+    return {
+        name: "test" if i < test else "validation" if i < test + validation else "train"
+        for i, name in enumerate(order)
+    }
+
+
+@dataclass(frozen=True)
+class Folder(Dataset):
+    """Pictures of any size and common format, one folder per class; sub-folders of a class belong to it.
+
+    The classes are split into train, validation and test, so that few-shot error is measured on classes never
+    seen. In this order, by ``split_by = "auto"``: by a table, ``splits_csv`` or a file ``splits.csv``
+    beside the class folders (columns ``class,split``); by folders ``train``, ``validation`` (or ``val``) and
+    ``test`` that hold the class folders; else by ``fractions`` of the classes.
+
+    Args:
+        root: the folder, or a zip file of it.
+        channels: 3 for RGB, 1 for grey.
+        invert: turn dark strokes on white paper into bright strokes on black (polarity ``ink``).
+        split_by: ``auto``, ``csv``, ``folders`` or ``fractions``.
+        splits_csv: a table of the classes' splits, if not ``splits.csv`` beside the class folders.
+        fractions: shares of train, validation and test among the classes; see `class_counts`.
+        split_seed: another seed, another draw of the classes.
+    """
+
+    name = "folder"
+    default_size = 84
+    licence = "the pictures' own"
+
+    channels: int = 3  # type: ignore[misc]  # fixed for the other data sets, an option here
+    invert: bool = False
+    split_by: str = "auto"
+    splits_csv: str | None = None
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels not in (1, 3):
+            raise InputError(f"data.channels must be 1 (grey) or 3 (RGB); received {self.channels!r}.")
+        if self.split_by not in _WAYS:
+            raise InputError(f"data.split_by must be one of {', '.join(_WAYS)}; received {self.split_by!r}.")
+        shares = self.fractions
+        if (
+            not isinstance(shares, list | tuple)
+            or len(shares) != 3
+            or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in shares)
+            or abs(sum(shares) - 1) > 1e-6
+        ):
+            raise InputError(
+                "data.fractions must be three numbers from 0 to 1 that add up to 1, for train, validation "
+                f"and test, such as [0.6, 0.2, 0.2]; received {shares!r}."
+            )
+        object.__setattr__(self, "fractions", tuple(float(x) for x in shares))  # YAML gives a list
+
+    def load_split(self, split: str) -> ImageBank:
+        """The bank of a split. Pictures that cannot be read are left out, logged, and named in its notes.
+
+        Raises:
+            InputError: if there are no class folders, or the split gets no class.
+        """
+        path = self._path()
+        table = self._table()
+        source = Source(path)
+        key = {
+            "dataset": self.name,
+            "title": path.resolve().stem,
+            "split": split,
+            "size": self.side,
+            "channels": self.channels,
+            "invert": self.invert,
+            "split_by": self.split_by,
+            "table": table,
+            "fractions": self.fractions,
+            "split_seed": self.split_seed,
+            "source": source.fingerprint,
+        }
+        try:
+            return cached_bank(key, lambda: self._decode(source, table, split))
+        finally:
+            source.close()
+
+    def _path(self) -> Path:
+        if self.root is None:
+            raise InputError(
+                "the data set 'folder' needs to know your pictures: set --data.root to a folder, or a zip "
+                "file, that holds one folder per class."
+            )
+        path = Path(self.root).expanduser()
+        if not path.exists():
+            raise InputError(
+                f"data.root is {self.root}, which does not exist; give a folder, or a zip file, that holds "
+                "one folder of pictures per class."
+            )
+        return path
+
+    def _table(self) -> str | None:
+        if self.splits_csv is None:
+            return None
+        try:
+            return Path(self.splits_csv).expanduser().read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"data.splits_csv is {self.splits_csv}, which cannot be read ({error}); give a UTF-8 file "
+                "with the columns class,split."
+            ) from error
+
+    def _decode(self, source: Source, table: str | None, split: str) -> ImageBank:
+        classes, splits, notes = self._classes(source, table)
+        wanted = sorted(name for name in classes if splits.get(name) == split)
+        if not wanted:
+            held = ", ".join(f"{s} {sum(splits.get(c) == s for c in classes)}" for s in SPLITS)
+            raise InputError(
+                f"the split '{split}' of {source.path} has no classes (of {len(classes)}: {held}). Add class "
+                "folders, or change data.fractions or the table or folders that split them."
+            )
+        banks, broken = [], []
+        for name in wanted:
+            pictures = []
+            for file in classes[name]:
+                try:
+                    picture = open_picture(source.read(file), file)
+                    pictures.append(to_tensor(picture, self.side, self.channels, self.invert))
+                except InputError as error:
+                    broken.append(str(error))
+            if pictures:
+                banks.append((name, torch.stack(pictures)))
+            else:
+                notes.append(f"the class '{name}' was left out: none of its pictures can be read")
+        if broken:
+            more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+            notes.append(f"{len(broken)} unreadable pictures skipped: {' '.join(broken[:_NAMED])}{more}")
+        for note in notes:
+            _log.warning("%s, %s: %s", source.path, split, note)
+        if not banks:
+            raise InputError(f"no picture of the split '{split}' of {source.path} can be read: {broken[0]}")
+        return ImageBank.from_classes(
+            banks,
+            dataset=f"{self.name}-{source.path.resolve().stem}",
+            split=split,
+            polarity="ink" if self.invert else "light",
+            notes=tuple(notes),
+        )
+
+    def _classes(
+        self, source: Source, table: str | None
+    ) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
+        """The files of each class, the split of each class, and what was left aside."""
+        pictures = [name.split("/") for name in source.names if is_picture(name)]
+        if not pictures:
+            raise InputError(
+                f"{source.path} holds no pictures ({len(source.names)} other files); put each class's "
+                f"pictures in a folder of its own there. Read are {', '.join(PICTURE_SUFFIXES)}."
+            )
+        wrapper = _wrapper(pictures, self.split_by in ("csv", "fractions") or table is not None)
+        depth = len(wrapper)
+        loose = [p for p in pictures if len(p) <= depth + 1]
+        inside = [p for p in pictures if len(p) > depth + 1]
+        if not inside:
+            raise InputError(
+                f"{source.path} has {len(loose)} pictures but no class folders; put each class's pictures in "
+                "a folder of its own, named for the class."
+            )
+        beside = "/".join([*wrapper, "splits.csv"])
+        if table is None and self.split_by in ("auto", "csv") and beside in source.names:
+            table = source.read(beside).decode("utf-8-sig", errors="replace")
+        if table is None and self.split_by == "csv":
+            raise InputError(
+                f"data.split_by is 'csv', but {source.path} has no {beside} and data.splits_csv is not set; "
+                "give a table with the columns class,split."
+            )
+        halls = {p[depth] for p in inside if p[depth].lower() in _SPLIT_NAMES and len(p) > depth + 2}
+        others = sorted({p[depth] for p in inside} - halls)
+        by_folders = self.split_by == "folders" or (self.split_by == "auto" and table is None and bool(halls))
+        if by_folders and (others or not halls):
+            raise InputError(
+                f"{source.path} should hold only folders train, validation and test with class folders in "
+                f"them, but it holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}. Move "
+                "these into one of the three, or set data.split_by to 'fractions' to take every folder "
+                "there as a class."
+            )
+        classes: dict[str, list[str]] = defaultdict(list)
+        splits: dict[str, str] = {}
+        notes = []
+        if by_folders:
+            depth += 1
+            loose += [p for p in inside if len(p) == depth + 1]
+        for p in inside:
+            if len(p) == depth + 1:
+                continue
+            name = p[depth]
+            classes[name].append("/".join(p))
+            if by_folders:
+                split = _SPLIT_NAMES[p[depth - 1].lower()]
+                if splits.setdefault(name, split) != split:
+                    raise InputError(
+                        f"the class '{name}' of {source.path} is in both {splits[name]} and {split}; "
+                        "few-shot splits hold different classes: move each class's folder into one."
+                    )
+        if loose:
+            first = "/".join(loose[0])
+            notes.append(f"{len(loose)} pictures outside any class folder left aside, the first: {first}")
+        if table is not None and not by_folders and self.split_by != "fractions":
+            splits = _read_table(table, self.splits_csv or f"{beside} in {source.path}", set(classes))
+            unlisted = sorted(set(classes) - set(splits))
+            if unlisted:
+                notes.append(f"{len(unlisted)} classes not in the table left aside, the first: {unlisted[0]}")
+        elif not by_folders:
+            splits = assign_classes(sorted(classes), self.fractions, self.split_seed)
+        return dict(classes), splits, notes
+
+
+def _wrapper(pictures: list[list[str]], any_name: bool) -> list[str]:
+    """The folders that wrap the class folders: a zip often holds one that holds them all.
+
+    One named for a split is not taken for a wrapper, unless ``any_name`` as the splits come from elsewhere.
+    """
+    wrapper: list[str] = []
+    while True:
+        depth = len(wrapper)
+        tops = {p[depth] for p in pictures if len(p) > depth + 1}
+        deeper = any(len(p) > depth + 2 for p in pictures)
+        if len(tops) != 1 or not deeper or (min(tops).lower() in _SPLIT_NAMES and not any_name):
+            return wrapper
+        wrapper += tops
+
+
+def _read_table(text: str, where: str, known: set[str]) -> dict[str, str]:
+    """The split of each class listed."""
+    first = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in first else ",", skipinitialspace=True)
+    if not {"class", "split"} <= set(rows.fieldnames or ()):
+        raise InputError(f"{where} needs the columns class,split; its first line is {first[:60]!r}.")
+    splits: dict[str, str] = {}
+    for row in rows:
+        name, given = row["class"] or "", (row["split"] or "").strip()
+        split = _SPLIT_NAMES.get(given.lower())
+        if split is None:
+            raise InputError(
+                f"{where}, line {rows.line_num}: unknown split {given!r}; allowed: train, validation, test."
+            )
+        if name not in known:
+            raise InputError(
+                f"{where}, line {rows.line_num}: there is no class folder {name!r}; there are {len(known)}, "
+                f"such as {min(known)!r}."
+            )
+        if splits.setdefault(name, split) != split:
+            raise InputError(
+                f"{where}, line {rows.line_num}: the class {name!r} is in both {splits[name]} and {split}; "
+                "few-shot splits hold different classes."
+            )
+    return splits

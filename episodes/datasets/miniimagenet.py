@@ -1,0 +1,279 @@
+"""miniImageNet (Vinyals et al., NeurIPS 2016): 100 ImageNet classes of 600 pictures, 84 x 84.
+
+The split by classes, 64 / 16 / 20, is that of Ravi & Larochelle (ICLR 2017).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+
+from episodes.bank import ImageBank
+from episodes.cache import cached_bank
+from episodes.datasets.base import SPLITS, Dataset
+from episodes.errors import InputError
+from episodes.safe_pickle import load_arrays
+from episodes.sources import Source, open_picture, to_tensor
+
+PER_CLASS = 600
+_CSV = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
+# learn2learn says "validation", the files that others hand round say "val"
+_PICKLES = {
+    split: [f"mini-imagenet-cache-{word}.pkl" for word in words]
+    for split, words in {"train": ["train"], "validation": ["validation", "val"], "test": ["test"]}.items()
+}
+# learn2learn's own class keeps these links inside its constructor, beside a `pickle.load` of what arrives
+_MIRRORS = ("https://zenodo.org/record/7978538/files/mini-imagenet-cache-{}.pkl",)
+
+
+def ravi_split(split: str) -> tuple[str, ...]:
+    """The WordNet ids of a split of Ravi & Larochelle (ICLR 2017), sorted: 64 / 16 / 20."""
+    table = json.loads((files("episodes") / "splits" / "miniimagenet.json").read_text(encoding="utf-8"))
+    return tuple(table["splits"][split].split())
+
+
+def _check_classes(names: Iterable[str], split: str, where: Path) -> None:
+    """Raises InputError unless all names are classes of the split."""
+    wanted = set(ravi_split(split))
+    strange = sorted(set(names) - wanted)
+    if strange:
+        raise InputError(
+            f"{where} has {len(strange)} classes that are not in Ravi & Larochelle's {split} split, the "
+            f"first is {strange[0]!r}; allowed are its {len(wanted)} WordNet ids, such as {min(wanted)}. Is "
+            "it another split's file, or another data set?"
+        )
+
+
+def _notes(counts: dict[str, int], split: str, prints: dict[bytes, list[str]]) -> tuple[str, ...]:
+    """What sets this bank apart from the published one: missing classes or pictures, duplicates within it."""
+    notes = []
+    whole = len(ravi_split(split))
+    if len(counts) < whole:
+        notes.append(f"{len(counts)} of the {split} split's {whole} classes")
+    short = [n for n in counts.values() if n != PER_CLASS]
+    if short:
+        notes.append(
+            f"{len(short)} of {len(counts)} classes hold {min(short)} to {max(short)} pictures; the "
+            f"published set has {PER_CLASS} in each"
+        )
+    twins = [names for names in prints.values() if len(names) > 1]
+    if twins:
+        shown = "; ".join(" = ".join(names) for names in twins[:8])
+        notes.append(f"byte-identical pictures within the {split} split, {len(twins)} groups: {shown}")
+    return tuple(notes)
+
+
+@dataclass(frozen=True)
+class MiniImageNet(Dataset):
+    """miniImageNet, colour photographs, 84 x 84 unless ``size`` says otherwise.
+
+    Args:
+        root: a folder with ``train.csv``, ``val.csv``, ``test.csv`` (columns ``filename,label``) beside a
+            folder ``images`` or one zip file of the pictures; or with the files
+            ``mini-imagenet-cache-{train,validation,test}.pkl`` that learn2learn downloads. The latter are
+            read without running anything in them.
+    """
+
+    name = "miniimagenet"
+    default_size = 84
+    channels = 3
+    licence = "ImageNet terms: non-commercial research"
+
+    def load_split(self, split: str) -> ImageBank:
+        """The bank of a split; its notes tell what is missing from the published set and what is there twice.
+
+        Raises:
+            InputError: if files are missing or damaged, or hold classes of another split.
+        """
+        root = self.find_root(_CSV[split], *_PICKLES[split])
+        if (root / _CSV[split]).exists():
+            return self._load_csv(root, split)
+        path = next(root / name for name in _PICKLES[split] if (root / name).exists())
+        return self._load_pickle(path, split)
+
+    def _load_csv(self, root: Path, split: str) -> ImageBank:
+        table = root / _CSV[split]
+        try:
+            text = table.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{table} cannot be read as text ({error}); fetch it again.") from error
+        source = Source(_pictures(root))
+        key = {
+            "dataset": self.name,
+            "split": split,
+            "size": self.side,
+            "table": hashlib.sha256(text.encode()).hexdigest(),
+            "source": source.fingerprint,
+        }
+        try:
+            return cached_bank(key, lambda: self._decode_csv(source, table, text, split))
+        finally:
+            source.close()
+
+    def _decode_csv(self, source: Source, table: Path, text: str, split: str) -> ImageBank:
+        wanted = _read_table(table, text, split)
+        by_file = {PurePosixPath(name).name: name for name in reversed(source.names)}
+        absent = [file for names in wanted.values() for file in names if file not in by_file]
+        if absent:
+            total = sum(map(len, wanted.values()))
+            raise InputError(
+                f"{source.path} lacks {len(absent):,} of the {total:,} pictures that {table} lists, the "
+                f"first is {absent[0]}. Fetch the pictures again, or cut the table to those that are there."
+            )
+        classes = []
+        prints: dict[bytes, list[str]] = defaultdict(list)
+        for label, names in sorted(wanted.items()):
+            pictures = []
+            for file in names:
+                data = source.read(by_file[file])
+                prints[hashlib.sha256(data).digest()].append(file)
+                picture = open_picture(data, f"{by_file[file]} in {source.path}")
+                pictures.append(to_tensor(picture, self.side, 3))
+            classes.append((label, torch.stack(pictures)))
+        counts = {label: len(names) for label, names in wanted.items()}
+        notes = _notes(counts, split, prints)
+        return ImageBank.from_classes(classes, dataset=self.name, split=split, polarity="light", notes=notes)
+
+    def _load_pickle(self, path: Path, split: str) -> ImageBank:
+        # hashing most of a gigabyte at every start would cost seconds: its size, time and ends stand for it
+        info = path.stat()
+        with path.open("rb") as file:
+            ends = file.read(2**20)
+            file.seek(max(0, info.st_size - 2**20))
+            ends += file.read()
+        key = {
+            "dataset": self.name,
+            "split": split,
+            "size": self.side,
+            "pickle": [info.st_size, info.st_mtime_ns, hashlib.sha256(ends).hexdigest()],
+        }
+        return cached_bank(key, lambda: self._decode_pickle(path, split))
+
+    def _decode_pickle(self, path: Path, split: str) -> ImageBank:
+        images, members = _read_pickle(path, split)
+        prints: dict[bytes, list[str]] = defaultdict(list)
+        classes = []
+        for label, indices in sorted(members.items()):
+            for number in indices:
+                prints[hashlib.sha256(images[number].tobytes()).digest()].append(f"{label}[{number}]")
+            if images.shape[1:3] == (self.side, self.side):
+                stack = torch.from_numpy(images[indices].transpose(0, 3, 1, 2).copy())
+            else:
+                stack = torch.stack([to_tensor(Image.fromarray(images[n]), self.side, 3) for n in indices])
+            classes.append((label, stack))
+        notes = _notes({label: len(indices) for label, indices in members.items()}, split, prints)
+        return ImageBank.from_classes(classes, dataset=self.name, split=split, polarity="light", notes=notes)
+
+    def fetch(self, folder: Path) -> None:
+        """Download the three pickles (1.3 GB in all) with learn2learn's downloader, and check each one.
+
+        Files that are there already are left as they are.
+
+        Raises:
+            InputError: if learn2learn is missing, the mirror cannot be reached, or sends something else.
+        """
+        try:
+            from learn2learn.data.utils import download_file
+        except ImportError as error:
+            raise InputError(
+                f"miniImageNet is downloaded through learn2learn, which cannot be imported ({error}). "
+                "Install it with `./scripts/install.sh`; a plain `pip install learn2learn` fails on "
+                "Python 3.11 and later."
+            ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in SPLITS:
+            target = folder / _PICKLES[split][0]
+            if any((folder / name).exists() for name in _PICKLES[split]):
+                continue
+            beside = target.with_suffix(".part")
+            failures = []
+            for mirror in _MIRRORS:
+                try:
+                    download_file(mirror.format(split), str(beside))
+                    _read_pickle(beside, split)
+                except Exception as error:  # the downloader lets every kind of network error through
+                    beside.unlink(missing_ok=True)
+                    failures.append(f"{mirror.format(split)}: {error}")
+                else:
+                    beside.rename(target)
+                    break
+            else:
+                raise InputError(
+                    f"miniImageNet's {split} split could not be fetched ({'; '.join(failures)}). Try again "
+                    f"later, or put {target.name} into {folder} yourself."
+                )
+
+
+def _pictures(root: Path) -> Path:
+    """The folder ``images`` or the one zip file of pictures in ``root``."""
+    if (root / "images").is_dir():
+        return root / "images"
+    zips = sorted(path for path in root.glob("*.zip") if not path.name.startswith("."))
+    if len(zips) > 1:
+        zips = [path for path in zips if path.name == "images.zip"]
+    if not zips:
+        raise InputError(
+            f"miniImageNet's pictures were not found: {root} needs a folder 'images', a zip file "
+            "'images.zip', or a single zip file of any name beside its csv files."
+        )
+    return zips[0]
+
+
+def _read_table(table: Path, text: str, split: str) -> dict[str, list[str]]:
+    """File names by class, in the table's order."""
+    rows = csv.DictReader(io.StringIO(text))
+    if not {"filename", "label"} <= set(rows.fieldnames or ()):
+        raise InputError(f"{table} needs the columns filename,label; it starts with {text[:60]!r}.")
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if not row["filename"] or not row["label"]:
+            raise InputError(f"{table}, line {rows.line_num}, lacks a filename or a label.")
+        wanted[row["label"]].append(PurePosixPath(row["filename"]).name)
+    if not wanted:
+        raise InputError(f"{table} lists no pictures; a filename and a label on each line are needed.")
+    _check_classes(wanted, split, table)
+    file, times = Counter(name for names in wanted.values() for name in names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{table} lists {file} {times} times; a picture belongs to one class, once.")
+    return dict(wanted)
+
+
+def _read_pickle(path: Path, split: str) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """uint8 ``[M, H, W, 3]`` and the picture numbers of each class."""
+    content = load_arrays(path)
+    shape = "a dict of 'image_data', uint8 [pictures, 84, 84, 3], and 'class_dict', class -> picture numbers"
+    if not isinstance(content, dict) or not {"image_data", "class_dict"} <= set(content):
+        raise InputError(f"{path} should hold {shape}; it holds a {type(content).__name__} without these.")
+    images, table = content["image_data"], content["class_dict"]
+    if not isinstance(images, np.ndarray):
+        raise InputError(f"{path} should hold {shape}; its image_data is a {type(images).__name__}.")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise InputError(f"{path} should hold {shape}; it has {images.dtype} {list(images.shape)}.")
+    if not isinstance(table, dict) or not table:
+        raise InputError(f"{path} should hold {shape}; its class_dict is not a dict with classes.")
+    _check_classes(map(str, table), split, path)
+    members = {}
+    for label, values in table.items():
+        numbers = np.asarray(values)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers):
+            raise InputError(f"{path}: the class {label} should have a list of picture numbers.")
+        if numbers.min() < 0 or numbers.max() >= len(images):
+            raise InputError(
+                f"{path}: the class {label} has a picture number outside 0 to {len(images) - 1}; the file "
+                "may be damaged: fetch it again."
+            )
+        members[str(label)] = [int(n) for n in numbers]
+    if len({n for numbers in members.values() for n in numbers}) < sum(map(len, members.values())):
+        raise InputError(f"{path} lists a picture twice; each belongs to one class, once. Fetch it again.")
+    return images, members

@@ -1,0 +1,56 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from episodes import Attribute, ImageBank
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    """Decoded banks go to a folder of this session's own."""
+    before = os.environ.get("METAGVAE_CACHE")
+    os.environ["METAGVAE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["METAGVAE_CACHE"]
+    else:
+        os.environ["METAGVAE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests that need it skip without it."""
+    given = os.environ.get("METAGVAE_DATA")
+    if not given:
+        pytest.skip("METAGVAE_DATA is not set; it names the folder that holds omniglot/ and miniimagenet/")
+    return Path(given)
+
+
+def stripes(classes: int = 12, per_class: int = 8, size: int = 16, channels: int = 1, seed: int = 0) -> ImageBank:
+    """A bank whose classes can be told apart: noisy gratings of one direction and frequency each."""
+    generator = torch.Generator().manual_seed(seed)
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    parts = []
+    for number in range(classes):
+        angle = torch.tensor(3.14159 * number / classes)
+        phase = torch.rand(per_class, 1, 1, 1, generator=generator) * 0.8
+        wave = torch.sin(6 * (x * angle.cos() + y * angle.sin()) + phase)
+        noise = 0.2 * torch.randn(per_class, channels, size, size, generator=generator)
+        images = ((wave + noise) * 0.35 + 0.5).clamp(0, 1)
+        parts.append((f"class{number:02d}", (255 * images.expand(-1, channels, -1, -1)).to(torch.uint8)))
+    half = Attribute(torch.arange(classes) % 3, ("a", "b", "c"))
+    return ImageBank.from_classes(parts, dataset="stripes", polarity="light", attributes={"third": half})
+
+
+@pytest.fixture
+def bank() -> ImageBank:
+    return stripes()
