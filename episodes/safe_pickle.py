@@ -61,8 +61,9 @@ class _Array:
 
     __slots__ = ("value",)
 
-    def __init__(self, *_: Any) -> None:
-        self.value: np.ndarray | None = None  # a shape given here could ask for any amount of memory
+    def __init__(self, *parts: Any) -> None:
+        # a shape, as the true one takes, could ask for any amount of memory
+        self.value: np.ndarray | None = parts[0] if parts and isinstance(parts[0], np.ndarray) else None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state if len(state) == 5 else (1, *state)
@@ -140,7 +141,7 @@ class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whateve
                 "dtype": _Dtype,
                 "ndarray": _Array,
                 "_reconstruct": lambda *parts: _Array(),
-                "_frombuffer": lambda *parts: _from_bytes(*parts),
+                "_frombuffer": lambda *parts: _Array(_from_bytes(*parts)),
                 "scalar": lambda dtype, data: _from_bytes(data, dtype, (1,), "C")[0].item(),
             }
             if name in known:
@@ -192,7 +193,7 @@ def _unwrap(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
 
 
 def load_arrays(path: Path) -> Any:
-    """The contents of a pickle file: dicts, lists, tuples, sets, text, numbers, read-only numpy arrays.
+    """The contents of a pickle file: dicts, lists, tuples, sets, text, numbers, numpy arrays (often read-only).
 
     Files of Python 2 and 3, of numpy 1 and 2, and of every protocol are read. Nothing in the file is run.
 

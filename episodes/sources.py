@@ -29,8 +29,7 @@ MAX_SIDE = 20_000
 MAX_PIXELS = 64_000_000
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Named one by one because Pillow goes by content, not by suffix, and its EPS reader starts Ghostscript.
-# MPO is what some phones and cameras write as .jpg.
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")
 
 

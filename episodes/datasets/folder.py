@@ -35,16 +35,18 @@ def class_counts(classes: int, fractions: Sequence[float]) -> tuple[int, int, in
     become 12 / 4 / 4.
     """
     least = 3 if classes >= 9 else 2 if classes >= 6 else 1
-    train, validation, test = (
+    _, validation, test = (
         max(least, math.ceil(share * classes - 1e-9)) if share > 0 else 0 for share in fractions
     )
-    if not train:
-        return 0, min(validation, classes) if test else classes, max(0, classes - validation) if test else 0
-    # the smallest sets, and those with nearly all in validation and test: training keeps `least`
-    least = min(least, classes)
-    test = min(test, classes - least)
-    validation = min(validation, classes - least - test)
-    return classes - validation - test, validation, test
+    # in the smallest sets training comes first, then test; nothing takes the least that another needs
+    rest = max(0, classes - least) if fractions[0] > 0 else classes
+    if test:
+        test = max(min(test, rest - (least if validation else 0)), min(least, rest))
+    validation = min(validation, rest - test)
+    left = classes - validation - test
+    if fractions[0] > 0:
+        return left, validation, test
+    return (0, validation, test + left) if test else (0, validation + left, 0)
 
 
 def assign_classes(names: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, str]:

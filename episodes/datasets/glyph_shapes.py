@@ -149,7 +149,10 @@ _GRID, _SIDE = 28, 24  # shapes are compared on a grid of 28 with the longer sid
 # Alike: no point of either letter's lines is further from the other's than the first number, or they are
 # closer on average than the second; stricter between splits, where a wrong "distinct" costs more.
 ALIKE_WITHIN = (2.0, 0.4)
-ALIKE_ACROSS = (2.5, 0.7)
+ALIKE_ACROSS = (2.5, 0.75)
+# alike to the eye (a capital's small letter, a test letter's double) but past the numbers above, mostly because
+# thinning forks their strokes unlike
+ALIKE_BY_EYE = frozenset("ѩӿʢԟҝԡѡҿꝧѽтϫGɢԌꓖŋꙍĸ")
 _SHORTEST = 30  # pixels of centre line; less is a dot or a dash
 
 
@@ -211,7 +214,7 @@ def select_letters(prefixes: Mapping[str, str], order: Mapping[str, int]) -> dic
     """The letters to draw: code points by script, no two of them alike.
 
     Candidates are what the faces cover in Unicode's categories Lu, Ll and Lo, undecomposable (no accents,
-    no ligatures), with more ink than a dash. They are taken in the order of their split's rank, then code
+    no ligatures), with more ink than a dash, not in `ALIKE_BY_EYE`. They are taken in the order of their split's rank, then code
     point; one that looks like a letter taken before is dropped. So the split with the highest rank gives way.
 
     Args:
@@ -226,7 +229,7 @@ def select_letters(prefixes: Mapping[str, str], order: Mapping[str, int]) -> dic
         letter = chr(code)
         script = prefixes.get(unicodedata.name(letter, "").split(" ")[0])
         plain = unicodedata.category(letter) in ("Lu", "Ll", "Lo") and not unicodedata.decomposition(letter)
-        if script and plain:
+        if script and plain and letter not in ALIKE_BY_EYE:
             codes[code] = script
     glyphs = [(code, face) for code in codes for face in faces_of(code)]
     lines = centre_lines(glyphs)

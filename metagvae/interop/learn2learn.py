@@ -217,7 +217,8 @@ def _by_class(images: Tensor, labels: Tensor, shot: int) -> tuple[Tensor, Tensor
     elif bool((images < 0).any() or (images > 1).any()):
         raise InputError(
             f"pictures must be uint8, or floats in [0, 1]; received {images.dtype} from "
-            f"{float(images.min()):g} to {float(images.max()):g}. Divide by 255, or leave out the data set's own normalisation."
+            f"{float(images.min()):g} to {float(images.max()):g}. Divide by 255, or leave out the data set's "
+            "own normalisation."
         )
     # a stable sort keeps the pictures of a class in the task's order
     order = labels.argsort(stable=True).view(len(classes), each)

@@ -49,7 +49,7 @@ def test_prototypes_are_a_plain_loop(distance: str) -> None:
     for task in range(TASKS):
         for row, asked in enumerate(query[task].flatten(0, 1)):
             for way in range(WAY):
-                prototype = sum(support[task, way]) / SHOT
+                prototype = torch.stack([*support[task, way]]).sum(0) / SHOT
                 if distance == "euclidean":
                     expected = -2.5 * float(((asked - prototype) ** 2).sum())
                 else:
@@ -102,14 +102,14 @@ def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, ob
     names = [key for key, _ in learner.named_parameters()]
 
     class Loss(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, learner: FeatureLearner) -> None:
             super().__init__()
             self.learner = learner
 
         def forward(self, support: Tensor, query: Tensor) -> Tensor:
             return F.cross_entropy(ask(self.learner, support, query).flatten(0, 1), labels)
 
-    module = Loss()
+    module = Loss(learner)
 
     def loss(support: Tensor, query: Tensor, *values: Tensor) -> Tensor:
         weights = {f"learner.{key}": value for key, value in zip(names, values, strict=True)}

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from episodes import EpisodeSampler, InputError, make_batch
+from metagvae.compare import Comparison, over_seeds
+from metagvae.controls import PCA, Pixels, random_encoder
+from metagvae.device import Device
+from metagvae.encoder import Encoder, EncoderConfig
+from metagvae.evaluation import Evaluator, format_table, interval, paired_difference
+from metagvae.learners import make_learner
+from tests.conftest import stripes
+
+FLOAT32 = Device(torch.device("cpu"), autocast=False)
+
+
+def encoder(norm: str = "group", seed: int = 0) -> Encoder:
+    torch.manual_seed(seed)
+    return Encoder(EncoderConfig(width=8, size=16, norm=norm, polarity="light", features=["backbone"])).eval()
+
+
+def evaluator(**options: object) -> Evaluator:
+    return Evaluator(stripes(), query=3, episodes=50, device=FLOAT32, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("head", ["prototypes", "ridge"])
+def test_features_drawn_once_give_exactly_the_per_episode_errors(head: str, turns: bool) -> None:
+    learner = make_learner(head, encoder(), 0).eval()
+    fast = evaluator(turns=turns)
+    (errors,) = fast.errors(learner, [(4, 2)])
+    bank = stripes()
+    sampler = EpisodeSampler(bank, 4, 2, 3, 0, "test", turns)
+    slow = []
+    with torch.no_grad():
+        for number in range(50):
+            batch = make_batch(bank, sampler.span(number, 1))
+            logits = learner.predict(learner.adapt(batch.support), batch.query)
+            slow.append(float((logits.argmax(-1) != batch.query_labels).double().mean()))
+    assert np.allclose(errors, slow, atol=1e-6)
+
+
+def test_per_task_norms_are_evaluated_per_task() -> None:
+    learner = make_learner("prototypes", encoder("support"), 0).eval()
+    (errors,) = evaluator().errors(learner, [(4, 2)])
+    bank = stripes()
+    sampler = EpisodeSampler(bank, 4, 2, 3, 0, "test")
+    with torch.no_grad():
+        batch = make_batch(bank, sampler.span(11, 1))
+        logits = learner.predict(learner.adapt(batch.support), batch.query)
+    assert errors[11] == pytest.approx(float((logits.argmax(-1) != batch.query_labels).double().mean()))
+
+
+def test_pixels_agree_with_scikit_learns_nearest_centroid() -> None:
+    from sklearn.neighbors import NearestCentroid
+
+    (errors,) = evaluator().errors(make_learner("prototypes", Pixels(), 0), [(4, 2)])
+    bank = stripes()
+    for number in range(10):
+        batch = make_batch(bank, EpisodeSampler(bank, 4, 2, 3, 0, "test").span(number, 1))
+        support = batch.support[0].flatten(2).flatten(0, 1).numpy()
+        model = NearestCentroid().fit(support, np.repeat(np.arange(4), 2))
+        predicted = model.predict(batch.query[0].flatten(2).flatten(0, 1).numpy())
+        assert errors[number] == pytest.approx((predicted != batch.query_labels[0].numpy()).mean())
+
+
+def test_interval_is_the_normal_one_of_scipy() -> None:
+    values = np.random.default_rng(0).random(500)
+    low, high = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert interval(values) == pytest.approx((high - low) / 2, rel=1e-3)
+    assert np.isnan(interval(values[:1]))
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        sample = generator.beta(1, 4, 200)
+        hits += abs(sample.mean() - 0.2) <= interval(sample)
+    assert 0.92 < hits / 400 < 0.98
+
+
+def test_paired_difference_is_scipys() -> None:
+    meter = evaluator()
+    one = meter.measure("a", make_learner("prototypes", encoder(seed=0), 0), [(5, 1)])[0]
+    other = meter.measure("b", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]
+    gap = paired_difference(other, one)
+    test = stats.ttest_rel(other.per_episode, one.per_episode)
+    assert gap.difference == pytest.approx(other.error - one.error)
+    assert gap.half_width == pytest.approx(abs(gap.difference / test.statistic) * 1.96)
+    assert gap.half_width < one.half_width + other.half_width
+
+
+def test_results_on_other_episodes_do_not_pair() -> None:
+    learner = make_learner("prototypes", Pixels(), 0)
+    one = evaluator(seed=0).measure("a", learner, [(5, 1)])[0]
+    with pytest.raises(InputError, match="seed"):
+        paired_difference(evaluator(seed=1).measure("b", learner, [(5, 1)])[0], one)
+
+
+def test_seeds_are_joined_and_their_spread_is_apart() -> None:
+    meter = evaluator()
+    results = [meter.measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]]
+    for seed in range(3):
+        results += meter.measure(f"net-seed{seed}", make_learner("prototypes", encoder(seed=seed), 0), [(5, 1)])
+    joined, spreads = over_seeds(results)
+    assert [r.method for r in joined] == ["pixels", "net (3 seeds)"]
+    assert joined[1].error == pytest.approx(np.mean([r.error for r in results[1:]]))
+    assert spreads[0].deviation == pytest.approx(np.std([r.error for r in results[1:]], ddof=1))
+    comparison = Comparison.of(results)
+    assert "spread over training seeds" in comparison.table()
+    assert len(comparison.differences) == 1
+
+
+def test_a_result_carries_all_that_the_contract_asks(tmp_path: Path) -> None:
+    results = evaluator(seed=7).measure("net", make_learner("prototypes", encoder("support"), 0), [(5, 1), (3, 2)])
+    Comparison.of(results).save(tmp_path / "out" / "r.json")
+    content = json.loads((tmp_path / "out" / "r.json").read_text())
+    keys = {"dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed", "encoder", "learner", "norm",
+            "transductive", "error", "half_width"}
+    assert keys <= content["results"][0].keys()
+    assert content["results"][0]["seed"] == 7
+    assert content["results"][0]["norm"] == "support"
+    assert {"command", "commit", "torch"} <= content["provenance"].keys()
+    assert "±" in format_table(results)
+
+
+def test_same_seed_same_result_other_seed_another() -> None:
+    learner = make_learner("prototypes", Pixels(), 0)
+    first = evaluator(seed=0).errors(learner, [(5, 1)])[0]
+    assert np.array_equal(first, evaluator(seed=0).errors(learner, [(5, 1)])[0])
+    assert not np.array_equal(first, evaluator(seed=1).errors(learner, [(5, 1)])[0])
+
+
+def test_pca_is_scikit_learns() -> None:
+    from sklearn.decomposition import PCA as Solver
+
+    bank = stripes(12, 8)
+    images = bank.images.float() / 255
+    ours = PCA(bank, 5)(images)
+    theirs = Solver(5, svd_solver="full").fit_transform(images.flatten(1).numpy())
+    assert np.allclose(ours.abs().numpy(), np.abs(theirs), atol=1e-2)
+
+
+def test_random_encoder_is_calibrated_and_seeded() -> None:
+    bank = stripes(12, 8, 28)
+    one = random_encoder(bank, 0)
+    x = bank.images.float() / 255
+    assert 0.05 < float(one(x).std()) < 20
+    assert torch.equal(one(x), random_encoder(bank, 0)(x))
+    assert not torch.equal(one(x), random_encoder(bank, 1)(x))
+    assert isinstance(one, nn.Module)
+    assert not one.training

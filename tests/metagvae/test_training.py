@@ -1,0 +1,245 @@
+"""The two loops, end to end on small data: resume, best state, what stays frozen, what is refused early."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from episodes import AugmentConfig, ImageBank, InputError
+from metagvae.build import load_learner, load_vae
+from metagvae.checkpoints import load_encoder, read_tensors
+from metagvae.config import (
+    DataConfig,
+    EncoderSection,
+    EpisodeSection,
+    LearnerSection,
+    OptimSection,
+    PretrainConfig,
+    RunSection,
+    TrainConfig,
+    VAESection,
+    ValidationSection,
+)
+from metagvae.loop import Interrupted, learning_rate
+from metagvae.pretraining import Shuffle, pretrain
+from metagvae.runs import read_config, read_metrics
+from metagvae.training import train
+from tests.conftest import stripes
+
+GUIDANCE = [
+    {"name": "deformable_pca", "transforms": ["rotation"]},
+    {"name": "excitation_inhibition", "attributes": {"third": 2}},
+]
+
+
+def bank(split: str = "train") -> ImageBank:
+    return stripes(12, 8, 16, seed=0 if split == "train" else 1)
+
+
+def pretrain_config(folder: Path, steps: int = 12, **run: object) -> PretrainConfig:
+    return PretrainConfig(
+        augment=AugmentConfig(rotation=10),
+        encoder=EncoderSection(width=8, latent=8),
+        vae=VAESection(guidance=GUIDANCE, decoder_width=4, warm_up=5),
+        batch=16,
+        optim=OptimSection(steps=steps),
+        run=RunSection(folder=str(folder), log_every=3, save_every=5, **run),  # type: ignore[arg-type]
+    )
+
+
+def train_config(folder: Path, steps: int = 12, learner: str = "prototypes", **changes: object) -> TrainConfig:
+    run = {key[4:]: changes.pop(key) for key in list(changes) if key.startswith("run_")}
+    settings: dict = {
+        "augment": AugmentConfig(rotation=10),
+        "encoder": EncoderSection(width=8, latent=8, features=["backbone"], norm="group"),
+        "learner": LearnerSection(learner),
+        "episodes": EpisodeSection(3, 1, 2, 2),
+        "validation": ValidationSection(4, 3, 1, 2, 20),
+        "optim": OptimSection(steps=steps),
+        "run": RunSection(folder=str(folder), log_every=3, save_every=5, **run),  # type: ignore[arg-type]
+        **changes,
+    }
+    return TrainConfig(**settings)
+
+
+def do_train(config: TrainConfig) -> None:
+    train(config, bank(), bank("validation"))
+
+
+def assert_same_run(one: Path, other: Path, weights: str) -> None:
+    a, b = read_tensors(one / weights), read_tensors(other / weights)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    states = [torch.load(run / "state" / "last.pt", weights_only=True) for run in (one, other)]
+    for key, value in states[0]["module"].items():
+        assert torch.equal(value, states[1]["module"][key])
+    lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run)] for run in (one, other)]
+    assert lines[0] == lines[1]
+
+
+def test_pretraining_stopped_at_three_places_ends_bit_identical(tmp_path: Path) -> None:
+    pretrain(pretrain_config(tmp_path / "whole"), bank())
+    stopped = tmp_path / "stopped"
+    for number, place in enumerate((2, 5, 9)):
+        with pytest.raises(Interrupted, match=f"after step {place} of 12"):
+            pretrain(pretrain_config(stopped, stop_after=place, resume=number > 0), bank())
+    pretrain(pretrain_config(stopped, resume=True), bank())
+    assert_same_run(tmp_path / "whole", stopped, "vae.safetensors")
+
+
+@pytest.mark.parametrize("learner", ["prototypes", "ridge", "maml", "anil"])
+def test_training_stopped_at_three_places_ends_bit_identical(tmp_path: Path, learner: str) -> None:
+    do_train(train_config(tmp_path / "whole", learner=learner))
+    stopped = tmp_path / "stopped"
+    for number, place in enumerate((3, 6, 10)):
+        with pytest.raises(Interrupted):
+            do_train(train_config(stopped, learner=learner, run_stop_after=place, run_resume=number > 0))
+    do_train(train_config(stopped, learner=learner, run_resume=True))
+    assert_same_run(tmp_path / "whole", stopped, "learner.safetensors")
+
+
+def test_running_statistics_resume_too(tmp_path: Path) -> None:
+    encoder = EncoderSection(width=8, latent=8, features=["backbone"])
+    do_train(train_config(tmp_path / "whole", encoder=encoder))
+    with pytest.raises(Interrupted):
+        do_train(train_config(tmp_path / "stopped", encoder=encoder, run_stop_after=7))
+    do_train(train_config(tmp_path / "stopped", encoder=encoder, run_resume=True))
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
+
+
+def test_a_crash_between_states_goes_on_from_the_older_one(tmp_path: Path) -> None:
+    do_train(train_config(tmp_path / "whole"))
+    crashed = tmp_path / "crashed"
+    with pytest.raises(Interrupted):
+        do_train(train_config(crashed, run_stop_after=7))
+    # lines that a sitting wrote after its last state, the last one cut short
+    with (crashed / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 9, "loss": 1.0}) + '\n{"step": 12, "lo')
+    do_train(train_config(crashed, run_resume=True))
+    assert_same_run(tmp_path / "whole", crashed, "learner.safetensors")
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        pretrain(pretrain_config(tmp_path / str(seed), seed=seed), bank())
+    a, b = (read_tensors(tmp_path / str(seed) / "vae.safetensors") for seed in (0, 1))
+    assert not any(torch.equal(a[key], b[key]) for key in a if key.endswith("weight") and a[key].ndim > 1)
+
+
+def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
+    do_train(train_config(tmp_path / "run"))
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names >= {"config.yaml", "metrics.jsonl", "events", "state", "encoder", "learner.safetensors", "best.json"}
+    assert read_config(tmp_path / "run")["episodes"]["way"] == 3
+    learner, _ = load_learner(tmp_path / "run")
+    encoder = load_encoder(tmp_path / "run")
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(learner.encoder(x), encoder(x))
+    assert encoder.units == {"content": list(range(8))}
+
+
+def test_the_best_state_by_validation_is_exported(tmp_path: Path) -> None:
+    do_train(train_config(tmp_path / "run", optim=OptimSection(steps=12, lr=0.3, schedule="constant")))
+    errors = {line["step"]: line["validation_error"] for line in read_metrics(tmp_path / "run") if "validation_error" in line}
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert best["validation_error"] == min(errors.values())
+    assert best["step"] == min(step for step, error in errors.items() if error == min(errors.values()))
+
+
+def test_pretrained_encoder_frozen_finetuned_and_guided(tmp_path: Path) -> None:
+    pretrain(pretrain_config(tmp_path / "vae"), bank())
+    before = read_tensors(tmp_path / "vae" / "encoder" / "model.safetensors")
+    source = EncoderSection(source=str(tmp_path / "vae"), features=["content"])
+    learner = LearnerSection("prototypes", {"distance": "cosine"})
+    for mode in ("frozen", "finetune", "guided"):
+        do_train(train_config(tmp_path / mode, encoder=source, mode=mode, learner=learner))
+        after = read_tensors(tmp_path / mode / "encoder" / "model.safetensors")
+        same = [torch.equal(before[key], after[key]) for key in before]
+        assert all(same) if mode == "frozen" else not any(same[:3])
+        terms = next(iter(read_metrics(tmp_path / mode)))
+        assert ("vae/reconstruction" in terms) == (mode == "guided")
+        assert ("vae/deformable_pca/reconstruction" in terms) == (mode == "guided")
+    assert load_vae(tmp_path / "vae").encoder.units["geometry"] == [0]
+
+
+def test_guided_from_scratch(tmp_path: Path) -> None:
+    vae = VAESection(guidance=GUIDANCE, decoder_width=4)
+    do_train(train_config(tmp_path / "run", mode="guided", vae=vae))
+    assert load_encoder(tmp_path / "run").units["third"] == [1, 2]
+
+
+def test_training_never_touches_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Watched(type(DataConfig().make())):  # type: ignore[misc]
+        def load_split(self, split: str) -> ImageBank:
+            asked.append(split)
+            return bank(split)
+
+    monkeypatch.setattr(DataConfig, "make", lambda self: Watched())
+    train(train_config(tmp_path / "run"))
+    assert set(asked) == {"train", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": EpisodeSection(20, 1, 2, 1)}, "20-way.*has 12 such"),
+        ({"episodes": EpisodeSection(3, 8, 2, 1)}, "at least 10 pictures"),
+        ({"validation": ValidationSection(4, 13, 1, 2, 20)}, "13-way"),
+        ({"mode": "frozen"}, "encoder.source"),
+        ({"learner": LearnerSection("protonet")}, "known: prototypes"),
+        ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
+        ({"encoder": EncoderSection(source="guided-vae-omniglot")}, "16 x 16"),
+        ({"encoder": EncoderSection(width=8, features=["geometry"])}, "allowed: latent, backbone, content"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        do_train(train_config(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_is_not_overwritten_nor_resumed_with_another_config(tmp_path: Path) -> None:
+    do_train(train_config(tmp_path / "run", steps=3))
+    with pytest.raises(InputError, match="not empty"):
+        do_train(train_config(tmp_path / "run", steps=3))
+    with pytest.raises(InputError, match="another config: optim"):
+        do_train(train_config(tmp_path / "run", steps=9, run_resume=True))
+    with pytest.raises(InputError, match="no run to resume"):
+        do_train(train_config(tmp_path / "other", run_resume=True))
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        do_train(train_config(tmp_path / "run", run_stop_after=5))
+    state = tmp_path / "run" / "state" / "last.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        do_train(train_config(tmp_path / "run", run_resume=True))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not finite at step"):
+        do_train(train_config(tmp_path / "run", optim=OptimSection(steps=40, lr=1e12, schedule="constant"),
+                              encoder=EncoderSection(width=8, latent=8, norm="group", features=["latent"])))
+
+
+def test_shuffle_sees_every_picture_once_an_epoch_in_any_order() -> None:
+    shuffle = Shuffle(50, 10, seed=3)
+    epoch = torch.cat([shuffle(step) for step in range(5, 10)])
+    assert sorted(epoch.tolist()) == list(range(50))
+    assert torch.equal(Shuffle(50, 10, seed=3)(7), shuffle(7))
+    assert not torch.equal(shuffle(0), shuffle(5))
+    assert not torch.equal(shuffle(0), Shuffle(50, 10, seed=4)(0))
+
+
+def test_schedules() -> None:
+    cosine = OptimSection(steps=100, lr=1.0)
+    assert learning_rate(cosine, 0) == 1.0
+    assert learning_rate(cosine, 50) == pytest.approx(0.5)
+    halving = OptimSection(steps=100, lr=1.0, schedule="halving", halve_every=30)
+    assert [learning_rate(halving, step) for step in (0, 29, 30, 60)] == [1.0, 1.0, 0.5, 0.25]
