@@ -193,7 +193,7 @@ def _unwrap(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
 
 
 def load_arrays(path: Path) -> Any:
-    """The contents of a pickle file: dicts, lists, tuples, sets, text, numbers, numpy arrays (often read-only).
+    """The contents of a pickle file: dicts, lists, tuples, sets, text, numbers, arrays (often read-only).
 
     Files of Python 2 and 3, of numpy 1 and 2, and of every protocol are read. Nothing in the file is run.
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from episodes.errors import InputError
@@ -249,6 +249,8 @@ def open_picture(data: bytes, where: str) -> Image.Image:
             f"{where} is too large ({error}); at most {MAX_SIDE:,} pixels a side and {MAX_PIXELS:,} in all "
             "are decoded. Make it smaller."
         ) from error
+    except UnidentifiedImageError as error:  # its own text names an object in memory
+        raise InputError(f"{where} is not a readable picture (none of {', '.join(_FORMATS)}).") from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from metagvae.backbones import BACKBONES
-from metagvae.norm import POLICIES
+from metagvae.norm import POLICIES, full_precision
 
 
 @dataclass
@@ -146,7 +146,8 @@ class Encoder(nn.Module):
     def posterior(self, images: Tensor) -> Posterior:
         """q(z|x) of pictures ``[B, C, H, W]`` in [0, 1]."""
         maps = self.maps(images)
-        return Posterior(self.to_mean(maps).float(), self.to_log_var(maps).float().clamp(-12, 8))
+        mean, log_var = full_precision(self.to_mean(maps)), full_precision(self.to_log_var(maps))
+        return Posterior(mean, log_var.clamp(-12, 8))
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, feature_size]`` of pictures ``[B, C, H, W]`` in [0, 1]; posterior means, no noise."""

@@ -14,6 +14,11 @@ from episodes import InputError
 POLICIES = ("running", "group", "support", "transductive")
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """float32 of half-precision numbers; float32 and float64 as they are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class Norm2d(nn.Module):
     """Normalises feature maps ``[B, C, H, W]`` per channel, then scales and shifts.
 
@@ -53,7 +58,7 @@ class Norm2d(nn.Module):
         source = per_task[:, :lead] if self.policy == "support" else per_task
         # bfloat16 has too few digits for a variance; and vmap's rule for F.batch_norm with affine weights
         # gives wrong second derivatives, so the affine part stays apart
-        var, mean = torch.var_mean(source.float(), dim=(1, 3, 4), correction=0, keepdim=True)
+        var, mean = torch.var_mean(full_precision(source), dim=(1, 3, 4), correction=0, keepdim=True)
         scale = (var + self.eps).rsqrt() * self.weight[:, None, None]
         shift = self.bias[:, None, None] - mean * scale
         return (per_task * scale.to(x.dtype) + shift.to(x.dtype)).reshape(x.shape)

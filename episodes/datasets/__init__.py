@@ -7,8 +7,8 @@ from typing import Any
 
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.datasets.digits import Digits
-from episodes.datasets.glyphs import Glyphs
 from episodes.datasets.folder import Folder
+from episodes.datasets.glyphs import Glyphs
 from episodes.datasets.miniimagenet import MiniImageNet
 from episodes.datasets.omniglot import Omniglot
 from episodes.errors import InputError
@@ -16,10 +16,10 @@ from episodes.errors import InputError
 DATASETS: dict[str, type[Dataset]] = {
     cls.name: cls
     for cls in (
-        Folder,
-        MiniImageNet,
         Digits,
+        Folder,
         Glyphs,
+        MiniImageNet,
         Omniglot,
     )
 }

@@ -150,8 +150,8 @@ _GRID, _SIDE = 28, 24  # shapes are compared on a grid of 28 with the longer sid
 # closer on average than the second; stricter between splits, where a wrong "distinct" costs more.
 ALIKE_WITHIN = (2.0, 0.4)
 ALIKE_ACROSS = (2.5, 0.75)
-# alike to the eye (a capital's small letter, a test letter's double) but past the numbers above, mostly because
-# thinning forks their strokes unlike
+# Alike to the eye (a capital's small letter, a test letter's double) but past the numbers above, mostly
+# because thinning forks their strokes unlike.
 ALIKE_BY_EYE = frozenset("ѩӿʢԟҝԡѡҿꝧѽтϫGɢԌꓖŋꙍĸ")
 _SHORTEST = 30  # pixels of centre line; less is a dot or a dash
 
@@ -214,8 +214,9 @@ def select_letters(prefixes: Mapping[str, str], order: Mapping[str, int]) -> dic
     """The letters to draw: code points by script, no two of them alike.
 
     Candidates are what the faces cover in Unicode's categories Lu, Ll and Lo, undecomposable (no accents,
-    no ligatures), with more ink than a dash, not in `ALIKE_BY_EYE`. They are taken in the order of their split's rank, then code
-    point; one that looks like a letter taken before is dropped. So the split with the highest rank gives way.
+    no ligatures), with more ink than a dash, not in `ALIKE_BY_EYE`. They are taken in the order of their
+    split's rank, then code point; one that looks like a letter taken before is dropped. So the split with the
+    highest rank gives way.
 
     Args:
         prefixes: script by the first word of a letter's Unicode name.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch
-from metagvae.norm import norm_policy, task_rows
+from metagvae.norm import full_precision, norm_policy, task_rows
 
 
 class Learner(nn.Module, ABC):
@@ -50,7 +50,7 @@ class Learner(nn.Module, ABC):
 
 def episode_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy of logits ``[T, M, N]`` against labels ``[T, M]``."""
-    return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+    return F.cross_entropy(full_precision(logits).flatten(0, 1), labels.flatten())
 
 
 @dataclass
@@ -88,7 +88,7 @@ class FeatureLearner(Learner):
         rows = torch.cat([part.flatten(1, 2) for part in parts], 1)
         lead = support.shape[1] * support.shape[2]
         with task_rows(self.encoder, tasks, lead):
-            features = self.encoder(rows.flatten(0, 1)).float().view(tasks, rows.shape[1], -1)
+            features = full_precision(self.encoder(rows.flatten(0, 1))).view(tasks, rows.shape[1], -1)
         embedded = features[:, :lead].reshape(*support.shape[:3], -1)
         if query is None:
             return embedded, None
@@ -113,7 +113,7 @@ class FeatureLearner(Learner):
         if self.embeds_independently:
             # one contiguous block as the gather left it
             shape = batch.images.shape[:3]
-            features = self.encoder(batch.images.flatten(0, 2)).float().view(*shape, -1)
+            features = full_precision(self.encoder(batch.images.flatten(0, 2))).view(*shape, -1)
             support, query = features[:, :, : batch.shot], features[:, :, batch.shot :]
         else:
             support, asked = self.embed(batch.support, batch.query)

@@ -50,7 +50,8 @@ def counts(dataset: Folder) -> list[int]:
         try:
             numbers.append(dataset.load(split).num_classes)
         except InputError as error:
-            assert "has no classes" in str(error)
+            if "has no classes" not in str(error):
+                raise
             numbers.append(0)
     return numbers
 
@@ -61,7 +62,8 @@ def test_twelve_classes_of_six(tmp_path: Path) -> None:
     banks = [dataset.load(split) for split in SPLITS]
     assert [bank.num_classes for bank in banks] == [6, 3, 3]
     assert len({name for bank in banks for name in bank.class_names}) == 12
-    assert all(bank.image_shape == (3, 84, 84) and bank.counts.tolist() == [6] * bank.num_classes for bank in banks)
+    assert all(bank.image_shape == (3, 84, 84) for bank in banks)
+    assert all(bank.counts.unique().tolist() == [6] for bank in banks)
     assert banks[0].polarity == "light"
     assert banks[0].dataset == f"folder-{tmp_path.name}"
     assert banks[0].notes == ()
@@ -82,8 +84,11 @@ def test_class_counts(classes: int, expected: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize(
     "fractions",
-    [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0.5, 0.5), (0, 0.9, 0.1), (0.5, 0.5, 0), (0.1, 0.1, 0.8), (0.1, 0.8, 0.1)],
-)
+    [
+        (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0.5, 0.5), (0, 0.9, 0.1), (0.5, 0.5, 0), (0.1, 0.1, 0.8),
+        (0.1, 0.8, 0.1),
+    ],
+)  # fmt: skip
 def test_class_counts_always_add_up(fractions: tuple[float, float, float]) -> None:
     for classes in range(1, 60):
         given = class_counts(classes, fractions)
@@ -109,8 +114,9 @@ def test_options_give_other_banks(tmp_path: Path) -> None:
     root = write(tmp_path, files())
     assert counts(Folder(root=root, fractions=[0.5, 0.25, 0.25])) == [6, 3, 3]  # type: ignore[arg-type]
     assert counts(Folder(root=root, fractions=(1, 0, 0))) == [12, 0, 0]
-    assert Folder(root=root, split_seed=1).load("test").class_names != Folder(root=root).load("test").class_names
-    light, ink = (Folder(root=root, channels=1, size=16, invert=invert).load("test") for invert in (False, True))
+    names = {Folder(root=root, split_seed=seed).load("test").class_names for seed in range(3)}
+    assert len(names) == 3
+    light, ink = (Folder(root=root, channels=1, size=16, invert=x).load("test") for x in (False, True))
     assert light.image_shape == (1, 16, 16)
     assert (light.polarity, ink.polarity) == ("light", "ink")
     assert ink.images.equal(255 - light.images)
@@ -155,17 +161,18 @@ def test_split_folders(tmp_path: Path, name: str) -> None:
     root = write(tmp_path, found)
     assert counts(Folder(root=root)) == counts(Folder(root=root, split_by="folders")) == [5, 3, 2]
     shutil.rmtree(tmp_path / name)
-    with pytest.raises(InputError, match=r"'validation' of .* has no classes \(of 7: train 5, validation 0, test 2\)"):
+    held = r"'validation' of .* has no classes \(of 7: train 5, validation 0, test 2\)"
+    with pytest.raises(InputError, match=held):
         Folder(root=root).load("validation")
     write(tmp_path, files(2, 2))
-    with pytest.raises(InputError, match="only folders train, validation and test .* holds class 00, class 01"):
+    with pytest.raises(InputError, match=r"only folders train, .* it holds class 00, class 01"):
         Folder(root=root).load("train")
     assert sum(counts(Folder(root=root, split_by="fractions"))) == 4
 
 
 def test_a_class_in_two_splits_is_refused(tmp_path: Path) -> None:
     found = {**files(3, 2, "train/"), **files(2, 2, "test/")}
-    with pytest.raises(InputError, match="the class 'class 00' .* is in both test and train"):
+    with pytest.raises(InputError, match=r"the class 'class 00' .* is in both test and train"):
         Folder(root=write(tmp_path, found)).load("train")
 
 
@@ -177,7 +184,8 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("comma", [",", ";"])
 def test_table_of_splits(tmp_path: Path, inside: bool, comma: str) -> None:
-    rows = [("class", "split"), *((f"class {i:02d}", s) for i, s in enumerate(["train"] * 4 + ["val", "test"]))]
+    splits = ["train"] * 4 + ["val", "test"]
+    rows = [("class", "split"), *((f"class {i:02d}", split) for i, split in enumerate(splits))]
     table = "\ufeff" + "\n".join(comma.join(row) for row in rows)
     root = write(tmp_path / "root", files(8, 2))
     place = tmp_path / "root" / "splits.csv" if inside else tmp_path / "mine.csv"
@@ -185,7 +193,7 @@ def test_table_of_splits(tmp_path: Path, inside: bool, comma: str) -> None:
     dataset = Folder(root=root, splits_csv=None if inside else str(place))
     assert counts(dataset) == [4, 1, 1]
     assert dataset.load("validation").class_names == ("class 04",)
-    assert any("2 classes not in the table left aside, the first: class 06" in n for n in dataset.load("test").notes)
+    assert dataset.load("test").notes == ("2 classes not in the table left aside, the first: class 06",)
     assert sum(counts(Folder(root=root, split_by="fractions"))) == 8
     place.write_text(table.replace("val", "train"), encoding="utf-8")
     assert counts(dataset) == [5, 0, 1]
@@ -197,7 +205,7 @@ def test_table_of_splits(tmp_path: Path, inside: bool, comma: str) -> None:
         ("", "needs the columns class,split"),
         ("name,part\n", "needs the columns class,split"),
         ("class,split\nclass 00,dev\n", "line 2: unknown split 'dev'; allowed: train, validation, test"),
-        ("class,split\ncat,train\n", "line 2: there is no class folder 'cat'; there are 8, such as 'class 00'"),
+        ("class,split\ncat,train\n", "line 2: there is no class folder 'cat'; there are 8, such as"),
         ("class,split\nclass 00,train\nclass 00,test\n", "'class 00' is in both train and test"),
         ("class,split\nclass 00\n", "unknown split ''"),
     ],
@@ -220,7 +228,9 @@ def test_broken_pictures_are_skipped_and_named(tmp_path: Path, caplog: pytest.Lo
     assert bank.notes[0].startswith("2 unreadable pictures skipped: class 01/2.bmp is not a readable picture")
     assert "class 02/0.png" in bank.notes[0]
     assert caplog.text.count("unreadable") == 1
-    assert Folder(root=root, fractions=(1, 0, 0)).load("train").notes == bank.notes, "the cache keeps the notes"
+    again = Folder(root=root, fractions=(1, 0, 0)).load("train")
+    assert again.notes == bank.notes, "the cache keeps the notes"
+    assert "object at" not in bank.notes[0]
 
 
 def test_many_broken_pictures_are_counted(tmp_path: Path) -> None:
@@ -237,7 +247,7 @@ def test_many_broken_pictures_are_counted(tmp_path: Path) -> None:
 
 def test_loose_pictures_are_left_aside(tmp_path: Path) -> None:
     bank = Folder(root=write(tmp_path, {**files(4, 2), "cover.png": picture(1)})).load("train")
-    assert any("1 pictures outside any class folder left aside, the first: cover.png" in n for n in bank.notes)
+    assert bank.notes == ("1 pictures outside any class folder left aside, the first: cover.png",)
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:
@@ -281,7 +291,7 @@ def test_odd_options(options: dict[str, object], message: str) -> None:
 
 
 def test_csv_asked_for_and_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no splits.csv"):
+    with pytest.raises(InputError, match=r"no splits\.csv"):
         Folder(root=write(tmp_path, files(3, 2)), split_by="csv").load("train")
 
 

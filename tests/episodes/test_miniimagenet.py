@@ -36,7 +36,7 @@ def jpeg(seed: int) -> bytes:
 
 def write_csv(root: Path, per_class: int = 3, classes: int = 4) -> dict[str, bytes]:
     """The three csv files, and the pictures they name."""
-    pictures = {}
+    pictures: dict[str, bytes] = {}
     for file, split in (("train", "train"), ("val", "validation"), ("test", "test")):
         lines = ["filename,label"]
         for label in ravi_split(split)[:classes]:

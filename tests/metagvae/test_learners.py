@@ -121,12 +121,13 @@ def test_order_within_a_class_does_not_matter(name: str) -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_it_learns(name: str) -> None:
-    learner = build(name)
+    options = {"inner_lr": 0.5} if name in ("maml", "anil") else {}
+    learner = build(name, **options)
     bank = stripes()
     sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
-    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], 3e-3)
+    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], 1e-2)
     losses = []
-    for step in range(30):
+    for step in range(60):
         loss, _ = learner(make_batch(bank, sampler.span(4 * step, 4)))
         optimizer.zero_grad()
         loss.backward()

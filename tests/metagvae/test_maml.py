@@ -23,10 +23,8 @@ PER_TASK = ["support", "group", "transductive"]
 
 
 @pytest.fixture(autouse=True)
-def keep_doubles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """``Tensor.float`` guards low precisions in the package; here it must not cut doubles short."""
-    real = torch.Tensor.float
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else real(x))
+def one_thread() -> Iterator[None]:
+    """Tiny networks run faster on one thread than on two."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
