@@ -124,12 +124,9 @@ class ImageBank:
     def to(self, device: torch.device | str) -> ImageBank:
         """The same bank with its store on ``device``."""
         moved = {
-            name: Attribute(attribute.values.to(device), attribute.names)
-            for name, attribute in self.attributes.items()
+            name: Attribute(attribute.values.to(device), attribute.names) for name, attribute in self.attributes.items()
         }
-        return replace(
-            self, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved
-        )
+        return replace(self, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved)
 
     def gather(self, indices: Tensor) -> Tensor:
         """uint8 ``[*indices.shape, C, H, W]`` from int64 image numbers of any shape."""

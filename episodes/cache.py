@@ -36,9 +36,7 @@ def _save(bank: ImageBank, folder: Path) -> None:
         "dataset": bank.dataset,
         "split": bank.split,
         "polarity": bank.polarity,
-        "attributes": {
-            name: {"values": a.values.tolist(), "names": a.names} for name, a in bank.attributes.items()
-        },
+        "attributes": {name: {"values": a.values.tolist(), "names": a.names} for name, a in bank.attributes.items()},
         "notes": bank.notes,
     }
     (folder / "bank.json").write_text(json.dumps(meta), encoding="utf-8")
@@ -56,8 +54,7 @@ def _load(folder: Path) -> ImageBank:
         split=meta["split"],
         polarity=meta["polarity"],
         attributes={
-            name: Attribute(torch.tensor(a["values"]), tuple(a["names"]))
-            for name, a in meta["attributes"].items()
+            name: Attribute(torch.tensor(a["values"]), tuple(a["names"])) for name, a in meta["attributes"].items()
         },
         notes=tuple(meta["notes"]),
     )

@@ -83,9 +83,7 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None)
 
 class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whatever memo index it is told
     dispatch = {  # noqa: RUF012
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()
-        if code not in {op[0] for op in _REFUSED}
+        code: load for code, load in pickle._Unpickler.dispatch.items() if code not in {op[0] for op in _REFUSED}
     }
 
     def __init__(self, file: _Bounded) -> None:
@@ -216,6 +214,5 @@ def load_arrays(path: Path) -> Any:
         ) from error
     except Exception as error:  # damaged bytes fail in as many ways as there are opcodes
         raise InputError(
-            f"{path} is not a readable pickle of arrays ({type(error).__name__}: {str(error)[:200]}). "
-            "Fetch it again."
+            f"{path} is not a readable pickle of arrays ({type(error).__name__}: {str(error)[:200]}). Fetch it again."
         ) from error

@@ -195,9 +195,7 @@ class Source:
         except InputError:
             raise
         except Exception as error:  # zipfile raises many kinds for damaged members
-            raise InputError(
-                f"{where} cannot be read ({error}); the file may be damaged: fetch it again."
-            ) from error
+            raise InputError(f"{where} cannot be read ({error}); the file may be damaged: fetch it again.") from error
         if len(data) > MAX_MEMBER_BYTES:
             raise InputError(f"{where} has more than {MAX_MEMBER_BYTES:,} bytes; no more was read.")
         return data
@@ -275,9 +273,7 @@ def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = Fal
     1-bit and palette pictures are widened to 8 bits first; resized as they are, the filter is ignored.
     Transparent pixels become white.
     """
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (
-        picture.mode == "P" and "transparency" in picture.info
-    ):
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (picture.mode == "P" and "transparency" in picture.info):
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)

@@ -141,14 +141,18 @@ def read_card(name_or_path: str | Path) -> EncoderCard:
 
 def _read_config(path: Path) -> tuple[EncoderConfig, EncoderCard]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes; an encoder's config has at most {MAX_CONFIG_BYTES:,}.")
+        raise InputError(
+            f"{path} has {path.stat().st_size:,} bytes; an encoder's config has at most {MAX_CONFIG_BYTES:,}."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         raw, card = content["encoder"], content.get("card", {})
         allowed = {f.name for f in fields(EncoderConfig)}
         unknown = sorted(set(raw) - allowed)
         if unknown:
-            raise InputError(f"{path} has the unknown encoder setting {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}.")
+            raise InputError(
+                f"{path} has the unknown encoder setting {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}."
+            )
         config = EncoderConfig(**raw)
         config.check()
         return config, EncoderCard(**{f.name: card[f.name] for f in fields(EncoderCard) if f.name in card})

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, List, NoReturn, Optional
+from typing import Any, NoReturn
 
 from episodes.errors import InputError
 
 
 def evaluate(
-    data: str = "glyphs",
-    root: Optional[str] = None,
-    size: Optional[int] = None,
-    rotations: str = "none",
-    data_options: Optional[dict[str, Any]] = None,
-    run: Optional[List[str]] = None,
-    encoder: Optional[List[str]] = None,
-    features: Optional[List[str]] = None,
+    data: str | None = None,
+    root: str | None = None,
+    size: int | None = None,
+    rotations: str | None = None,
+    data_options: dict[str, Any] | None = None,
+    run: list[str] | None = None,
+    encoder: list[str] | None = None,
+    features: list[str] | None = None,
     head: str = "prototypes",
-    head_options: Optional[dict[str, Any]] = None,
-    way: Optional[List[int]] = None,
-    shot: Optional[List[int]] = None,
+    head_options: dict[str, Any] | None = None,
+    way: list[int] | None = None,
+    shot: list[int] | None = None,
     query: int = 15,
     episodes: int = 1000,
     seed: int = 0,
     split: str = "test",
-    fit_data: Optional[str] = None,
+    fit_data: str | None = None,
     device: str = "auto",
-    json: Optional[str] = None,
-    figure: Optional[str] = None,
+    json: str | None = None,
+    figure: str | None = None,
 ) -> None:
     """Few-shot error of runs and encoders on the same episodes, with intervals and paired differences.
 
     Args:
-        data: a registered data set; `metagvae data list` names them.
+        data: a registered data set; leave out for the first run's. What is not said of a run's own data set is
+            taken from the run.
         root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
         size: side of the pictures in pixels; leave out for the data set's usual one.
         rotations: none | classes | episode.
@@ -56,13 +58,13 @@ def evaluate(
         figure: file (.png or .svg) to draw error bars to.
     """
     from episodes.datasets import make_dataset
-    from metagvae.compare import compare
+    from metagvae.compare import choose_dataset, compare
     from metagvae.device import Device
 
     _writable(json, figure)
-    options = data_options or {}
+    sources = [*(run or []), *(encoder or [])]
     comparison = compare(
-        make_dataset(data, root=root, size=size, rotations=rotations, **options),
+        choose_dataset(sources, data, root, size, rotations, data_options),
         encoders=encoder or [],
         runs=run or [],
         ways=way or [5],
@@ -86,25 +88,27 @@ def evaluate(
         error_bars(comparison.results, Path(figure))
 
 
-def _writable(*paths: Optional[str]) -> None:
-    """Raises before long work if an output cannot be written."""
+def _writable(*paths: str | None) -> None:
+    """Makes the outputs' folders, and raises before long work if one cannot be written to."""
     import os
 
     for path in paths:
         if path is None:
             continue
         folder = Path(path).expanduser().absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise InputError(f"cannot write {path}: {folder} is not a folder you may write to. Choose another place.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {folder} cannot be made ({error.strerror}).") from error
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"cannot write {path}: you may not write to {folder}. Choose another place.")
 
 
 def import_encoder(
     weights: str,
     config: str,
-    out: Optional[str] = None,
-    prefix: Optional[dict[str, str]] = None,
+    out: str | None = None,
+    prefix: dict[str, str] | None = None,
     dry_run: bool = False,
     allow_missing_latent: bool = False,
 ) -> None:
@@ -112,7 +116,7 @@ def import_encoder(
 
     Args:
         weights: a .safetensors file, or a torch file, which is read with weights only.
-        config: YAML or JSON file with the encoder's settings, such as {backbone: conv4, width: 64, channels: 1, size: 28}.
+        config: YAML or JSON file with the encoder's settings, such as {width: 64, channels: 1, size: 28}.
         out: the encoder folder to write; not needed with --dry_run.
         prefix: prefixes to replace in names, such as {"module.": "", "features.": "backbone.blocks."}.
         dry_run: only report matched, missing and unexpected names.
@@ -121,11 +125,14 @@ def import_encoder(
     """
     from metagvae.importing import import_weights
 
-    print(import_weights(Path(weights), Path(config), Path(out) if out else None, prefix or {}, dry_run,
-                         allow_missing_latent))
+    print(
+        import_weights(
+            Path(weights), Path(config), Path(out) if out else None, prefix or {}, dry_run, allow_missing_latent
+        )
+    )
 
 
-def export_encoder(source: str, out: str, features: Optional[List[str]] = None) -> None:
+def export_encoder(source: str, out: str, features: list[str] | None = None) -> None:
     """Copy an encoder out of a run (or a shipped one) into a folder of its own.
 
     Args:
@@ -151,7 +158,7 @@ def data_list() -> None:
         print(f"{name:14} {cls.default_size}x{cls.default_size}x{cls.channels}  {cls.licence}\n{'':14} {first}")
 
 
-def data_fetch(name: str, folder: Optional[str] = None) -> None:
+def data_fetch(name: str, folder: str | None = None) -> None:
     """Download a data set that has an upstream, checked by hash where upstream gives one.
 
     Args:
@@ -169,9 +176,9 @@ def data_fetch(name: str, folder: Optional[str] = None) -> None:
 
 def data_check(
     name: str,
-    root: Optional[str] = None,
-    size: Optional[int] = None,
-    options: Optional[dict[str, Any]] = None,
+    root: str | None = None,
+    size: int | None = None,
+    options: dict[str, Any] | None = None,
 ) -> None:
     """Load every split of a data set and report counts, sizes, duplicates and skipped files.
 
@@ -215,7 +222,20 @@ def _train(config: Any) -> None:
     sampler = config.episodes.sampler(bank, config.run.seed, "train", dataset.rotations == "episode")
     figures.episode(make_batch(bank, sampler.span(0, 1)), folder / "figures" / "episode.png")
     figures.curves(folder, folder / "figures" / "curves.png")
-    print(f"trained; the run is in {folder}. Measure it: metagvae evaluate --run {folder} --data {config.data.name}")
+    print(f"trained; the run is in {folder}. Measure it: metagvae evaluate --run {folder}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "import-encoder": import_encoder,
+    "export-encoder": export_encoder,
+}
+DATA_ACTIONS: dict[str, Callable[..., None]] = {"list": data_list, "fetch": data_fetch, "check": data_check}
+
+
+def _headline(function: Callable[..., None]) -> str:
+    """The first sentence of a function's docstring."""
+    return (function.__doc__ or "").strip().split(".")[0]
 
 
 def _described(function: Any, name: str) -> str:
@@ -233,7 +253,9 @@ def build_parser() -> Any:
     class ArgumentParser(jsonargparse.ArgumentParser):
         def error(self, message: str, ex: Any = None) -> NoReturn:
             """One message and status 2, in place of two pages of usage."""
-            print(f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help", file=sys.stderr)
+            print(
+                f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help", file=sys.stderr
+            )
             raise SystemExit(2)
 
     parser = ArgumentParser(prog="metagvae", description="Few-shot meta-learning with guided variational autoencoders.")
@@ -255,22 +277,25 @@ def build_parser() -> Any:
             sub.add_argument(f"--{name}", type=kind, nargs="+", help=text)
         return sub
 
-    commands.add_subcommand("pretrain", with_config(PretrainConfig, "Pretrain a guided VAE."),
-                            help="pretrain a guided VAE")
-    commands.add_subcommand("train", with_config(TrainConfig, "Train a few-shot learner on episodes."),
-                            help="train a few-shot learner on episodes")
-    commands.add_subcommand("evaluate", of_function(evaluate), help="few-shot error with intervals")
-    commands.add_subcommand("import-encoder", of_function(import_encoder), help="bring foreign weights in")
-    commands.add_subcommand("export-encoder", of_function(export_encoder), help="copy an encoder out of a run")
+    commands.add_subcommand(
+        "pretrain", with_config(PretrainConfig, "Pretrain a guided VAE."), help="pretrain a guided VAE"
+    )
+    commands.add_subcommand(
+        "train",
+        with_config(TrainConfig, "Train a few-shot learner on episodes."),
+        help="train a few-shot learner on episodes",
+    )
+    for name, function in COMMANDS.items():
+        commands.add_subcommand(name, of_function(function), help=_headline(function))
     data = ArgumentParser(description="Data sets: list, fetch, check.")
     commands.add_subcommand("data", data, help="list, fetch or check data sets")
     actions = data.add_subcommands(dest="action")
-    for name, function in (("list", data_list), ("fetch", data_fetch), ("check", data_check)):
-        actions.add_subcommand(name, of_function(function), help=(function.__doc__ or "").split(".")[0].lower())
+    for name, function in DATA_ACTIONS.items():
+        actions.add_subcommand(name, of_function(function), help=_headline(function))
     return parser
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs a command. Returns 0, 2 for unusable input, 130 for an interrupted run; prints one message."""
     from metagvae.config import PretrainConfig, TrainConfig
 
@@ -285,11 +310,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
             values = {key: value for key, value in vars(ready).items() if key != "config"}
             work(cls(**values))
         elif command == "data":
-            function = {"list": data_list, "fetch": data_fetch, "check": data_check}[settings.action]
-            function(**vars(settings[settings.action]))
+            DATA_ACTIONS[settings.action](**vars(settings[settings.action]))
         else:
-            function = {"evaluate": evaluate, "import-encoder": import_encoder, "export-encoder": export_encoder}[command]
-            function(**vars(settings))
+            COMMANDS[command](**vars(settings))
     except InputError as error:
         print(f"metagvae: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from episodes import ImageBank, InputError
-from episodes.datasets import Dataset
+from episodes.datasets import Dataset, make_dataset
 from metagvae.build import check_pictures, load_learner
 from metagvae.checkpoints import load_encoder
 from metagvae.controls import CONTROLS, make_control
@@ -27,7 +28,7 @@ from metagvae.evaluation import (
     paired_difference,
 )
 from metagvae.learners import Learner, make_learner
-from metagvae.runs import provenance, read_config, write_json
+from metagvae.runs import CLASSES, family, plain_names, provenance, read_config, write_json
 
 
 @dataclass
@@ -171,6 +172,48 @@ def run_learner(folder: str, bank: ImageBank, features: list[str] | None) -> Lea
     return learner
 
 
+def choose_dataset(
+    sources: Sequence[str],
+    name: str | None,
+    root: str | None = None,
+    size: int | None = None,
+    rotations: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Dataset:
+    """The data set to measure on; what is not given comes from the first run among ``sources``.
+
+    So that a run is measured on the split that its own data section sets apart, and nothing has to be said twice.
+    """
+    run = next((s for s in sources if (Path(s).expanduser() / "config.yaml").is_file()), None)
+    inherited: dict[str, Any] = read_config(run)["data"] if run else {}
+    if name not in (None, inherited.get("name")):
+        inherited = {}
+    return make_dataset(
+        name or inherited.get("name", "glyphs"),
+        root=root or inherited.get("root"),
+        size=size or inherited.get("size"),
+        rotations=rotations or inherited.get("rotations", "none"),
+        **{**inherited.get("options", {}), **(options or {})},
+    )
+
+
+def refuse_trained_classes(source: str, bank: ImageBank) -> None:
+    """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on."""
+    path = Path(source).expanduser() / CLASSES
+    if bank.split == "train" or not path.is_file():
+        return
+    trained = json.loads(path.read_text(encoding="utf-8"))
+    if family(trained["dataset"]) != family(bank.dataset):
+        return
+    shared = plain_names(trained["classes"]) & plain_names(bank.class_names)
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the {len(plain_names(bank.class_names))} classes of the {bank.split} split were trained "
+            f"on by {source}, {sorted(shared)[0]!r} among them, so its error on them would mean nothing. Measure with "
+            "the run's own data options, or on another data set."
+        )
+
+
 def compare(
     dataset: Dataset,
     encoders: Sequence[str] = (),
@@ -209,15 +252,20 @@ def compare(
         evaluator.check(way, shot)
     fits = any(name in ("pca", "random") for name in encoders)
     train = (fit_data or dataset).load("train") if fits else bank
+    for name in (*encoders, *runs):
+        refuse_trained_classes(name, bank)
     learners: dict[str, Learner] = {}
     for name in encoders:
         learners[name] = encoder_learner(name, bank, train, head, features, head_options or {})
     for name in runs:
         learner = run_learner(name, bank, features)
-        way = getattr(learner, "way", None)
-        if not learner.any_way and {w for w, _ in shapes} != {way}:
+        head_ways = getattr(learner, "way", None)
+        if not learner.any_way and {way for way, _ in shapes} != {head_ways}:
             raise InputError(
-                f"the run {name} trained the learner '{learner.name}' with a head of {way} ways; ask for --way {way}."
+                f"the run {name} trained the learner '{learner.name}' with a head of {head_ways} ways; ask for "
+                f"--way {head_ways}."
             )
         learners[Path(name).name if Path(name).name not in learners else name] = learner
-    return Comparison.of([r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)])
+    return Comparison.of(
+        [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
+    )

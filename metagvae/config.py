@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
@@ -22,16 +22,14 @@ class DataConfig:
     """
 
     name: str = "glyphs"
-    root: Optional[str] = None
-    size: Optional[int] = None
+    root: str | None = None
+    size: int | None = None
     rotations: str = "none"
     options: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Dataset:
         """The data set; raises `InputError` for an unknown name or option."""
-        return make_dataset(
-            self.name, root=self.root, size=self.size, rotations=self.rotations, **self.options
-        )
+        return make_dataset(self.name, root=self.root, size=self.size, rotations=self.rotations, **self.options)
 
 
 @dataclass
@@ -49,14 +47,14 @@ class EncoderSection:
         features: what learners see: latent, backbone, or groups such as content; several are put side by side.
     """
 
-    source: Optional[str] = None
+    source: str | None = None
     backbone: str = "conv4"
     width: int = 64
     latent: int = 64
     norm: str = "running"
     mean: float = 0.0
     std: float = 1.0
-    features: Optional[list[str]] = None
+    features: list[str] | None = None
 
 
 @dataclass
@@ -104,13 +102,9 @@ class OptimSection:
 
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "halving", "constant"):
-            raise InputError(
-                f"optim.schedule must be 'cosine', 'halving' or 'constant'; received {self.schedule!r}."
-            )
+            raise InputError(f"optim.schedule must be 'cosine', 'halving' or 'constant'; received {self.schedule!r}.")
         if self.precision not in ("auto", "float32", "bfloat16"):
-            raise InputError(
-                f"optim.precision must be 'auto', 'float32' or 'bfloat16'; received {self.precision!r}."
-            )
+            raise InputError(f"optim.precision must be 'auto', 'float32' or 'bfloat16'; received {self.precision!r}.")
         if self.steps < 1 or self.lr <= 0 or self.halve_every < 1 or self.weight_decay < 0 or self.clip < 0:
             raise InputError(
                 "optim needs steps >= 1, lr > 0, halve_every >= 1, weight_decay >= 0 and clip >= 0; received "
@@ -138,7 +132,7 @@ class RunSection:
     device: str = "auto"
     log_every: int = 50
     save_every: int = 500
-    stop_after: Optional[int] = None
+    stop_after: int | None = None
 
     def __post_init__(self) -> None:
         if self.log_every < 1 or self.save_every < 1:

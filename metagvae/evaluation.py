@@ -152,8 +152,12 @@ class Evaluator:
         features = embed_bank(learner.encoder, turned, self.device)
         # class c's turns lie behind each other: put each turn's pictures in the bank's own order
         order = [
-            torch.cat([torch.arange(int(turned.offsets[4 * c + k]), int(turned.offsets[4 * c + k + 1]))
-                       for c in range(self.bank.num_classes)])
+            torch.cat(
+                [
+                    torch.arange(int(turned.offsets[4 * c + k]), int(turned.offsets[4 * c + k + 1]))
+                    for c in range(self.bank.num_classes)
+                ]
+            )
             for k in range(4)
         ]
         return [features[rows.to(features.device)] for rows in order]

@@ -31,8 +31,14 @@ def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str)
                 axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         position = axes[line][0].get_position()
         figure.text(0.005, (position.y0 + position.y1) / 2, label, va="center", fontsize=8)
-    figure.subplots_adjust(left=1.5 / (1.9 + 0.55 * columns), right=0.995, bottom=0.01, wspace=0.05, hspace=0.05,
-                           top=1 - 0.35 / (0.6 + 0.58 * len(rows)))
+    figure.subplots_adjust(
+        left=1.5 / (1.9 + 0.55 * columns),
+        right=0.995,
+        bottom=0.01,
+        wspace=0.05,
+        hspace=0.05,
+        top=1 - 0.35 / (0.6 + 0.58 * len(rows)),
+    )
     for line, label in enumerate(labels):  # positions are known only now
         position = axes[line][0].get_position()
         figure.texts[line].set_y((position.y0 + position.y1) / 2)

@@ -97,7 +97,12 @@ def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[
 
 
 def import_weights(
-    weights: Path, config: Path, out: Path | None, prefixes: Mapping[str, str], dry_run: bool, allow_missing_latent: bool
+    weights: Path,
+    config: Path,
+    out: Path | None,
+    prefixes: Mapping[str, str],
+    dry_run: bool,
+    allow_missing_latent: bool,
 ) -> str:
     """Imports a state dict as an encoder folder; returns a report of matched, missing and unexpected names.
 

@@ -95,7 +95,8 @@ def fit(
         raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
     fused = device.device.type == "cuda"
     optimizer = torch.optim.AdamW(trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused)
-    start, best = 0, {"best_error": math.inf, "best_step": -1, "best": {}}
+    start = 0
+    best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
     state = run.load_state(device.device) if section.resume else None
     if state is not None:
         module.load_state_dict(state["module"])
@@ -105,9 +106,7 @@ def fit(
     run.start_metrics(start)
 
     def save(step: int) -> None:
-        run.save_state(
-            {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-        )
+        run.save_state({"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best})
 
     done, began = start, time.perf_counter()
     progress = tqdm(total=optim.steps, initial=start, desc=label, unit="step", disable=None, leave=False)

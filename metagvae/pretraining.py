@@ -58,6 +58,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
     run = Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume)
+    run.note_classes(bank)
     device.place(vae)
     bank = bank.to(device.device)
     shuffle = Shuffle(len(bank), config.batch, config.run.seed)

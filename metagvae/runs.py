@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import torch
 import yaml
 
 import metagvae
-from episodes import InputError
+from episodes import ImageBank, InputError
 
 
 def write_beside(path: Path, data: bytes) -> None:
@@ -68,6 +69,19 @@ def provenance() -> dict[str, Any]:
         "commit": commit,
         "threads": torch.get_num_threads(),
     }
+
+
+CLASSES = "classes.json"
+
+
+def family(dataset: str) -> str:
+    """The data set's name without its choice of splits: ``omniglot`` of ``omniglot-lake``."""
+    return dataset.partition("-")[0]
+
+
+def plain_names(classes: Iterable[str]) -> set[str]:
+    """Class names without their quarter turn."""
+    return {re.sub(r"/rot\d{3}$", "", name) for name in classes}
 
 
 class Run:
@@ -124,6 +138,11 @@ class Run:
                 f"{self.folder} was made with another config: {', '.join(differing)} differ. Resume with the run's "
                 f"own config ({self.folder / 'config.yaml'}), or start a new folder."
             )
+
+    def note_classes(self, bank: ImageBank) -> None:
+        """Keeps the names of the classes trained on, so that an evaluation can refuse them."""
+        content = {"dataset": bank.dataset, "classes": sorted(plain_names(bank.class_names))}
+        write_json(self.folder / CLASSES, content)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """The last state, or None if none was written yet. Tensors and plain containers only.

@@ -65,9 +65,7 @@ class _Trainee(nn.Module):
             self.decoder, self.guidances = parts.vae.decoder, parts.vae.guidances
 
 
-def train(
-    config: TrainConfig, bank: ImageBank | None = None, validation: ImageBank | None = None
-) -> Learner:
+def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageBank | None = None) -> Learner:
     """Trains a learner on episodes of the training classes and leaves a run folder with the best one.
 
     Args:
@@ -87,9 +85,7 @@ def train(
     chosen, evaluator = config.validation, None
     if chosen.every:
         validation = validation or dataset.load("validation")
-        evaluator = Evaluator(
-            validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns
-        )
+        evaluator = Evaluator(validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns)
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank)
     if evaluator and not parts.learner.any_way and chosen.way != config.episodes.way:
@@ -98,6 +94,7 @@ def train(
             f"that (received {chosen.way})."
         )
     run = Run(config.run.folder, "train", to_dict(config), config.run.resume)
+    run.note_classes(bank)
     trainee = _Trainee(parts)
     device.place(trainee)
     bank = bank.to(device.device)
@@ -150,9 +147,7 @@ def _attributes(bank: ImageBank, batch: EpisodeBatch) -> dict[str, Tensor]:
     return {"class": classes, **{name: a.values[classes] for name, a in bank.attributes.items()}}
 
 
-def _export(
-    config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float
-) -> None:
+def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:
     assert isinstance(learner.encoder, Encoder)
     write_tensors(run.folder / "learner.safetensors", learner.state_dict())
     source = f" from {Path(config.encoder.source).name}" if config.encoder.source else ""

@@ -33,7 +33,9 @@ def run(*arguments: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", default="runs/quickstart", help="where the runs go; an older quickstart there is replaced")
+    parser.add_argument(
+        "--folder", default="runs/quickstart", help="where the runs go; an older quickstart there is replaced"
+    )
     parser.add_argument("--steps", type=int, default=None, help="training steps of each part (default: the configs')")
     chosen = parser.parse_args()
     began = time.perf_counter()
@@ -49,7 +51,16 @@ def main() -> int:
     vae, guided, protonet = (str(folder / name) for name in ("vae", "guided-vae", "protonet"))
     run("pretrain", "--config", str(configs / "vae.yaml"), "--run.folder", vae, *steps)
     run("pretrain", "--config", str(configs / "guided-vae.yaml"), "--run.folder", guided, *steps)
-    run("train", "--config", str(configs / "protonet.yaml"), "--encoder.source", guided, "--run.folder", protonet, *steps)
+    run(
+        "train",
+        "--config",
+        str(configs / "protonet.yaml"),
+        "--encoder.source",
+        guided,
+        "--run.folder",
+        protonet,
+        *steps,
+    )
 
     glyphs, digits = make_dataset("glyphs"), make_dataset("digits")
     print("\nmeasuring on scripts never seen, and on handwritten digits", flush=True)
@@ -80,7 +91,9 @@ def main() -> int:
     (folder / "table.txt").write_text(whole.table() + "\n")
     whole.save(folder / "results.json")
     error_bars(whole.results, folder / "figures" / "errors.png")
-    print(f"\n{time.perf_counter() - began:.0f} s on {torch.get_num_threads()} threads. In {folder}: table.txt, results.json,")
+    print(
+        f"\n{time.perf_counter() - began:.0f} s on {torch.get_num_threads()} threads. In {folder}: table.txt, results.json,"
+    )
     print("figures/errors.png, and in each run's own figures/ its curves, reconstructions and traversal.")
     return 0
 

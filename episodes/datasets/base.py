@@ -37,9 +37,7 @@ class Dataset(ABC):
 
     def __post_init__(self) -> None:
         if self.rotations not in ("none", "classes", "episode"):
-            raise InputError(
-                f"data.rotations must be 'none', 'classes' or 'episode'; received {self.rotations!r}."
-            )
+            raise InputError(f"data.rotations must be 'none', 'classes' or 'episode'; received {self.rotations!r}.")
         if self.size is not None and not 8 <= self.size <= 512:
             raise InputError(f"data.size must be between 8 and 512 pixels; received {self.size}.")
 

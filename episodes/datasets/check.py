@@ -82,9 +82,7 @@ class DatasetReport:
         for s in self.splits:
             spread = f"{s.fewest}" if s.fewest == s.most else f"{s.fewest} to {s.most}, median {s.median:g}"
             shape = " x ".join(map(str, s.shape))
-            lines.append(
-                f"  {s.split:<11}{s.classes:>8,}{s.pictures:>10,}  {spread:<17} {shape:<13} {s.fingerprint}"
-            )
+            lines.append(f"  {s.split:<11}{s.classes:>8,}{s.pictures:>10,}  {spread:<17} {shape:<13} {s.fingerprint}")
         lines += [f"  {split}: {reason}" for split, reason in self.missing.items()]
         lines += [f"  note, {s.split}: {note}" for s in self.splits for note in s.notes]
         lines += self._duplicate_lines()

@@ -35,9 +35,7 @@ def class_counts(classes: int, fractions: Sequence[float]) -> tuple[int, int, in
     become 12 / 4 / 4.
     """
     least = 3 if classes >= 9 else 2 if classes >= 6 else 1
-    _, validation, test = (
-        max(least, math.ceil(share * classes - 1e-9)) if share > 0 else 0 for share in fractions
-    )
+    _, validation, test = (max(least, math.ceil(share * classes - 1e-9)) if share > 0 else 0 for share in fractions)
     # in the smallest sets training comes first, then test; nothing takes the least that another needs
     rest = max(0, classes - least) if fractions[0] > 0 else classes
     if test:
@@ -59,8 +57,7 @@ def assign_classes(names: Sequence[str], fractions: Sequence[float], seed: int) 
     _, validation, test = class_counts(len(names), fractions)
     order = sorted(names, key=rank)
     return {
-        name: "test" if i < test else "validation" if i < test + validation else "train"
-        for i, name in enumerate(order)
+        name: "test" if i < test else "validation" if i < test + validation else "train" for i, name in enumerate(order)
     }
 
 
@@ -202,9 +199,7 @@ class Folder(Dataset):
             notes=tuple(notes),
         )
 
-    def _classes(
-        self, source: Source, table: str | None
-    ) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
+    def _classes(self, source: Source, table: str | None) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
         """The files of each class, the split of each class, and what was left aside."""
         pictures = [name.split("/") for name in source.names if is_picture(name)]
         if not pictures:

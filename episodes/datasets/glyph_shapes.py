@@ -46,9 +46,7 @@ def font_path(face: str) -> Path:
 
     path = Path(get_data_path()) / "fonts" / "ttf" / face
     if not path.is_file():
-        raise InputError(
-            f"matplotlib's fonts lack {face} (looked in {path.parent}); install matplotlib 3.8 or later."
-        )
+        raise InputError(f"matplotlib's fonts lack {face} (looked in {path.parent}); install matplotlib 3.8 or later.")
     return path
 
 
@@ -242,8 +240,6 @@ def select_letters(prefixes: Mapping[str, str], order: Mapping[str, int]) -> dic
     rank = {code: order[script] for code, script in codes.items()}
     kept: list[int] = []
     for code in sorted(codes.keys() - short, key=lambda code: (rank[code], code)):
-        if not any(
-            (within if rank[code] == rank[other] else across)[number[code], number[other]] for other in kept
-        ):
+        if not any((within if rank[code] == rank[other] else across)[number[code], number[other]] for other in kept):
             kept.append(code)
     return {script: sorted(code for code in kept if codes[code] == script) for script in order}

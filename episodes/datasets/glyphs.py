@@ -39,7 +39,7 @@ LETTERS: dict[str, tuple[str, str]] = {
     "arabic": (
         "train",
         "621 629-62C 62E-637 639-63A 641-646 648-64A 66E-66F 674 679 67B-67C 681 688-68B 68D-68F 691-695 "
-        "697-698 69A 69E 6A0-6A5 6A8-6AB 6AD-6B0 6B2-6B5 6B7-6BA 6BC-6BE 6C6-6C8 6CB 6CE 6D0 FE73"
+        "697-698 69A 69E 6A0-6A5 6A8-6AB 6AD-6B0 6B2-6B5 6B7-6BA 6BC-6BE 6C6-6C8 6CB 6CE 6D0 FE73",
     ),
     "canadian": (
         "train",
@@ -48,7 +48,7 @@ LETTERS: dict[str, tuple[str, str]] = {
         "1476-1481 1485-1488 148A 148C 148F 1492-149E 14A4 14A8-14A9 14AD-14AF 14B2-14B3 14B9-14BA "
         "14C0-14C5 14C7-14CB 14CD 14D4-14D8 14DA-14DB 14DD-14E5 14E7-14E9 14EC-1504 1510-1514 1517-1524 "
         "1526-153D 1542 1544-154F 1552-155C 155F 1561-1563 1565-1569 1575-1578 157A 157E-1585 158A-1596 "
-        "15A0 15A2-15A5 15A7-15AD 1647 166F-1676"
+        "15A0 15A2-15A5 15A7-15AD 1647 166F-1676",
     ),
     "coptic": ("train", "3E2 3E4 3E6-3E7 3EE"),
     "cyrillic": (
@@ -56,7 +56,7 @@ LETTERS: dict[str, tuple[str, str]] = {
         "402 409 40B 414 416 426 429-42B 42E-42F 43C 452 45A 45F-460 462-464 466 468 46A 46C 46E-471 "
         "478-479 47C 47E 480 48A-48B 48D 490 493 495-496 498-49A 49C 49E-4A0 4A2 4A4 4A6 4A8-4AA 4AD "
         "4B0-4B2 4B4 4B6 4B8 4BC 4BE 4C3 4C5 4C7 4CB 4CD 4F6 4FA-4FC 4FE 502 504 506 508 50E 512 514 "
-        "516-519 51E 520 522 1D2B A64C A650 A654 A656 A662 A664 A666 A66E A694"
+        "516-519 51E 520 522 1D2B A64C A650 A654 A656 A662 A664 A666 A66E A694",
     ),
     "greek": ("train", "370 372 37C 393 39E 3B1-3B3 3B6 3BB-3BE 3C0 3C2 3C4 3CF 3D7 3D9-3DA 3DE-3E1 3FB"),
     "latin": (
@@ -68,24 +68,20 @@ LETTERS: dict[str, tuple[str, str]] = {
         "1D08 1D0B 1D13-1D14 1D16 1D19-1D1A 1D1E 1D7B 1D7D 1D81 1D84 1D8A 1D8D-1D8E 1E9C-1E9F 1EFA-1EFB "
         "2C60-2C66 2C68 2C6B 2C6F 2C71-2C72 2C74 2C79-2C7A A722 A724 A727-A729 A732-A734 A736-A73A "
         "A73C-A73D A740-A741 A746-A747 A749 A74B A750-A753 A764 A766 A78E A790 A7A0-A7A8 A7AA A7FB A7FD "
-        "A7FF"
+        "A7FF",
     ),
     "lisu": ("train", "A4D8 A4DE"),
     "armenian": (
         "validation",
         "531-537 539 53B-53D 53F-541 543-544 546-547 549-54C 54E 550 552 554 556 564 569 56C-56D 56F "
-        "573-574 576-577 579 57B-57C 57F 581 583 586"
+        "573-574 576-577 579 57B-57C 57F 581 583 586",
     ),
-    "lao": (
-        "validation",
-        "E81-E82 E84 E87-E88 E8A E8D E94-E97 E99-E9E EA1-EA3 EA5 EAA-EAB EAD-EB0 EB2 EBD EC0-EC4"
-    ),
+    "lao": ("validation", "E81-E82 E84 E87-E88 E8A E8D E94-E97 E99-E9E EA1-EA3 EA5 EAA-EAB EAD-EB0 EB2 EBD EC0-EC4"),
     "nko": ("validation", "7CC 7D0-7D2 7D4 7D6-7D8 7DA 7DC-7DF 7E2-7E4 7E6-7E7"),
     "ogham": ("validation", "1682-1685 1687-168F 1691 1693-169A"),
     "georgian": (
         "test",
-        "10A0-10A7 10A9-10B2 10B4-10B5 10B7-10C5 10D0-10E7 10E9-10EB 10ED-10F9 2D00-2D07 2D09-2D1A "
-        "2D1C-2D25"
+        "10A0-10A7 10A9-10B2 10B4-10B5 10B7-10C5 10D0-10E7 10E9-10EB 10ED-10F9 2D00-2D07 2D09-2D1A 2D1C-2D25",
     ),
     "hebrew": ("test", "5D0-5DE 5E1-5E7 5E9-5EA 5F0-5F2"),
     "old italic": ("test", "10300-10302 10304-10307 1030A-1030D 10310-10316 10318-1031D"),
@@ -169,14 +165,10 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
 
     # first the hand's warp, on a frame half as large again so that nothing is cut off
     side = CANVAS * 3 // 2
-    theta = affine_matrix(
-        pose[0] * 0.10, pose[1] * 0.09, pose[2] * 0.09, pose[3] * 0.12, torch.zeros(DRAWINGS, 2)
-    )
+    theta = affine_matrix(pose[0] * 0.10, pose[1] * 0.09, pose[2] * 0.09, pose[3] * 0.12, torch.zeros(DRAWINGS, 2))
     grid = F.affine_grid(theta, [DRAWINGS, 1, side, side], align_corners=False) * 1.5
     bend = _smooth(coarse.view(-1, 2, 4, 4), side) * 0.06 + _smooth(fine.view(-1, 2, 8, 8), side) * 0.018
-    warped = F.grid_sample(
-        faces, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
-    )
+    warped = F.grid_sample(faces, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
 
     # then the pen and the place: the warped letter's box is brought to a drawn size, inside the picture
     drawn = warped[:, 0] < 1.0
@@ -197,13 +189,8 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
         place.append((0.9 * unit * pose[6 + axis]).clamp(-slack, slack))
     fine_side = 2 * size
     pixels = (torch.arange(fine_side) + 0.5) / 2 - size / 2
-    x, y = (
-        ((pixels - place[axis][:, None]) * zoom[:, None] + centre[axis][:, None]) * 2 / side - 1
-        for axis in (0, 1)
-    )
-    grid = torch.stack(
-        (x[:, None, :].expand(-1, fine_side, -1), y[:, :, None].expand(-1, -1, fine_side)), -1
-    )
+    x, y = (((pixels - place[axis][:, None]) * zoom[:, None] + centre[axis][:, None]) * 2 / side - 1 for axis in (0, 1))
+    grid = torch.stack((x[:, None, :].expand(-1, fine_side, -1), y[:, :, None].expand(-1, -1, fine_side)), -1)
     field = F.grid_sample(warped, grid, padding_mode="border", align_corners=False) / zoom.view(-1, 1, 1, 1)
     thick = pen.view(-1, 1, 1, 1) * (1 + 0.13 * _smooth(width.view(-1, 1, 4, 4), fine_side)).clamp(0.7, 1.3)
     ink = ((thick - field) / (0.7 * unit) + 0.5).clamp(0, 1)
@@ -260,10 +247,7 @@ class Glyphs(Dataset):
         letters = [(script, code) for script in scripts for code in letters_of(script)]
         drawings = self.drawings([code for _, code in letters])
         return ImageBank.from_classes(
-            [
-                (f"{script}/U+{code:04X}", images)
-                for (script, code), images in zip(letters, drawings, strict=True)
-            ],
+            [(f"{script}/U+{code:04X}", images) for (script, code), images in zip(letters, drawings, strict=True)],
             dataset=f"{self.name}-seed{self.seed}",
             split=split,
             polarity="ink",

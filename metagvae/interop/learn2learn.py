@@ -151,9 +151,7 @@ def taskset(bank: ImageBank, way: int, shot: int, query: int, num_tasks: int = -
     )
 
 
-def batches_from_taskset(
-    taskset: Iterable[tuple[Tensor, Tensor]], shot: int, tasks: int
-) -> Iterator[EpisodeBatch]:
+def batches_from_taskset(taskset: Iterable[tuple[Tensor, Tensor]], shot: int, tasks: int) -> Iterator[EpisodeBatch]:
     """learn2learn's tasks as our batches: in order, once, or without end if the taskset has none.
 
     Support and query are split within each label, the first ``shot`` pictures of each being support: in

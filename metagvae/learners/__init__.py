@@ -14,9 +14,7 @@ from metagvae.learners.maml import MAML
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
 
-LEARNERS: dict[str, type[Learner]] = {
-    cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression, MAML, ANIL)
-}
+LEARNERS: dict[str, type[Learner]] = {cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression, MAML, ANIL)}
 
 
 def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:

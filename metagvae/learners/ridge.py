@@ -31,9 +31,7 @@ class RidgeRegression(FeatureLearner):
 
     name = "ridge"
 
-    def __init__(
-        self, encoder: nn.Module, penalty: float = 1.0, scale: float = 10.0, normalise: bool = False
-    ) -> None:
+    def __init__(self, encoder: nn.Module, penalty: float = 1.0, scale: float = 10.0, normalise: bool = False) -> None:
         super().__init__(encoder)
         if penalty <= 0 or scale <= 0:
             raise InputError(f"ridge's penalty and scale must be positive; received {penalty} and {scale}.")

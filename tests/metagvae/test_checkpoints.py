@@ -100,7 +100,9 @@ def test_damaged_files_are_refused(folder: Path, kind: str) -> None:
         (folder / "config.json").write_text("[" * 2000)
     else:
         forged = struct.pack("<Q", 2**62) + data[8:]
-        weights.write_bytes({"empty": b"", "text": b"hello" * 40, "cut": data[: len(data) // 2], "forged header": forged}[kind])
+        weights.write_bytes(
+            {"empty": b"", "text": b"hello" * 40, "cut": data[: len(data) // 2], "forged header": forged}[kind]
+        )
     with pytest.raises(InputError, match=r"safetensors|config\.json"):
         load_encoder(folder)
 
@@ -174,7 +176,8 @@ def test_prefixes_that_collide_are_refused() -> None:
 def test_import_metagvae_is_light() -> None:
     code = (
         "import sys, metagvae; metagvae.load_encoder; "
-        "print([m for m in ('learn2learn', 'gym', 'matplotlib', 'gradio', 'sklearn', 'tensorboard') if m in sys.modules])"
+        "heavy = ('learn2learn', 'gym', 'matplotlib', 'gradio', 'sklearn', 'tensorboard');"
+        "print([name for name in heavy if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

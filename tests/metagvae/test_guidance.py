@@ -138,11 +138,11 @@ def test_loss_is_the_paper_equation_written_out() -> None:
     for i in range(5):
         linear = (b @ z[i, guidance.content] + guidance.components.bias).view(1, 1, 28, 28)
         grid = F.affine_grid(guidance.warp(z[i : i + 1, guidance.geometry]), [1, 1, 28, 28], align_corners=False)
-        total += float((images[i] - F.grid_sample(linear, grid, padding_mode="border", align_corners=False)).square().sum())
+        total += float(
+            (images[i] - F.grid_sample(linear, grid, padding_mode="border", align_corners=False)).square().sum()
+        )
     assert float(terms["reconstruction"].detach()) == pytest.approx(2.0 * total / 5, rel=1e-4)
-    pairs = sum(
-        float(b[:, j] @ b[:, k]) ** 2 for j in range(b.shape[1]) for k in range(b.shape[1]) if j != k
-    )
+    pairs = sum(float(b[:, j] @ b[:, k]) ** 2 for j in range(b.shape[1]) for k in range(b.shape[1]) if j != k)
     assert float(terms["orthogonality"].detach()) == pytest.approx(2.0 * 0.7 * pairs, rel=1e-3)
 
 
@@ -177,8 +177,9 @@ def test_deformable_pca_recovers_a_known_turn() -> None:
     from episodes.augment import affine_matrix
 
     theta = affine_matrix(angles, zero, zero, zero, torch.zeros(64, 2))
-    images = F.grid_sample(bar.expand(64, -1, -1, -1), F.affine_grid(theta, [64, 1, 28, 28], align_corners=False),
-                           align_corners=False)
+    images = F.grid_sample(
+        bar.expand(64, -1, -1, -1), F.affine_grid(theta, [64, 1, 28, 28], align_corners=False), align_corners=False
+    )
     guidance = pca("rotation", latent=3)
     z = torch.zeros(64, 3, requires_grad=True)
     optimizer = torch.optim.Adam([z, *guidance.parameters()], 0.02)
@@ -239,7 +240,10 @@ def test_inhibition_drives_information_out(form: str) -> None:
     for _ in range(400):
         z = mapping(start)
         noisy = z + 0.5 * torch.randn_like(z)
-        loss = torch.stack(list(guidance(labelled(noisy, labels)).values())).sum() + 0.01 * (z - start).square().sum(1).mean()
+        loss = (
+            torch.stack(list(guidance(labelled(noisy, labels)).values())).sum()
+            + 0.01 * (z - start).square().sum(1).mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -274,5 +278,5 @@ def test_unknown_labels_take_no_part() -> None:
 
 
 def test_missing_attributes_are_named() -> None:
-    with pytest.raises(InputError, match="'writer'.*class, script"):
+    with pytest.raises(InputError, match=r"'writer'.*class, script"):
         ExcitationInhibition(GuidanceContext(1, 28, {"writer": [0], "content": [1]}, SIZES), {"writer": 1})

@@ -143,9 +143,7 @@ def test_weights_survive_a_round_trip(name: str) -> None:
         parameter.data.add_(0.1)
     other.load_state_dict(learner.state_dict())
     episodes = batch()
-    assert torch.equal(
-        ask(learner, episodes.support, episodes.query), ask(other, episodes.support, episodes.query)
-    )
+    assert torch.equal(ask(learner, episodes.support, episodes.query), ask(other, episodes.support, episodes.query))
 
 
 @pytest.mark.parametrize("name", [n for n, cls in LEARNERS.items() if issubclass(cls, FeatureLearner)])

@@ -79,8 +79,7 @@ def directional(
     """A central difference of ``loss()`` along a random direction, and what ``gradient`` says of it."""
     generator = torch.Generator().manual_seed(seed)
     direction = {
-        name: torch.randn(p.shape, generator=generator, dtype=p.dtype)
-        for name, p in learner.named_parameters()
+        name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in learner.named_parameters()
     }
     said = sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
     # a step that crosses few kinks of ReLU and max pooling, and leaves ten digits of the difference

@@ -50,12 +50,12 @@ def pretrain_config(folder: Path, steps: int = 12, **run: object) -> PretrainCon
     )
 
 
-def train_config(folder: Path, steps: int = 12, learner: str = "prototypes", **changes: object) -> TrainConfig:
+def train_config(folder: Path, steps: int = 12, learner: str | LearnerSection = "prototypes", **changes: object) -> TrainConfig:
     run = {key[4:]: changes.pop(key) for key in list(changes) if key.startswith("run_")}
     settings: dict = {
         "augment": AugmentConfig(rotation=10),
         "encoder": EncoderSection(width=8, latent=8, features=["backbone"], norm="group"),
-        "learner": LearnerSection(learner),
+        "learner": LearnerSection(learner) if isinstance(learner, str) else learner,
         "episodes": EpisodeSection(3, 1, 2, 2),
         "validation": ValidationSection(4, 3, 1, 2, 20),
         "optim": OptimSection(steps=steps),
@@ -143,7 +143,9 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
 
 def test_the_best_state_by_validation_is_exported(tmp_path: Path) -> None:
     do_train(train_config(tmp_path / "run", optim=OptimSection(steps=12, lr=0.3, schedule="constant")))
-    errors = {line["step"]: line["validation_error"] for line in read_metrics(tmp_path / "run") if "validation_error" in line}
+    errors = {
+        line["step"]: line["validation_error"] for line in read_metrics(tmp_path / "run") if "validation_error" in line
+    }
     best = json.loads((tmp_path / "run" / "best.json").read_text())
     assert best["validation_error"] == min(errors.values())
     assert best["step"] == min(step for step, error in errors.items() if error == min(errors.values()))
@@ -224,8 +226,13 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not finite at step"):
-        do_train(train_config(tmp_path / "run", optim=OptimSection(steps=40, lr=1e12, schedule="constant"),
-                              encoder=EncoderSection(width=8, latent=8, norm="group", features=["latent"])))
+        do_train(
+            train_config(
+                tmp_path / "run",
+                optim=OptimSection(steps=40, lr=1e12, schedule="constant"),
+                encoder=EncoderSection(width=8, latent=8, norm="group", features=["latent"]),
+            )
+        )
 
 
 def test_shuffle_sees_every_picture_once_an_epoch_in_any_order() -> None:
