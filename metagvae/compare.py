@@ -15,7 +15,7 @@ from torch import nn
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
 from metagvae.build import check_pictures, load_learner
-from metagvae.checkpoints import load_encoder
+from metagvae.checkpoints import load_encoder, read_card
 from metagvae.controls import CONTROLS, make_control
 from metagvae.device import Device
 from metagvae.encoder import Encoder
@@ -28,7 +28,7 @@ from metagvae.evaluation import (
     paired_difference,
 )
 from metagvae.learners import Learner, make_learner
-from metagvae.runs import CLASSES, family, plain_names, provenance, read_config, write_json
+from metagvae.runs import CLASSES, family, plain_names, provenance, read_config, read_metrics, write_json
 
 
 @dataclass
@@ -86,15 +86,17 @@ class Comparison:
         results: one per method, data set and shape, training seeds joined.
         single: the results before joining.
         spreads: over training seeds.
+        methods: what each method is: the encoder's card, and the seconds its training took.
     """
 
     results: list[Result] = field(default_factory=list)
     differences: list[PairedDifference] = field(default_factory=list)
     single: list[Result] = field(default_factory=list)
     spreads: list[SeedSpread] = field(default_factory=list)
+    methods: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, results: Sequence[Result]) -> Comparison:
+    def of(cls, results: Sequence[Result], methods: dict[str, Any] | None = None) -> Comparison:
         """Joins seeds and pairs every method with the first on the same data and shape."""
         joined, spreads = over_seeds(results)
         baseline = joined[0].method
@@ -104,7 +106,7 @@ class Comparison:
             for r in joined
             if r.method != baseline and (r.dataset, r.way, r.shot) in base
         ]
-        return cls(joined, differences, list(results), spreads)
+        return cls(joined, differences, list(results), spreads, methods or {})
 
     def table(self) -> str:
         """Errors in percent with 95 % intervals over episodes, then the paired differences."""
@@ -138,6 +140,7 @@ class Comparison:
                 "differences": [{**asdict(d), "clear_of_zero": d.clear_of_zero} for d in self.differences],
                 "seeds": [asdict(s) for s in self.spreads],
                 "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
+                "methods": self.methods,
             },
         )
 
@@ -195,6 +198,17 @@ def choose_dataset(
         rotations=rotations or inherited.get("rotations", "none"),
         **{**inherited.get("options", {}), **(options or {})},
     )
+
+
+def describe(source: str) -> dict[str, Any]:
+    """What an encoder or run is: its card, and the seconds and threads its training took, where known."""
+    if source in CONTROLS:
+        return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
+    about = asdict(read_card(source))
+    seconds = [line["seconds"] for line in read_metrics(Path(source).expanduser()) if "seconds" in line]
+    if seconds:
+        about["training_seconds"] = round(seconds[-1])
+    return about
 
 
 def refuse_trained_classes(source: str, bank: ImageBank) -> None:
@@ -255,8 +269,15 @@ def compare(
     for name in (*encoders, *runs):
         refuse_trained_classes(name, bank)
     learners: dict[str, Learner] = {}
+    methods: dict[str, Any] = {}
+
+    def add(name: str, learner: Learner) -> None:
+        method = Path(name).name if Path(name).name not in learners else name
+        learners[method] = learner
+        methods[method] = describe(name)
+
     for name in encoders:
-        learners[name] = encoder_learner(name, bank, train, head, features, head_options or {})
+        add(name, encoder_learner(name, bank, train, head, features, head_options or {}))
     for name in runs:
         learner = run_learner(name, bank, features)
         head_ways = getattr(learner, "way", None)
@@ -265,7 +286,6 @@ def compare(
                 f"the run {name} trained the learner '{learner.name}' with a head of {head_ways} ways; ask for "
                 f"--way {head_ways}."
             )
-        learners[Path(name).name if Path(name).name not in learners else name] = learner
-    return Comparison.of(
-        [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
-    )
+        add(name, learner)
+    results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
+    return Comparison.of(results, methods)

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -65,6 +66,7 @@ def main() -> int:
     glyphs, digits = make_dataset("glyphs"), make_dataset("digits")
     print("\nmeasuring on scripts never seen, and on handwritten digits", flush=True)
     results = []
+    methods: dict[str, Any] = {}
     for data in (glyphs, digits):
         comparison = compare(
             data,
@@ -76,9 +78,10 @@ def main() -> int:
             fit_data=glyphs,
         )
         results += comparison.single
+        methods.update(comparison.methods)
     names = {
-        vae: "plain VAE (frozen)",
-        guided: "Guided-VAE (frozen)",
+        "vae": "plain VAE (frozen)",
+        "guided-vae": "Guided-VAE (frozen)",
         "protonet": "prototypical network on Guided-VAE",
         "pixels": "pixels",
         "pca": "PCA",
@@ -86,15 +89,13 @@ def main() -> int:
     }
     for result in results:
         result.method = names[result.method]
-    whole = Comparison.of(results)
+    whole = Comparison.of(results, {names[method]: about for method, about in methods.items()})
     print("\n" + whole.table())
     (folder / "table.txt").write_text(whole.table() + "\n")
     whole.save(folder / "results.json")
     error_bars(whole.results, folder / "figures" / "errors.png")
-    print(
-        f"\n{time.perf_counter() - began:.0f} s on {torch.get_num_threads()} threads. In {folder}: table.txt, results.json,"
-    )
-    print("figures/errors.png, and in each run's own figures/ its curves, reconstructions and traversal.")
+    print(f"\n{time.perf_counter() - began:.0f} s on {torch.get_num_threads()} threads. In {folder}:")
+    print("table.txt, results.json, figures/errors.png; in each run's figures/ curves, reconstructions, traversal.")
     return 0
 
 

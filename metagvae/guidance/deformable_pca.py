@@ -106,10 +106,13 @@ class DeformablePCA(Guidance):
 
     def basis_terms(self) -> dict[str, Tensor]:
         """The two penalties on B, unweighted: sums over pairs of components and over components."""
-        gram = self.components.weight.T @ self.components.weight
+        basis = self.components.weight
+        # the first is a small difference of large sums: bfloat16 would round it away
+        with torch.autocast(basis.device.type, enabled=False):
+            gram = basis.T @ basis
         lengths = gram.diagonal()
         return {
-            "orthogonality": gram.square().sum() - lengths.square().sum(),
+            "orthogonality": (gram - torch.diag(lengths)).square().sum(),
             "unit_norm": (lengths - 1).square().sum(),
         }
 

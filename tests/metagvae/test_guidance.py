@@ -153,6 +153,14 @@ def test_orthogonality_does_not_depend_on_batch_size() -> None:
     assert torch.equal(one["orthogonality"], other["orthogonality"])
 
 
+def test_orthogonality_is_not_rounded_away_in_low_precision() -> None:
+    guidance = pca("rotation")
+    exact = guidance.basis_terms()["orthogonality"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(guidance.basis_terms()["orthogonality"], exact)
+    assert exact > 0
+
+
 def test_gradients_of_the_warp_are_exact() -> None:
     guidance = pca(*TRANSFORMS).double()
     images = F.avg_pool2d(torch.rand(2, 1, 28, 28, dtype=torch.float64), 5, 1, 2)

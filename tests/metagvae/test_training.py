@@ -50,7 +50,9 @@ def pretrain_config(folder: Path, steps: int = 12, **run: object) -> PretrainCon
     )
 
 
-def train_config(folder: Path, steps: int = 12, learner: str | LearnerSection = "prototypes", **changes: object) -> TrainConfig:
+def train_config(
+    folder: Path, steps: int = 12, learner: str | LearnerSection = "prototypes", **changes: object
+) -> TrainConfig:
     run = {key[4:]: changes.pop(key) for key in list(changes) if key.startswith("run_")}
     settings: dict = {
         "augment": AugmentConfig(rotation=10),

@@ -1,0 +1,94 @@
+"""Writes the result tables of README.md and docs/ from the JSON files under docs/results.
+
+A table stands between `<!-- table FILE -->` and `<!-- end -->`; `--check` only tells whether all are up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def training(name: str, content: dict[str, Any]) -> str:
+    """What training a method had, from its card."""
+    stem = name.split(" (")[0]
+    about = content.get("methods", {}).get(name) or next(
+        (about for method, about in content.get("methods", {}).items() if method.startswith(f"{stem}-seed")), {}
+    )
+    text = about.get("method", "")
+    if "training_seconds" in about:
+        threads = about["details"].get("provenance", {}).get("threads")
+        text += f"; {about['training_seconds'] / 60:.0f} min on {threads} thread{'s' if threads != 1 else ''}"
+    return text
+
+
+def table(content: dict[str, Any]) -> str:
+    """Markdown: a row per method, a column per shape, errors in percent."""
+    results = content["results"]
+    shapes = sorted({(r["way"], r["shot"]) for r in results})
+    deviations = {(s["method"], s["dataset"], s["way"], s["shot"]): s["deviation"] for s in content.get("seeds", [])}
+    several = len({r["dataset"] for r in results}) > 1
+    head = ["method", *(["data"] if several else []), *(f"{way}w {shot}s" for way, shot in shapes), "training"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for method, dataset in dict.fromkeys((r["method"], r["dataset"]) for r in results):
+        cells = [method, *([dataset] if several else [])]
+        rows = {(r["way"], r["shot"]): r for r in results if (r["method"], r["dataset"]) == (method, dataset)}
+        for shape in shapes:
+            r = rows.get(shape)
+            text = f"{100 * r['error']:.2f} ± {100 * r['half_width']:.2f}" if r else "–"
+            spread = deviations.get((method, dataset, *shape))
+            cells.append(text + (f" (sd {100 * spread:.2f})" if spread is not None else ""))
+        cells.append(training(method, content))
+        lines.append("| " + " | ".join(cells) + " |")
+    r = results[0]
+    names = ", ".join(dict.fromkeys(x["dataset"] for x in results))
+    lines.append(
+        f"\n{names}, {r['split']} split, {r['episodes']} episodes of {r['query']} queries per class, seed {r['seed']}; "
+        f"error in %, ± the 95 % interval over episodes{', sd over training seeds' if deviations else ''}. "
+        f"Norm: {', '.join(dict.fromkeys(x['norm'] for x in results))}"
+        f"{'' if not any(x['transductive'] for x in results) else ' (some transductive)'}.\n"
+        f"`{content['provenance']['command']}` at commit {content['provenance']['commit']}."
+    )
+    for d in content.get("differences", []):
+        if content.get("seeds"):
+            lines.append(
+                f"\nPaired: {d['other']} against {d['baseline']}, {d['way']}-way {d['shot']}-shot: "
+                f"{100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f} points"
+                f"{', clear of zero' if d['clear_of_zero'] else ', not clear of zero'}."
+            )
+    return "\n".join(lines) + "\n"
+
+
+def renewed(text: str) -> str:
+    def fill(match: re.Match[str]) -> str:
+        content = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))
+        return match[1] + table(content) + match[3]
+
+    return BLOCK.sub(fill, text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a table is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        old = page.read_text(encoding="utf-8")
+        new = renewed(old)
+        if new != old:
+            stale.append(page.name)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    print(f"{'out of date' if check else 'written'}: {', '.join(stale) or 'nothing'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
