@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from episodes import InputError
 from metagvae.learners.base import Learner
-from metagvae.norm import Norm2d, norm_policy, task_rows
+from metagvae.norm import Norm2d, full_precision, norm_policy, task_rows
 
 BATCHING = ("auto", "loop", "vmap")
 
@@ -206,10 +206,7 @@ class MAML(InnerLoopLearner):
         return F.linear(features, fast["head.weight"], fast["head.bias"])
 
     def _loss(self, fast: dict[str, Tensor], rows: Tensor, labels: Tensor) -> Tensor:
-        logits = self._logits(fast, rows)
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(full_precision(self._logits(fast, rows)), labels)
 
     def _fit(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The adapted weights of one task from its support rows ``[N * K, C, H, W]``."""

@@ -1,0 +1,67 @@
+"""What README and docs say must hold: commands parse, snippets run, tables are the JSON files'."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metagvae.cli import build_parser
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    return [b for page in PAGES for b in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
+COMMANDS = [line for b in blocks("bash") for line in b.splitlines() if line.startswith("metagvae ")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    build_parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize("snippet", blocks("python"))
+def test_python_snippets_run(snippet: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_named_in_pages_exist() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        for name in re.findall(r"(?:configs|scripts|docs)/[\w./-]+\.(?:yaml|sh|py|png|json|md)", text):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_tables_are_those_of_the_results() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "tables.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_repository_is_light_and_names_no_machine() -> None:
+    """No file over 2 MB, no path of one machine."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for name in filter(None, names):
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        assert path.stat().st_size < 2 * 2**20, name
+        if path.suffix in (".py", ".md", ".yaml", ".sh", ".toml", ".json"):
+            assert not re.search(r"(^|[\s\"'=])/(work|root|home/\w+)/", path.read_text()), name
