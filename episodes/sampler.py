@@ -31,6 +31,31 @@ class EpisodeIndices:
     turns: Tensor | None = None
 
 
+def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str) -> Tensor:
+    """Numbers of the classes with enough pictures for N-way K-shot episodes.
+
+    Args:
+        counts: int64 ``[classes]``, pictures per class.
+        where: names the split in the error.
+
+    Raises:
+        InputError: if a number is senseless or there are fewer than ``way`` such classes.
+    """
+    for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
+        if value < least:
+            raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
+    eligible = torch.nonzero(counts >= shot + query).flatten()
+    if len(eligible) < way:
+        largest = int(counts.max()) if len(counts) else 0
+        advice = f"Ask for at most {len(eligible)} ways, or for" if len(eligible) >= 2 else "Ask for"
+        raise InputError(
+            f"{way}-way {shot}-shot episodes with {query} queries need {way} classes of at least {shot + query} "
+            f"pictures; {where} has {len(eligible)} such classes (of {len(counts)}; the largest class has {largest} "
+            f"pictures). {advice} fewer shots or queries."
+        )
+    return eligible
+
+
 class EpisodeSampler:
     """Draws N-way K-shot episodes; episode ``i`` is a pure function of ``(seed, stream, i)``.
 
@@ -59,20 +84,10 @@ class EpisodeSampler:
         stream: str = "train",
         turns: bool = False,
     ) -> None:
-        for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
-            if value < least:
-                raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
         if stream not in STREAMS:
             raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
         counts = bank.counts
-        eligible = torch.nonzero(counts >= shot + query).flatten()
-        if len(eligible) < way:
-            raise InputError(
-                f"{way}-way {shot}-shot episodes with {query} queries need {way} classes of at least "
-                f"{shot + query} pictures; the {bank.split} split of {bank.dataset} has {len(eligible)} such "
-                f"classes (of {bank.num_classes}; the largest class has {int(counts.max())} pictures). "
-                f"Ask for at most {max(len(eligible), 0)} ways, or for fewer shots or queries."
-            )
+        eligible = eligible_classes(counts, way, shot, query, f"the {bank.split} split of {bank.dataset}")
         self.way, self.shot, self.query = way, shot, query
         self.seed, self.stream, self.turns = seed, stream, turns
         self.eligible = eligible

@@ -200,12 +200,11 @@ def _pretrain(config: Any) -> None:
     from metagvae import figures
     from metagvae.pretraining import pretrain
 
-    bank = config.data.make().load("train")
-    vae = pretrain(config, bank)
+    vae = pretrain(config)
     folder = Path(config.run.folder)
-    shown = bank
-    figures.reconstructions(vae, shown, folder / "figures" / "reconstructions.png")
-    figures.traversal(vae, shown, folder / "figures" / "traversal.png")
+    bank = config.data.make().load("train")
+    figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
+    figures.traversal(vae, bank, folder / "figures" / "traversal.png")
     figures.curves(folder, folder / "figures" / "curves.png")
     print(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")
 
@@ -215,9 +214,9 @@ def _train(config: Any) -> None:
     from metagvae import figures
     from metagvae.training import train
 
+    train(config)
     dataset = config.data.make()
     bank = dataset.load("train")
-    train(config, bank)
     folder = Path(config.run.folder)
     sampler = config.episodes.sampler(bank, config.run.seed, "train", dataset.rotations == "episode")
     figures.episode(make_batch(bank, sampler.span(0, 1)), folder / "figures" / "episode.png")

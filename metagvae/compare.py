@@ -259,8 +259,10 @@ def compare(
     """
     if not encoders and not runs:
         raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
-    bank = dataset.load(split)
     shapes = [(way, shot) for way in ways for shot in shots]
+    for way, shot in shapes:
+        dataset.check_episodes(split, way, shot, query)
+    bank = dataset.load(split)
     evaluator = Evaluator(bank, query, episodes, seed, split, device, dataset.rotations == "episode")
     for way, shot in shapes:
         evaluator.check(way, shot)

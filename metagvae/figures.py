@@ -19,31 +19,21 @@ def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str)
     """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
     from matplotlib.figure import Figure
 
+    cell, margin, head = 0.56, 1.25, 0.32  # inches
     columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(1.9 + 0.55 * columns, 0.6 + 0.58 * len(rows)), dpi=120)
+    width, height = margin + cell * columns, head + cell * len(rows)
+    figure = Figure(figsize=(width, height), dpi=120)
     axes = figure.subplots(len(rows), columns, squeeze=False)
+    figure.subplots_adjust(margin / width, 0.0, 1.0, 1 - head / height, wspace=0.06, hspace=0.06)
     for line, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        for column in range(columns):
-            axis = axes[line][column]
+        for column, axis in enumerate(axes[line]):
             axis.set_axis_off()
             if column < len(row):
                 picture = row[column].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
                 axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         position = axes[line][0].get_position()
-        figure.text(0.005, (position.y0 + position.y1) / 2, label, va="center", fontsize=8)
-    figure.subplots_adjust(
-        left=1.5 / (1.9 + 0.55 * columns),
-        right=0.995,
-        bottom=0.01,
-        wspace=0.05,
-        hspace=0.05,
-        top=1 - 0.35 / (0.6 + 0.58 * len(rows)),
-    )
-    for line, label in enumerate(labels):  # positions are known only now
-        position = axes[line][0].get_position()
-        figure.texts[line].set_y((position.y0 + position.y1) / 2)
-        figure.texts[line].set_text(label)
-    figure.text(0.5, 0.995, title, ha="center", va="top", fontsize=10)
+        figure.text(0.08 / width, (position.y0 + position.y1) / 2, label, va="center", fontsize=8)
+    figure.text(0.08 / width, 1 - 0.5 * head / height, title, va="center", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

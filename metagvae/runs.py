@@ -76,7 +76,7 @@ CLASSES = "classes.json"
 
 def family(dataset: str) -> str:
     """The data set's name without its choice of splits: ``omniglot`` of ``omniglot-lake``."""
-    return dataset.partition("-")[0]
+    return dataset if dataset.startswith("folder-") else dataset.partition("-")[0]
 
 
 def plain_names(classes: Iterable[str]) -> set[str]:

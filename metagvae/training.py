@@ -78,11 +78,15 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     device = Device.choose(config.run.device, config.optim.precision)
     dataset = config.data.make()
     turns = dataset.rotations == "episode"
+    shape, chosen, evaluator = config.episodes, config.validation, None
+    if bank is None:
+        dataset.check_episodes("train", shape.way, shape.shot, shape.query)
+    if validation is None and chosen.every:
+        dataset.check_episodes("validation", chosen.way, chosen.shot, chosen.query)
     bank = bank or dataset.load("train")
     sampler = config.episodes.sampler(bank, config.run.seed, "train", turns)
     if config.episodes.tasks < 1:
         raise InputError(f"episodes.tasks must be at least 1; received {config.episodes.tasks}.")
-    chosen, evaluator = config.validation, None
     if chosen.every:
         validation = validation or dataset.load("validation")
         evaluator = Evaluator(validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns)

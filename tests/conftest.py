@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# the tests' tensors are small: a second thread costs more than it brings, here and in the commands they start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
 from episodes import Attribute, ImageBank
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from episodes.bank import ImageBank
 from episodes.errors import InputError
+from episodes.sampler import eligible_classes
 
 SPLITS = ("train", "validation", "test")
 
@@ -59,6 +62,16 @@ class Dataset(ABC):
     @abstractmethod
     def load_split(self, split: str) -> ImageBank:
         """The bank of a split, no rotations added."""
+
+    def sizes(self, split: str) -> list[int] | None:
+        """Pictures per class, at most, where that can be told without decoding any; else None."""
+        return None
+
+    def check_episodes(self, split: str, way: int, shot: int, query: int) -> None:
+        """Raises `InputError` if a split cannot give such episodes, before its pictures are decoded if possible."""
+        sizes = self.sizes(split)
+        if sizes is not None:
+            eligible_classes(torch.tensor(sizes), way, shot, query, f"the {split} split of {self.name}")
 
     def fetch(self, folder: Path) -> None:
         """Download the data set into ``folder``, where it can be."""

@@ -137,6 +137,15 @@ class Folder(Dataset):
         finally:
             source.close()
 
+    def sizes(self, split: str) -> list[int]:
+        """Picture files per class of a split; broken ones count, being found only on decoding."""
+        source = Source(self._path())
+        try:
+            classes, splits, _ = self._classes(source, self._table())
+        finally:
+            source.close()
+        return [len(files) for name, files in classes.items() if splits.get(name) == split]
+
     def _path(self) -> Path:
         if self.root is None:
             raise InputError(
