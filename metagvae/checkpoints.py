@@ -42,6 +42,29 @@ class EncoderCard:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+def card_text(card: EncoderCard, config: EncoderConfig) -> str:
+    """An encoder's card as Markdown, for the ``README.md`` beside its weights."""
+    groups = ", ".join(f"{name} {len(units)}" for name, units in config.units.items())
+    command = card.details.get("provenance", {}).get("command", "unknown")
+    polarity = {"ink": "bright strokes on black", "light": "as photographed"}.get(config.polarity, config.polarity)
+    return f"""# {card.name}
+
+- **Trained on:** {card.trained_on}
+- **Method:** {card.method}
+- **Made by:** `{command}`, commit {card.details.get("provenance", {}).get("commit")}, seed {card.details.get("seed")}
+- **Licence:** {card.licence}
+- **Input:** pictures [B, {config.channels}, {config.size}, {config.size}] in [0, 1], {polarity}
+- **Network:** {config.backbone}, width {config.width}, norm {config.norm}; latent units: {groups}
+- **A call returns:** {" + ".join(config.features)}
+
+```python
+import metagvae
+
+encoder = metagvae.load_encoder("{card.name}")
+```
+"""
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises `InputError` if it is missing or malformed."""
     from safetensors import SafetensorError

@@ -132,21 +132,27 @@ def import_encoder(
     )
 
 
-def export_encoder(source: str, out: str, features: list[str] | None = None) -> None:
-    """Copy an encoder out of a run (or a shipped one) into a folder of its own.
+def export_encoder(source: str, out: str, features: list[str] | None = None, name: str | None = None) -> None:
+    """Copy an encoder out of a run (or a shipped one) into a folder of its own, with its card.
 
     Args:
         source: a run folder, an encoder folder or a shipped name.
         out: the folder to write config.json and model.safetensors to.
         features: what a call of it returns; leave out to keep the stored choice.
+        name: the encoder's name on its card; leave out for the folder's.
     """
-    from metagvae.checkpoints import load_encoder, read_card, save_encoder
+    from dataclasses import replace
+
+    from metagvae.checkpoints import card_text, load_encoder, read_card, save_encoder
+    from metagvae.runs import write_beside
 
     _writable(str(Path(out) / "config.json"))
     if (Path(out) / "config.json").exists():
         raise InputError(f"{out} already holds an encoder; choose another folder.")
-    save_encoder(load_encoder(source, features), out, read_card(source))
-    print(f"wrote {Path(out) / 'config.json'} and {Path(out) / 'model.safetensors'}")
+    encoder, card = load_encoder(source, features), replace(read_card(source), name=name or Path(out).name)
+    save_encoder(encoder, out, card)
+    write_beside(Path(out) / "README.md", card_text(card, encoder.config).encode())
+    print(f"wrote config.json, model.safetensors and README.md into {out}")
 
 
 def data_list() -> None:

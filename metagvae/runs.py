@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -61,8 +62,9 @@ def provenance() -> dict[str, Any]:
             check=False,
         )
         commit = answer.stdout.strip() or None
+    program = Path(sys.argv[0]).name
     return {
-        "command": " ".join(["metagvae", *sys.argv[1:]]),
+        "command": shlex.join(["metagvae" if program == "__main__.py" else program, *sys.argv[1:]]),
         "metagvae": metagvae.__version__,
         "torch": torch.__version__,
         "python": sys.version.split()[0],

@@ -52,6 +52,11 @@ def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
     if config.mode == "frozen":
         encoder.requires_grad_(False)
         encoder.eval()
+        if not any(p.requires_grad for p in learner.parameters()):
+            raise InputError(
+                f"mode 'frozen' leaves the learner '{learner.name}' nothing to train. Measure the encoder as it is "
+                "(metagvae evaluate --encoder), or choose another mode, or a learner with weights of its own."
+            )
     return Parts(learner, vae)
 
 

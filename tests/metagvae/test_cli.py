@@ -84,6 +84,7 @@ def test_a_folder_of_twelve_classes_of_six_trains_and_evaluates(
     status, out, err = call(capsys, "export-encoder", str(run), str(tmp_path / "enc"))
     assert status == 0, err
     assert (tmp_path / "enc" / "model.safetensors").is_file()
+    assert "Trained on:** folder-pictures" in (tmp_path / "enc" / "README.md").read_text()
 
 
 def test_too_few_classes_or_pictures_is_one_sentence_status_2_within_a_second(tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ def test_pretrained_encoder_frozen_finetuned_and_guided(tmp_path: Path) -> None:
         assert ("vae/reconstruction" in terms) == (mode == "guided")
         assert ("vae/deformable_pca/reconstruction" in terms) == (mode == "guided")
     assert load_vae(tmp_path / "vae").encoder.units["geometry"] == [0]
+    with pytest.raises(InputError, match="nothing to train"):
+        do_train(train_config(tmp_path / "none", encoder=source, mode="frozen"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_guided_from_scratch(tmp_path: Path) -> None:
