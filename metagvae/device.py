@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -18,6 +19,22 @@ def _cpu_computes_bfloat16() -> bool:
         if function is not None and function():
             return True
     return False
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large freed blocks for the next step in place of handing each back to the system.
+
+    A step's tensors are of the same sizes as the last one's; getting their pages anew takes a third of a Conv-4
+    step on two cores. The process then keeps its peak of memory. Elsewhere than on glibc nothing is done.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # no C library to ask, or not glibc
+        return
+    trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
+    mallopt(trim_threshold, largest)
+    if not mallopt(mmap_threshold, largest):  # older glibc takes no more than this
+        mallopt(mmap_threshold, 32 * 2**20)
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,8 @@ class Device:
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"the device {device!r} cannot be used ({first}); 'cpu' always can.") from error
+        if chosen.type == "cpu":
+            keep_freed_memory()
         able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _cpu_computes_bfloat16()
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 
