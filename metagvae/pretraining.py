@@ -12,7 +12,7 @@ from metagvae.checkpoints import EncoderCard, save_encoder, write_tensors
 from metagvae.config import PretrainConfig, to_dict
 from metagvae.device import Device
 from metagvae.loop import fit
-from metagvae.runs import Run, provenance
+from metagvae.runs import Run
 from metagvae.vae import GuidedVAE
 
 
@@ -83,7 +83,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
         method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures",
         licence=f"of the pictures: {config.data.make().licence}",
-        details={"provenance": provenance(), "seed": config.run.seed},
+        details={"provenance": run.provenance, "seed": config.run.seed},
     )
     save_encoder(vae.encoder, run.folder / "encoder", card)
     return vae

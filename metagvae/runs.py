@@ -113,6 +113,7 @@ class Run:
                 f"{self.folder} is not empty; a run needs a folder of its own. Give another --run.folder, or "
                 "--run.resume true to go on with the run in it."
             )
+        self.provenance = provenance()
         try:
             (self.folder / "state").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -122,7 +123,7 @@ class Run:
         if not resume:
             content = yaml.safe_dump({"kind": kind, **config}, sort_keys=False, allow_unicode=True)
             write_beside(written, content.encode())
-            write_json(self.folder / "provenance.json", provenance())
+            write_json(self.folder / "provenance.json", self.provenance)
         self._metrics: Any = None
         self._events: Any = None
 

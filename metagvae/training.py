@@ -17,7 +17,7 @@ from metagvae.encoder import Encoder
 from metagvae.evaluation import Evaluator
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.loop import fit
-from metagvae.runs import Run, provenance, write_json
+from metagvae.runs import Run, write_json
 from metagvae.vae import GuidedVAE
 
 
@@ -167,7 +167,7 @@ def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, st
         method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{source}, "
         f"best of validation at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {config.data.make().licence}",
-        details={"provenance": provenance(), "seed": config.run.seed},
+        details={"provenance": run.provenance, "seed": config.run.seed},
     )
     save_encoder(learner.encoder, run.folder / "encoder", card)
     write_json(run.folder / "best.json", {"step": step, "validation_error": error if error < 2 else None})
