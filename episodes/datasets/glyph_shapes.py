@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFont
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from episodes.errors import InputError
@@ -137,6 +136,8 @@ def centre_lines(glyphs: Sequence[tuple[int, str]]) -> np.ndarray:
 
 def distances(lines: np.ndarray) -> Tensor:
     """float32 ``[n, H, W]``: each pixel's distance, in pixels, to the nearest line, at most `REACH`."""
+    from scipy.ndimage import distance_transform_edt  # a fifth of a second that only drawing needs
+
     fields = [np.minimum(distance_transform_edt(~line), REACH) for line in lines]
     return torch.from_numpy(np.stack(fields).astype(np.float32))
 
