@@ -282,11 +282,10 @@ def compare(
         add(name, encoder_learner(name, bank, train, head, features, head_options or {}))
     for name in runs:
         learner = run_learner(name, bank, features)
-        head_ways = getattr(learner, "way", None)
-        if not learner.any_way and {way for way, _ in shapes} != {head_ways}:
+        if learner.way is not None and {way for way, _ in shapes} != {learner.way}:
             raise InputError(
-                f"the run {name} trained the learner '{learner.name}' with a head of {head_ways} ways; ask for "
-                f"--way {head_ways}."
+                f"the run {name} trained the learner '{learner.name}' with a head of {learner.way} ways; ask for "
+                f"--way {learner.way}."
             )
         add(name, learner)
     results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]

@@ -25,6 +25,7 @@ class Learner(nn.Module, ABC):
 
     name: ClassVar[str]
     any_way: ClassVar[bool] = True
+    way: int | None = None  # of a learner with a head of that size
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

@@ -87,6 +87,7 @@ class InnerLoopLearner(Learner):
                 raise InputError(f"{self.name}'s {option} must be at least 1; received {value}.")
         self.inner_lr, self.first_order = inner_lr, first_order
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps
+        self.way = way
         self.head = nn.Linear(size, way)
 
     @property

@@ -11,6 +11,7 @@ import torch
 from episodes import AugmentConfig, ImageBank, InputError
 from metagvae.build import load_learner, load_vae
 from metagvae.checkpoints import load_encoder, read_tensors
+from metagvae.compare import compare
 from metagvae.config import (
     DataConfig,
     EncoderSection,
@@ -255,3 +256,18 @@ def test_schedules() -> None:
     assert learning_rate(cosine, 50) == pytest.approx(0.5)
     halving = OptimSection(steps=100, lr=1.0, schedule="halving", halve_every=30)
     assert [learning_rate(halving, step) for step in (0, 29, 30, 60)] == [1.0, 1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("learner", ["maml", "anil"])
+def test_a_head_of_fixed_ways_is_measured_at_those_ways(
+    tmp_path: Path, learner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do_train(train_config(tmp_path / "run", learner=learner))
+    dataset = DataConfig().make()
+    monkeypatch.setattr(type(dataset), "load_split", lambda self, split: bank(split))
+    options = {"runs": [str(tmp_path / "run")], "query": 2, "episodes": 10, "split": "validation"}
+    (result,) = compare(dataset, ways=[3], **options).results  # type: ignore[arg-type]
+    assert result.learner == learner
+    assert 0 <= result.error < 0.67
+    with pytest.raises(InputError, match="ask for --way 3"):
+        compare(dataset, ways=[4], **options)  # type: ignore[arg-type]
