@@ -263,7 +263,7 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
     elif picture.mode == "F" and low >= 0 and high <= 1:
         values = values * 255
     elif low < 0 or high > 255:
-        values = (values - low) * (255 / (high - low))
+        values = (values - low) * (255 / max(high - low, 1e-30))
     return Image.fromarray(np.rint(values).astype(np.uint8))
 
 

@@ -73,6 +73,18 @@ def load_vae(folder: str | Path) -> GuidedVAE:
     return vae.eval()
 
 
+def check_guided_attributes(vae: GuidedVAE, folder: str | Path, bank: ImageBank) -> None:
+    """Raises `InputError` if a pretrained guidance was taught other labels than a bank's pictures have."""
+    before, now = read_config(folder)["attributes"], attribute_sizes(bank)
+    for guidance in vae.guidances:
+        for name in getattr(guidance, "units", {}):
+            if before.get(name) != now.get(name):
+                raise InputError(
+                    f"the run {folder} guides the attribute {name!r} of {before.get(name)} values; these pictures have "
+                    f"{now.get(name)}. Use the data options that the run was pretrained with, or mode 'finetune'."
+                )
+
+
 def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
     """The best learner of a finished training run, in evaluation mode, and the run's config."""
     folder = Path(folder).expanduser()

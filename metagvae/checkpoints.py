@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from episodes import InputError
+from episodes import ImageBank, InputError
 from metagvae.encoder import Encoder, EncoderConfig
-from metagvae.runs import write_beside, write_json
+from metagvae.runs import family, plain_names, write_beside, write_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_CONFIG_BYTES = 2**20
@@ -32,6 +32,8 @@ class EncoderCard:
         trained_on: data set and split.
         method: how it was trained.
         licence: of the weights.
+        trained_classes: names of all classes seen in training, here or in an encoder this one came from, by
+            family of data sets; an evaluation refuses them.
         details: config, command, commit, measured errors.
     """
 
@@ -39,6 +41,7 @@ class EncoderCard:
     trained_on: str = "unknown"
     method: str = "unknown"
     licence: str = "unknown"
+    trained_classes: dict[str, list[str]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -155,6 +158,14 @@ def find_encoder(name_or_path: str | Path) -> Path:
         f"neither {path / CONFIG} nor {path / 'encoder' / CONFIG} exists. Give a shipped name, an encoder folder or "
         "the folder of a finished run."
     )
+
+
+def classes_seen(bank: ImageBank, source: str | None = None) -> dict[str, list[str]]:
+    """`EncoderCard.trained_classes` of an encoder trained on a bank, starting from the encoder ``source``."""
+    seen = dict(read_card(source).trained_classes) if source else {}
+    known = seen.get(family(bank.dataset), [])
+    seen[family(bank.dataset)] = sorted(plain_names(bank.class_names) | set(known))
+    return seen
 
 
 def read_card(name_or_path: str | Path) -> EncoderCard:

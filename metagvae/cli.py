@@ -62,6 +62,8 @@ def evaluate(
     from metagvae.device import Device
 
     _writable(json, figure)
+    if figure and Path(figure).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--figure must end in .png, .svg or .pdf; received {figure}.")
     sources = [*(run or []), *(encoder or [])]
     comparison = compare(
         choose_dataset(sources, data, root, size, rotations, data_options),
@@ -127,7 +129,12 @@ def import_encoder(
 
     print(
         import_weights(
-            Path(weights), Path(config), Path(out) if out else None, prefix or {}, dry_run, allow_missing_latent
+            Path(weights),
+            Path(config),
+            Path(out).expanduser() if out else None,
+            prefix or {},
+            dry_run,
+            allow_missing_latent,
         )
     )
 
@@ -146,6 +153,7 @@ def export_encoder(source: str, out: str, features: list[str] | None = None, nam
     from metagvae.checkpoints import card_text, load_encoder, read_card, save_encoder
     from metagvae.runs import write_beside
 
+    out = str(Path(out).expanduser())
     _writable(str(Path(out) / "config.json"))
     if (Path(out) / "config.json").exists():
         raise InputError(f"{out} already holds an encoder; choose another folder.")
@@ -310,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = chosen.command
         settings = chosen[command]
         if command in ("pretrain", "train"):
-            ready = parser.instantiate_classes(chosen)[command]
+            ready = parser.instantiate(chosen)[command]
             cls, work = (PretrainConfig, _pretrain) if command == "pretrain" else (TrainConfig, _train)
             values = {key: value for key, value in vars(ready).items() if key != "config"}
             work(cls(**values))

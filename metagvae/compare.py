@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +27,7 @@ from metagvae.evaluation import (
     paired_difference,
 )
 from metagvae.learners import Learner, make_learner
-from metagvae.runs import CLASSES, family, plain_names, provenance, read_config, read_metrics, write_json
+from metagvae.runs import family, plain_names, provenance, read_config, read_metrics, write_json
 
 
 @dataclass
@@ -213,13 +212,10 @@ def describe(source: str) -> dict[str, Any]:
 
 def refuse_trained_classes(source: str, bank: ImageBank) -> None:
     """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on."""
-    path = Path(source).expanduser() / CLASSES
-    if bank.split == "train" or not path.is_file():
+    if bank.split == "train" or source in CONTROLS:
         return
-    trained = json.loads(path.read_text(encoding="utf-8"))
-    if family(trained["dataset"]) != family(bank.dataset):
-        return
-    shared = plain_names(trained["classes"]) & plain_names(bank.class_names)
+    trained = read_card(source).trained_classes.get(family(bank.dataset), [])
+    shared = set(trained) & plain_names(bank.class_names)
     if shared:
         raise InputError(
             f"{len(shared)} of the {len(plain_names(bank.class_names))} classes of the {bank.split} split were trained "
@@ -268,6 +264,13 @@ def compare(
         evaluator.check(way, shot)
     fits = any(name in ("pca", "random") for name in encoders)
     train = (fit_data or dataset).load("train") if fits else bank
+    if train.image_shape != bank.image_shape or train.polarity != bank.polarity:
+        raise InputError(
+            f"the controls would be fitted on {train.dataset} ({train.image_shape}, {train.polarity}) and measured on "
+            f"{bank.dataset} ({bank.image_shape}, {bank.polarity}); choose fit_data of the same kind of pictures."
+        )
+    for name in runs:
+        read_config(name)  # says so if it is no run folder
     for name in (*encoders, *runs):
         refuse_trained_classes(name, bank)
     learners: dict[str, Learner] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError
@@ -135,6 +136,7 @@ class RunSection:
     stop_after: int | None = None
 
     def __post_init__(self) -> None:
+        self.folder = str(Path(self.folder).expanduser())
         if self.log_every < 1 or self.save_every < 1:
             raise InputError(
                 f"run.log_every and run.save_every must be at least 1; received {self.log_every} and {self.save_every}."

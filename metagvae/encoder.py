@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae.backbones import BACKBONES
 from metagvae.norm import POLICIES, full_precision
+
+MAX_LATENT = 4096
 
 
 @dataclass
@@ -51,7 +53,7 @@ class EncoderConfig:
             ("width", self.width, 1, 1024),
             ("channels", self.channels, 1, 16),
             ("size", self.size, 16, 512),
-            ("latent", self.latent, 1, 4096),
+            ("latent", self.latent, 1, MAX_LATENT),
         ):
             if not isinstance(value, int) or not low <= value <= high:
                 raise InputError(f"encoder.{name} must be between {low} and {high}; received {value}.")
@@ -86,7 +88,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        if not config.units:
+        # a copy: two encoders of one config must not share what a call returns
+        config = replace(config, units=dict(config.units), features=list(config.features))
+        if not config.units and isinstance(config.latent, int) and config.latent <= MAX_LATENT:
             config.units = {"content": list(range(config.latent))}
         config.check()
         self.config = config

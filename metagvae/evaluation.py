@@ -16,7 +16,7 @@ from metagvae.device import Device
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.norm import norm_policy
 
-ROWS = 8192  # pictures or features in flight at a time
+ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
 
 
 def interval(values: np.ndarray) -> float:
@@ -44,6 +44,8 @@ class Result:
     learner: str
     norm: str
     transductive: bool
+    rotations: str
+    precision: str
     error: float
     half_width: float
     per_episode: np.ndarray = field(repr=False)
@@ -78,7 +80,7 @@ def paired_difference(other: Result, baseline: Result) -> PairedDifference:
     Raises:
         InputError: if they were not measured on the same episodes.
     """
-    for key in ("dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed"):
+    for key in ("dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed", "rotations"):
         if getattr(other, key) != getattr(baseline, key):
             raise InputError(
                 f"{other.method} and {baseline.method} were not measured on the same episodes: {key} is "
@@ -90,24 +92,31 @@ def paired_difference(other: Result, baseline: Result) -> PairedDifference:
     )
 
 
+def pictures_at_once(bank: ImageBank) -> int:
+    """How many pictures to run through a network at a time, by their size."""
+    _, height, width = bank.image_shape
+    return max(64, ROWS * 28 * 28 // (height * width))
+
+
 @torch.no_grad()
 def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device) -> Tensor:
     """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
     parts = []
-    for start in range(0, len(bank), 1024):
-        images = to_float(bank.images[start : start + 1024].to(device.device))
+    count = pictures_at_once(bank) // 8
+    for start in range(0, len(bank), count):
+        images = to_float(bank.images[start : start + count].to(device.device))
         with device.precision():
             parts.append(encoder(device.layout(images)).float())
     return torch.cat(parts)
 
 
-def _feature_batch(features: list[Tensor], drawn: EpisodeIndices) -> EpisodeBatch:
-    """Episodes of features; ``features`` holds ``[M, D]`` for each quarter turn that may be drawn."""
+def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
+    """Episodes of features ``[turns, M, D]``; turns is 1, or 4 where quarter turns are drawn."""
     images = drawn.images
     if drawn.turns is None:
         gathered = features[0][images]
     else:
-        gathered = torch.stack(features)[drawn.turns.unsqueeze(-1), images]
+        gathered = features[drawn.turns.unsqueeze(-1), images]
     return EpisodeBatch(gathered, drawn.shot, drawn.classes, images)
 
 
@@ -133,8 +142,8 @@ class Evaluator:
         device: Device | None = None,
         turns: bool = False,
     ) -> None:
-        if episodes < 1:
-            raise InputError(f"evaluation needs at least 1 episode; received {episodes}.")
+        if episodes < 2:
+            raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
         self.device = device or Device.choose()
         self.bank = bank.to(self.device.device)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
@@ -143,11 +152,11 @@ class Evaluator:
         """Raises `InputError` if the bank cannot give such episodes."""
         EpisodeSampler(self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
 
-    def _features(self, learner: Learner) -> list[Tensor] | None:
+    def _features(self, learner: Learner) -> Tensor | None:
         if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
             return None
         if not self.turns:
-            return [embed_bank(learner.encoder, self.bank, self.device)]
+            return embed_bank(learner.encoder, self.bank, self.device).unsqueeze(0)
         turned = self.bank.with_rotations()
         features = embed_bank(learner.encoder, turned, self.device)
         # class c's turns lie behind each other: put each turn's pictures in the bank's own order
@@ -160,7 +169,7 @@ class Evaluator:
             )
             for k in range(4)
         ]
-        return [features[rows.to(features.device)] for rows in order]
+        return torch.stack([features[rows.to(features.device)] for rows in order])
 
     def errors(self, learner: Learner, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """float64 ``[episodes]`` in [0, 1] for each (way, shot): the share of queries got wrong.
@@ -174,7 +183,8 @@ class Evaluator:
         results = []
         for way, shot in shapes:
             sampler = EpisodeSampler(self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
-            chunk = max(1, ROWS // (way * (shot + self.query)))
+            rows = ROWS if features is not None else pictures_at_once(self.bank)
+            chunk = max(1, rows // (way * (shot + self.query)))
             wrong = []
             for start in range(0, self.episodes, chunk):
                 drawn = sampler.span(start, min(chunk, self.episodes - start))
@@ -184,7 +194,7 @@ class Evaluator:
         return results
 
     @torch.no_grad()
-    def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: list[Tensor] | None) -> Tensor:
+    def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> Tensor:
         if features is not None:
             assert isinstance(learner, FeatureLearner)
             batch = _feature_batch(features, drawn)
@@ -215,6 +225,8 @@ class Evaluator:
                 learner=learner.name,
                 norm=norm_policy(learner.encoder),
                 transductive=learner.transductive,
+                rotations="episode" if self.turns else "as loaded",
+                precision="bfloat16" if self.device.autocast else "float32",
                 error=float(errors.mean()),
                 half_width=interval(errors),
                 per_episode=errors,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from episodes import InputError
 from metagvae.checkpoints import MAX_CONFIG_BYTES, EncoderCard, read_tensors, save_encoder
-from metagvae.encoder import Encoder, EncoderConfig
+from metagvae.encoder import MAX_LATENT, Encoder, EncoderConfig
 
 MAX_WEIGHT_BYTES = 4 * 2**30
 
@@ -76,7 +76,8 @@ def read_encoder_config(path: Path) -> EncoderConfig:
         )
     try:
         config = EncoderConfig(**content)
-        config.units = config.units or {"content": list(range(config.latent))}
+        if not config.units and isinstance(config.latent, int) and config.latent <= MAX_LATENT:
+            config.units = {"content": list(range(config.latent))}
         config.check()
     except (TypeError, AttributeError) as error:
         raise InputError(f"{path} has a setting of the wrong type ({error}).") from error

@@ -95,7 +95,7 @@ def fit(
         raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
     fused = device.device.type == "cuda"
     optimizer = torch.optim.AdamW(trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused)
-    start = 0
+    start, spent = 0, 0.0
     best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
     state = run.load_state(device.device) if section.resume else None
     if state is not None:
@@ -103,12 +103,19 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
         best = state["best"]
+        spent = state["seconds"]
     run.start_metrics(start)
 
     def save(step: int) -> None:
-        run.save_state({"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best})
+        if not all(bool(torch.isfinite(p.detach()).all()) for p in trainable):
+            raise InputError(
+                f"a weight is not finite after step {step}; the last state in {run.folder} is from before. Lower "
+                "optim.lr, set optim.clip, or use optim.precision float32."
+            )
+        content = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+        run.save_state({**content, "seconds": time.perf_counter() - began})
 
-    done, began = start, time.perf_counter()
+    done, began = start, time.perf_counter() - spent
     progress = tqdm(total=optim.steps, initial=start, desc=label, unit="step", disable=None, leave=False)
     try:
         with _StopSignals() as stop:

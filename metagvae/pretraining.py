@@ -8,7 +8,7 @@ from torch import Tensor
 from episodes import ImageBank, InputError, augment, to_float
 from episodes.rng import seed_for
 from metagvae.build import attribute_sizes, new_encoder, new_vae
-from metagvae.checkpoints import EncoderCard, save_encoder, write_tensors
+from metagvae.checkpoints import EncoderCard, classes_seen, save_encoder, write_tensors
 from metagvae.config import PretrainConfig, to_dict
 from metagvae.device import Device
 from metagvae.loop import fit
@@ -58,7 +58,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
     run = Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume)
-    run.note_classes(bank)
+    run.check_data(bank)
     device.place(vae)
     bank = bank.to(device.device)
     shuffle = Shuffle(len(bank), config.batch, config.run.seed)
@@ -83,6 +83,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
         method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures",
         licence=f"of the pictures: {config.data.make().licence}",
+        trained_classes=classes_seen(bank),
         details={"provenance": run.provenance, "seed": config.run.seed},
     )
     save_encoder(vae.encoder, run.folder / "encoder", card)

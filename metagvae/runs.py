@@ -55,13 +55,11 @@ def provenance() -> dict[str, Any]:
     here = Path(metagvae.__file__).parent.parent
     commit = None
     if (here / ".git").exists():
-        answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        commit = answer.stdout.strip() or None
+        question = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+        try:
+            commit = subprocess.run(question, capture_output=True, text=True, check=False).stdout.strip() or None
+        except OSError:  # a checkout on a machine without git
+            commit = None
     program = Path(sys.argv[0]).name
     return {
         "command": shlex.join(["metagvae" if program == "__main__.py" else program, *sys.argv[1:]]),
@@ -71,9 +69,6 @@ def provenance() -> dict[str, Any]:
         "commit": commit,
         "threads": torch.get_num_threads(),
     }
-
-
-CLASSES = "classes.json"
 
 
 def family(dataset: str) -> str:
@@ -142,10 +137,22 @@ class Run:
                 f"own config ({self.folder / 'config.yaml'}), or start a new folder."
             )
 
-    def note_classes(self, bank: ImageBank) -> None:
-        """Keeps the names of the classes trained on, so that an evaluation can refuse them."""
-        content = {"dataset": bank.dataset, "classes": sorted(plain_names(bank.class_names))}
-        write_json(self.folder / CLASSES, content)
+    def check_data(self, bank: ImageBank) -> None:
+        """Notes which pictures the run is trained on.
+
+        Raises:
+            InputError: if a resumed run began with others: its episodes would not be the same ones.
+        """
+        path = self.folder / "data.json"
+        now = {"dataset": bank.dataset, "split": bank.split, "fingerprint": bank.fingerprint}
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else now
+        if before != now:
+            raise InputError(
+                f"{self.folder} was trained on {before['dataset']} (fingerprint {before['fingerprint']}), and the "
+                f"pictures now are {now['dataset']} (fingerprint {now['fingerprint']}). Resume with the same pictures, "
+                "or start a new folder."
+            )
+        write_json(path, now)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """The last state, or None if none was written yet. Tensors and plain containers only.

@@ -9,8 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, ImageBank, InputError, augment, make_batch
-from metagvae.build import attribute_sizes, check_pictures, load_vae, new_encoder, new_vae
-from metagvae.checkpoints import EncoderCard, load_encoder, save_encoder, write_tensors
+from metagvae.build import (
+    attribute_sizes,
+    check_guided_attributes,
+    check_pictures,
+    load_vae,
+    new_encoder,
+    new_vae,
+)
+from metagvae.checkpoints import EncoderCard, classes_seen, load_encoder, save_encoder, write_tensors
 from metagvae.config import TrainConfig, to_dict
 from metagvae.device import Device
 from metagvae.encoder import Encoder
@@ -36,6 +43,7 @@ def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
         # of a pretraining run: the decoder and the guidance come along
         vae = load_vae(section.source)
         encoder = vae.encoder
+        check_guided_attributes(vae, section.source, bank)
     elif section.source is not None:
         encoder = load_encoder(section.source)
     else:
@@ -103,7 +111,7 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
             f"that (received {chosen.way})."
         )
     run = Run(config.run.folder, "train", to_dict(config), config.run.resume)
-    run.note_classes(bank)
+    run.check_data(bank)
     trainee = _Trainee(parts)
     device.place(trainee)
     bank = bank.to(device.device)
@@ -167,6 +175,7 @@ def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, st
         method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{source}, "
         f"best of validation at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {config.data.make().licence}",
+        trained_classes=classes_seen(bank, config.encoder.source),
         details={"provenance": run.provenance, "seed": config.run.seed},
     )
     save_encoder(learner.encoder, run.folder / "encoder", card)

@@ -16,7 +16,7 @@ if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     sys.exit(f"metagvae needs Python 3.10 to 3.13; {sys.executable} is {sys.version.split()[0]}. Set PYTHON=/path/to/python3.12, say.")
 CHECK
 echo "installing into .venv (several minutes the first time: torch is large)"
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install --quiet --upgrade "pip>=24" "setuptools>=68" wheel
 pip install --quiet -e ".[test,dev]"

@@ -146,4 +146,10 @@ class Omniglot(Dataset):
         from torchvision.datasets import Omniglot as Upstream
 
         for background in (True, False):
-            Upstream(str(folder), background=background, download=True)
+            try:
+                Upstream(str(folder), background=background, download=True)
+            except (OSError, RuntimeError) as error:
+                raise InputError(
+                    f"omniglot could not be fetched into {folder} ({error}). Try again, or put images_background.zip "
+                    "and images_evaluation.zip there by hand."
+                ) from error

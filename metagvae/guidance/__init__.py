@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from episodes import InputError
+from metagvae.encoder import MAX_LATENT
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
@@ -47,6 +48,8 @@ def assign_units(specs: Sequence[Mapping[str, Any]], latent: int) -> dict[str, l
             f"the guidances ask for {start} latent units of {latent}, which leaves none for content; "
             f"set a latent above {start}."
         )
+    if latent > MAX_LATENT:
+        raise InputError(f"encoder.latent must be at most {MAX_LATENT}; received {latent}.")
     units["content"] = list(range(start, latent))
     return units
 

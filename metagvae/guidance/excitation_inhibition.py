@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from episodes import InputError
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.norm import full_precision
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
@@ -99,11 +100,13 @@ class ExcitationInhibition(Guidance):
             if not len(labels):
                 continue
             own, rest = z[:, units], z[:, self.rest[name]]
-            terms[f"excitation/{name}"] = self.excitation * F.cross_entropy(self.exciters[name](own), labels)
+            terms[f"excitation/{name}"] = self.excitation * F.cross_entropy(
+                full_precision(self.exciters[name](own)), labels
+            )
             adversary = self.adversaries[name]
-            terms[f"adversary/{name}"] = F.cross_entropy(adversary(rest.detach()), labels)
+            terms[f"adversary/{name}"] = F.cross_entropy(full_precision(adversary(rest.detach())), labels)
             still = {key: value.detach() for key, value in adversary.named_parameters()}
-            hidden_from = functional_call(adversary, still, (rest,))
+            hidden_from = full_precision(functional_call(adversary, still, (rest,)))
             terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels)
         return terms
 

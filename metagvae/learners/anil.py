@@ -49,15 +49,13 @@ class ANIL(InnerLoopLearner, FeatureLearner):
         tasks, way, shot, _ = support.shape
         self.check_way(way)
         weight = torch.cat([self.head.weight, self.head.bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
-        # bfloat16 products would lose the small steps
-        with torch.autocast(support.device.type, enabled=False):
-            design = F.pad(support.flatten(1, 2), (0, 1), value=1.0)
-            labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
-            for _ in range(self.steps):
-                with self.inner_grad_mode():
-                    excess = (design @ weight.transpose(1, 2)).softmax(-1) - labels
-                    slope = excess.transpose(1, 2) @ design
-                weight = weight - self.inner_lr / (way * shot) * slope
+        design = F.pad(support.flatten(1, 2), (0, 1), value=1.0)
+        labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
+        for _ in range(self.steps):
+            with self.inner_grad_mode():
+                excess = (design @ weight.transpose(1, 2)).softmax(-1) - labels
+                slope = excess.transpose(1, 2) @ design
+            weight = weight - self.inner_lr / (way * shot) * slope
         return weight
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:

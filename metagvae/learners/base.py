@@ -82,6 +82,15 @@ class FeatureLearner(Learner):
     def ask_head(self, state: Any, query: Tensor) -> Tensor:
         """Logits ``[T, N * Q, N]`` of query features ``[T, N, Q, D]``."""
 
+    def _fit(self, support: Tensor) -> Any:
+        # solves and squared distances lose their digits in half precision
+        with torch.autocast(support.device.type, enabled=False):
+            return self.fit_head(support)
+
+    def _ask(self, state: Any, query: Tensor) -> Tensor:
+        with torch.autocast(query.device.type, enabled=False):
+            return self.ask_head(state, query)
+
     def embed(self, support: Tensor, query: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Features ``[T, N, K, D]`` and ``[T, N, Q, D]`` of a task's pictures, in one pass."""
         tasks = len(support)
@@ -97,17 +106,17 @@ class FeatureLearner(Learner):
 
     def adapt(self, support: Tensor) -> FeatureState:
         features, _ = self.embed(support)
-        return FeatureState(self.fit_head(features), None if self.embeds_independently else support)
+        return FeatureState(self._fit(features), None if self.embeds_independently else support)
 
     def predict(self, state: FeatureState, query: Tensor) -> Tensor:
         if state.support is None:
             features, _ = self.embed(query)
-            return self.ask_head(state.head, features)
+            return self._ask(state.head, features)
         # the queries are normalised with the support's statistics (or, transductive, together with it)
         support, asked = self.embed(state.support, query)
         assert asked is not None
-        head = self.fit_head(support) if self.transductive else state.head
-        return self.ask_head(head, asked)
+        head = self._fit(support) if self.transductive else state.head
+        return self._ask(head, asked)
 
     def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         """Loss and logits ``[T, N * Q, N]``; support and query are embedded in one pass."""
@@ -120,5 +129,5 @@ class FeatureLearner(Learner):
             support, asked = self.embed(batch.support, batch.query)
             assert asked is not None
             query = asked
-        logits = self.ask_head(self.fit_head(support), query)
+        logits = self._ask(self._fit(support), query)
         return episode_loss(logits, batch.query_labels), logits
