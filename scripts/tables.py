@@ -25,7 +25,9 @@ def training(name: str, content: dict[str, Any]) -> str:
     text = about.get("method", "")
     if "training_seconds" in about:
         threads = about["details"].get("provenance", {}).get("threads")
-        text += f"; {about['training_seconds'] / 60:.0f} min on {threads} thread{'s' if threads != 1 else ''}"
+        seconds = about["training_seconds"]
+        took = f"{seconds} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        text += f"; {took} on {threads} thread{'s' if threads != 1 else ''}"
     return text
 
 
@@ -56,13 +58,14 @@ def table(content: dict[str, Any]) -> str:
         f"{'' if not any(x['transductive'] for x in results) else ' (some transductive)'}.\n"
         f"`{content['provenance']['command']}` at commit {content['provenance']['commit']}."
     )
-    for d in content.get("differences", []):
-        if content.get("seeds"):
-            lines.append(
-                f"\nPaired: {d['other']} against {d['baseline']}, {d['way']}-way {d['shot']}-shot: "
-                f"{100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f} points"
-                f"{', clear of zero' if d['clear_of_zero'] else ', not clear of zero'}."
-            )
+    if content.get("seeds"):
+        gaps = [
+            f"{d['other']} {d['way']}w {d['shot']}s {100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f}"
+            f"{'' if d['clear_of_zero'] else ' (not clear of zero)'}"
+            for d in content["differences"]
+        ]
+        baseline = content["differences"][0]["baseline"]
+        lines.append(f"\nPaired difference from {baseline}, in points, 95 %: {'; '.join(gaps)}.")
     return "\n".join(lines) + "\n"
 
 
