@@ -21,7 +21,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "pyyaml>=6.0",
-        "jsonargparse>=4.49",
+        "jsonargparse[signatures]>=4.49",
         "safetensors>=0.4.3",
         "pillow>=10.0",
         "tqdm>=4.60",
