@@ -66,6 +66,10 @@ class Device:
             raise InputError(f"the device {device!r} cannot be used ({first}); 'cpu' always can.") from error
         if chosen.type == "cpu":
             keep_freed_memory()
+        elif chosen.type == "cuda":
+            # the nearest that a GPU comes to exact resumption; grid_sample's backward stays inexact there
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
         able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _cpu_computes_bfloat16()
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 

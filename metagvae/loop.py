@@ -2,7 +2,7 @@
 
 A step is a pure function of (weights, optimiser state, seed, step): batches are drawn by number, noise comes
 from generators seeded per step, the learning rate from a formula. So a state is all that a resumed run needs
-to end bit-identical to one never stopped.
+to end bit-identical to one never stopped. On a CPU, that is: some CUDA kernels add in no fixed order.
 """
 
 from __future__ import annotations
