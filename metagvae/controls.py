@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -45,17 +43,14 @@ class PCA(nn.Module):
         return (images.flatten(1) - self.get_buffer("mean")) @ self.get_buffer("basis")
 
 
-def random_encoder(bank: ImageBank, seed: int = 0, like: Encoder | None = None) -> Encoder:
-    """An untrained encoder whose running statistics were taken from the bank's pictures, so that it is no straw man.
+def random_encoder(bank: ImageBank, seed: int = 0) -> Encoder:
+    """An untrained Conv-4 of 64 channels whose running statistics were taken from the bank's pictures, so that it is no straw man.
 
     Args:
         bank: the training pictures.
         seed: of its weights.
-        like: an encoder whose architecture it shares; None takes Conv-4 of 64 channels.
     """
     encoder = new_encoder(EncoderSection(), VAESection(), bank, seed)
-    if like is not None:
-        encoder = Encoder(replace(like.config))
     rows = torch.linspace(0, len(bank) - 1, min(len(bank), 1024)).long()
     encoder.train()
     with torch.no_grad():
