@@ -44,7 +44,7 @@ class PCA(nn.Module):
 
 
 def random_encoder(bank: ImageBank, seed: int = 0) -> Encoder:
-    """An untrained Conv-4 of 64 channels whose running statistics were taken from the bank's pictures, so that it is no straw man.
+    """An untrained Conv-4 of 64 channels, its running statistics taken from the bank: no straw man.
 
     Args:
         bank: the training pictures.
