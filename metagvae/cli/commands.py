@@ -1,0 +1,29 @@
+"""Every command. Adding one: a file with a function whose docstring explains its arguments, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from metagvae.cli.data import data_check, data_fetch, data_list
+from metagvae.cli.evaluate import evaluate
+from metagvae.cli.export_encoder import export_encoder
+from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.pretrain import pretrain
+from metagvae.cli.train import train
+from metagvae.config import PretrainConfig, TrainConfig
+
+# commands that take --config, a YAML file of a config class
+CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "pretrain": (PretrainConfig, pretrain),
+    "train": (TrainConfig, train),
+}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "import-encoder": import_encoder,
+    "export-encoder": export_encoder,
+}
+# commands of a second word
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "data": ("list, fetch or check data sets", {"list": data_list, "fetch": data_fetch, "check": data_check}),
+}

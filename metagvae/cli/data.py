@@ -1,0 +1,55 @@
+"""`metagvae data list | fetch | check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from metagvae.cli.outputs import check_writable
+
+
+def data_list() -> None:
+    """Name every data set, its splits' kind and licence."""
+    from episodes.datasets import DATASETS
+
+    for name, cls in sorted(DATASETS.items()):
+        first = (cls.__doc__ or "").strip().splitlines()[0]
+        print(f"{name:14} {cls.default_size}x{cls.default_size}x{cls.channels}  {cls.licence}\n{'':14} {first}")
+
+
+def data_fetch(name: str, folder: str | None = None) -> None:
+    """Download a data set that has an upstream, checked by hash where upstream gives one.
+
+    Args:
+        name: omniglot | miniimagenet.
+        folder: where to; leave out for ./data/NAME, where it is looked for by itself.
+    """
+    from episodes.datasets import make_dataset
+
+    target = Path(folder) if folder else Path("data") / name
+    dataset = make_dataset(name)
+    check_writable(str(target / "x"))
+    dataset.fetch(target)
+    print(f"fetched {name} into {target}")
+
+
+def data_check(
+    name: str,
+    root: str | None = None,
+    size: int | None = None,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Load every split of a data set and report counts, sizes, duplicates and skipped files.
+
+    Args:
+        name: a registered data set, or the path of a folder of pictures.
+        root: where its pictures are.
+        size: side of the pictures in pixels.
+        options: further options of that data set.
+    """
+    from episodes.datasets import DATASETS, make_dataset
+    from episodes.datasets.check import check_dataset
+
+    if name not in DATASETS and Path(name).exists():
+        name, root = "folder", name
+    print(check_dataset(make_dataset(name, root=root, size=size, **(options or {}))))

@@ -1,0 +1,89 @@
+"""`metagvae evaluate`: few-shot error of runs and encoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from episodes.errors import InputError
+from metagvae.cli.outputs import check_writable
+
+
+def evaluate(
+    data: str | None = None,
+    root: str | None = None,
+    size: int | None = None,
+    rotations: str | None = None,
+    data_options: dict[str, Any] | None = None,
+    run: list[str] | None = None,
+    encoder: list[str] | None = None,
+    features: list[str] | None = None,
+    head: str = "prototypes",
+    head_options: dict[str, Any] | None = None,
+    way: list[int] | None = None,
+    shot: list[int] | None = None,
+    query: int = 15,
+    episodes: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+    fit_data: str | None = None,
+    device: str = "auto",
+    json: str | None = None,
+    figure: str | None = None,
+) -> None:
+    """Few-shot error of runs and encoders on the same episodes, with intervals and paired differences.
+
+    Args:
+        data: a registered data set; leave out for the first run's. What is not said of a run's own data set is
+            taken from the run.
+        root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
+        size: side of the pictures in pixels; leave out for the data set's usual one.
+        rotations: none | classes | episode.
+        data_options: further options of that data set.
+        run: folders of finished runs; names that differ in a trailing -seedN are joined.
+        encoder: pixels, pca, random, a shipped name, an encoder folder or a run folder.
+        features: what encoders return: latent, backbone, or groups such as content.
+        head: for --encoder: prototypes | ridge.
+        head_options: options of that head, such as distance: cosine.
+        way: classes per episode, one or more numbers.
+        shot: support pictures per class, one or more numbers.
+        query: query pictures per class.
+        episodes: how many episodes per shape.
+        seed: of the episodes; the same seed gives the same episodes everywhere.
+        split: test | validation | train.
+        fit_data: the data set whose training split pca and random are fitted on; leave out for --data.
+        device: auto | cpu | cuda.
+        json: file to write results to.
+        figure: file (.png or .svg) to draw error bars to.
+    """
+    from episodes.datasets import make_dataset
+    from metagvae.compare import choose_dataset, compare
+    from metagvae.device import Device
+
+    check_writable(json, figure)
+    if figure and Path(figure).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--figure must end in .png, .svg or .pdf; received {figure}.")
+    sources = [*(run or []), *(encoder or [])]
+    comparison = compare(
+        choose_dataset(sources, data, root, size, rotations, data_options),
+        encoders=encoder or [],
+        runs=run or [],
+        ways=way or [5],
+        shots=shot or [1],
+        query=query,
+        episodes=episodes,
+        seed=seed,
+        split=split,
+        head=head,
+        head_options=head_options,
+        features=features,
+        device=Device.choose(device),
+        fit_data=make_dataset(fit_data, size=size) if fit_data else None,
+    )
+    print(comparison.table())
+    if json:
+        comparison.save(Path(json))
+    if figure:
+        from metagvae.figures import error_bars
+
+        error_bars(comparison.results, Path(figure))

@@ -1,0 +1,38 @@
+"""`metagvae import-encoder`: weights of another code base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def import_encoder(
+    weights: str,
+    config: str,
+    out: str | None = None,
+    prefix: dict[str, str] | None = None,
+    dry_run: bool = False,
+    allow_missing_latent: bool = False,
+) -> None:
+    """Bring a foreign state dict in as an encoder folder.
+
+    Args:
+        weights: a .safetensors file, or a torch file, which is read with weights only.
+        config: YAML or JSON file with the encoder's settings, such as {width: 64, channels: 1, size: 28}.
+        out: the encoder folder to write; not needed with --dry_run.
+        prefix: prefixes to replace in names, such as {"module.": "", "features.": "backbone.blocks."}.
+        dry_run: only report matched, missing and unexpected names.
+        allow_missing_latent: accept weights without a latent layer (a plain backbone); it is left as initialised
+            and the encoder's features become the backbone's.
+    """
+    from metagvae.importing import import_weights
+
+    print(
+        import_weights(
+            Path(weights),
+            Path(config),
+            Path(out).expanduser() if out else None,
+            prefix or {},
+            dry_run,
+            allow_missing_latent,
+        )
+    )

@@ -1,0 +1,22 @@
+"""Where a command may write."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from episodes.errors import InputError
+
+
+def check_writable(*paths: str | None) -> None:
+    """Makes the outputs' folders, and raises before long work if one cannot be written to."""
+    for path in paths:
+        if path is None:
+            continue
+        folder = Path(path).expanduser().absolute().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {folder} cannot be made ({error.strerror}).") from error
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"cannot write {path}: you may not write to {folder}. Choose another place.")

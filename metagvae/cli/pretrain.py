@@ -1,0 +1,20 @@
+"""`metagvae pretrain`: a guided VAE, with its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metagvae.config import PretrainConfig
+
+
+def pretrain(config: PretrainConfig) -> None:
+    """Pretrain a guided VAE."""
+    from metagvae import figures, pretraining
+
+    vae = pretraining.pretrain(config)
+    folder = Path(config.run.folder)
+    bank = config.data.make().load("train")
+    figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
+    figures.traversal(vae, bank, folder / "figures" / "traversal.png")
+    figures.curves(folder, folder / "figures" / "curves.png")
+    print(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")
