@@ -69,10 +69,22 @@ def table(content: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plain_table(content: dict[str, Any]) -> str:
+    """Markdown of measurements other than errors: ``rows`` of the same keys, the keys being the columns."""
+    rows = content["rows"]
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    for row in rows:
+        cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
+        lines.append("| " + " | ".join(cells) + " |")
+    provenance = content["provenance"]
+    lines.append(f"\n`{provenance['command']}` at commit {provenance['commit']}.")
+    return "\n".join(lines) + "\n"
+
+
 def renewed(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         content = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))
-        return match[1] + table(content) + match[3]
+        return match[1] + (plain_table if "rows" in content else table)(content) + match[3]
 
     return BLOCK.sub(fill, text)
 
