@@ -1,10 +1,11 @@
 """Images in, batches of few-shot episodes out. Knows nothing of models."""
 
-from episodes.augment import AugmentConfig, augment
+from episodes.augment import AugmentConfig, Warped, augment, warp
 from episodes.bank import Attribute, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
 from episodes.errors import InputError
 from episodes.sampler import EpisodeIndices, EpisodeSampler
+from episodes.views import ViewSampler, group_classes, picture_classes
 
 __all__ = [
     "Attribute",
@@ -14,7 +15,12 @@ __all__ = [
     "EpisodeSampler",
     "ImageBank",
     "InputError",
+    "ViewSampler",
+    "Warped",
     "augment",
+    "group_classes",
     "make_batch",
+    "picture_classes",
     "to_float",
+    "warp",
 ]

@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from episodes.errors import InputError
+
+PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -26,6 +30,8 @@ class AugmentConfig:
         elastic: largest local displacement, as a fraction of the side; smooth over a quarter of it.
         flip: chance of a mirror image.
         brightness: largest relative change of brightness and contrast.
+        stroke: in [0, 1], how far bright strokes may grow (1: by a pixel on each side) or thin (1: until a
+            pixel on each side is gone); for ink on black.
     """
 
     rotation: float = 0.0
@@ -35,10 +41,29 @@ class AugmentConfig:
     elastic: float = 0.0
     flip: float = 0.0
     brightness: float = 0.0
+    stroke: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stroke <= 1:
+            raise InputError(f"augment.stroke must be in [0, 1]; received {self.stroke}.")
 
     @property
     def warps(self) -> bool:
         return any((self.rotation, self.scale, self.shear, self.translation, self.elastic, self.flip))
+
+
+@dataclass(frozen=True)
+class Warped:
+    """Changed pictures and how each was changed.
+
+    Args:
+        images: float ``[..., C, H, W]`` in [0, 1].
+        parameters: float ``[..., 7]`` in [-1, 1], `PARAMETERS` as fractions of their limits; zero where the
+            limit is. Local displacement, mirroring and brightness have no number here.
+    """
+
+    images: Tensor
+    parameters: Tensor
 
 
 def affine_matrix(angle: Tensor, log_x: Tensor, log_y: Tensor, shear: Tensor, shift: Tensor) -> Tensor:
@@ -68,41 +93,63 @@ def affine_matrix(angle: Tensor, log_x: Tensor, log_y: Tensor, shear: Tensor, sh
     return torch.cat((linear, column.unsqueeze(-1)), -1)
 
 
-def _symmetric(like: Tensor, limit: float, *shape: int) -> Tensor:
-    return (torch.rand(*shape, device=like.device) * 2 - 1) * limit
+def stroke_width(images: Tensor, amount: Tensor) -> Tensor:
+    """Bright strokes made wider or thinner: a mixture with the picture's grey dilation or erosion (3 x 3).
+
+    Args:
+        images: ``[B, C, H, W]``.
+        amount: ``[B]`` in [-1, 1]; 1 is the dilation, -1 the erosion, 0 leaves the picture as it is.
+    """
+    # a 3 x 3 window is one of 3 x 1 and one of 1 x 3, both as maxima of shifted pictures: faster than pooling
+    grow = amount[:, None, None, None] > 0
+    signed = torch.where(grow, images, -images)
+    padded = F.pad(signed, (1, 1, 1, 1), mode="replicate")
+    rows = torch.maximum(torch.maximum(padded[..., :-2, :], padded[..., 1:-1, :]), padded[..., 2:, :])
+    window = torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+    return images.lerp(torch.where(grow, window, -window), amount.abs()[:, None, None, None])
 
 
-def augment(images: Tensor, config: AugmentConfig) -> Tensor:
-    """Change each picture by its own draw.
+def warp(images: Tensor, config: AugmentConfig) -> Warped:
+    """Change each picture by its own draw, and say how.
+
+    Stroke width first, then one resampling for all motions, then brightness. What a warp brings in from
+    outside takes the border's values.
 
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].
-
-    Returns:
-        The same shape, in [0, 1]. What a warp brings in from outside takes the border's values.
     """
     shape = images.shape
     flat = images.reshape(-1, *shape[-3:])
-    count = len(flat)
+    count, device = len(flat), flat.device
+
+    def symmetric(*sizes: int) -> Tensor:
+        return torch.rand(count, *sizes, device=device) * 2 - 1
+
+    size = math.log1p(config.scale)
+    limits = (math.radians(config.rotation), size, size, config.shear, *[2 * config.translation] * 2, config.stroke)
+    used = torch.tensor([float(limit > 0) for limit in limits], device=device)
+    draws = symmetric(len(PARAMETERS)) * used
+    angle, log_x, log_y, shear, right, down, stroke = (draws * draws.new_tensor(limits)).unbind(-1)
+    if config.stroke:
+        flat = stroke_width(flat, stroke)
     if config.warps:
-        mirrored = torch.rand(count, device=flat.device) < config.flip
-        theta = affine_matrix(
-            _symmetric(flat, math.radians(config.rotation), count),
-            _symmetric(flat, math.log1p(config.scale), count),
-            _symmetric(flat, math.log1p(config.scale), count),
-            _symmetric(flat, config.shear, count),
-            _symmetric(flat, 2 * config.translation, count, 2),
-        )
+        mirrored = torch.rand(count, device=device) < config.flip
+        theta = affine_matrix(angle, log_x, log_y, shear, torch.stack((right, down), -1))
         mirror = torch.where(mirrored, -1.0, 1.0)[:, None]
         theta = torch.cat((theta[:, :1] * mirror.unsqueeze(-1), theta[:, 1:]), 1)
         grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
         if config.elastic:
-            coarse = _symmetric(flat, 2 * config.elastic, count, 2, 4, 4)
+            coarse = symmetric(2, 4, 4) * (2 * config.elastic)
             field = F.interpolate(coarse, shape[-2:], mode="bicubic", align_corners=False)
             grid = grid + field.permute(0, 2, 3, 1)
         flat = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
     if config.brightness:
-        gain = 1 + _symmetric(flat, config.brightness, count, 1, 1, 1)
-        offset = _symmetric(flat, config.brightness, count, 1, 1, 1)
+        gain = 1 + symmetric(1, 1, 1) * config.brightness
+        offset = symmetric(1, 1, 1) * config.brightness
         flat = (flat * gain + offset).clamp(0, 1)
-    return flat.view(shape)
+    return Warped(flat.view(shape), draws.view(*shape[:-3], len(PARAMETERS)))
+
+
+def augment(images: Tensor, config: AugmentConfig) -> Tensor:
+    """The pictures of `warp`: float ``[..., C, H, W]`` in [0, 1], each changed by its own draw."""
+    return warp(images, config).images

@@ -87,13 +87,18 @@ class EpisodeSampler:
         if stream not in STREAMS:
             raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
         counts = bank.counts
-        eligible = eligible_classes(counts, way, shot, query, f"the {bank.split} split of {bank.dataset}")
         self.way, self.shot, self.query = way, shot, query
+        where = f"the {bank.split} split of {bank.dataset}"
+        eligible = eligible_classes(self.supply(counts), way, shot, query, where)
         self.seed, self.stream, self.turns = seed, stream, turns
         self.eligible = eligible
         self.starts = bank.offsets[:-1][eligible]
         self.counts = counts[eligible]
         self._key = fold(torch.tensor(seed, device=eligible.device), STREAMS[stream])
+
+    def supply(self, counts: Tensor) -> Tensor:
+        """How many pictures classes of ``counts`` pictures (int64 ``[classes]``) can give an episode."""
+        return counts
 
     def draw(self, episodes: Tensor) -> EpisodeIndices:
         """The episodes of the given numbers (int64 ``[T]``, on the bank's device)."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError
+from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
 from episodes.datasets import Dataset, make_dataset
 
 
@@ -152,15 +152,26 @@ class EpisodeSection:
         shot: support pictures per class.
         query: query pictures per class.
         tasks: episodes per optimiser step.
+        classes: labels | pictures (each class is one picture, its label unused, under random changes of augment).
     """
 
     way: int = 20
     shot: int = 1
     query: int = 5
     tasks: int = 1
+    classes: str = "labels"
+
+    def __post_init__(self) -> None:
+        if self.classes not in ("labels", "pictures"):
+            raise InputError(f"episodes.classes must be 'labels' or 'pictures'; received {self.classes!r}.")
+
+    def bank(self, labelled: ImageBank) -> ImageBank:
+        """The bank whose classes make the episodes; only with ``labels`` does it keep the pictures' own."""
+        return labelled if self.classes == "labels" else picture_classes(labelled)
 
     def sampler(self, bank: ImageBank, seed: int, stream: str, turns: bool) -> EpisodeSampler:
-        return EpisodeSampler(bank, self.way, self.shot, self.query, seed, stream, turns)
+        kind = EpisodeSampler if self.classes == "labels" else ViewSampler
+        return kind(bank, self.way, self.shot, self.query, seed, stream, turns)
 
 
 @dataclass
@@ -205,6 +216,7 @@ class PretrainConfig:
         encoder: the encoder; its source must be null.
         vae: the autoencoder and its guidance.
         batch: pictures per step.
+        views: warps of each picture per step, drawn by augment, for guidances that compare them.
         optim: the optimiser.
         run: the run folder.
     """
@@ -214,6 +226,7 @@ class PretrainConfig:
     encoder: EncoderSection = field(default_factory=EncoderSection)
     vae: VAESection = field(default_factory=VAESection)
     batch: int = 128
+    views: int = 1
     optim: OptimSection = field(default_factory=OptimSection)
     run: RunSection = field(default_factory=RunSection)
 

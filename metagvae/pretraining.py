@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from episodes import ImageBank, InputError, augment, to_float
+from episodes import ImageBank, InputError, to_float, warp
 from episodes.rng import seed_for
 from metagvae.build import attribute_sizes, new_encoder, new_vae
 from metagvae.checkpoints import EncoderCard, classes_seen, save_encoder, write_tensors
 from metagvae.config import PretrainConfig, to_dict
 from metagvae.device import Device
+from metagvae.guidance import Views
 from metagvae.loop import fit
 from metagvae.runs import Run
 from metagvae.vae import GuidedVAE
@@ -52,11 +53,15 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         raise InputError("pretrain makes a new encoder; leave out encoder.source (train takes one).")
     if config.batch < 1 or config.vae.warm_up < 0:
         raise InputError(f"batch must be >= 1 and vae.warm_up >= 0; received {config.batch}, {config.vae.warm_up}.")
+    if config.views < 1:
+        raise InputError(f"views must be at least 1; received {config.views}.")
     device = Device.choose(config.run.device, config.optim.precision)
     bank = bank or config.data.make().load("train")
     encoder = new_encoder(config.encoder, config.vae, bank, config.run.seed)
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
+    if any(guidance.needs_views for guidance in vae.guidances) and config.views < 2:
+        raise InputError("the guidance compares warps of one picture; set views to 2 or more, and augment.")
     run = Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume)
     run.check_data(bank)
     device.place(vae)
@@ -67,11 +72,14 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
 
     def loss_terms(step: int) -> dict[str, Tensor]:
         chosen = shuffle(step).to(device.device)
-        images = device.layout(augment(to_float(bank.gather(chosen)), config.augment))
+        if config.views > 1:
+            chosen = chosen.repeat_interleave(config.views)
+        warped = warp(to_float(bank.gather(chosen)), config.augment)
+        views = Views(config.views, warped.parameters) if config.views > 1 else None
         classes = labels[chosen]
         attributes = {"class": classes, **{name: values[classes] for name, values in class_values.items()}}
         warm_up = min(1.0, (step + 1) / config.vae.warm_up) if config.vae.warm_up else 1.0
-        return vae.losses(images, attributes, warm_up)
+        return vae.losses(device.layout(warped.images), attributes, warm_up, views)
 
     vae.train()
     fit(run, vae, loss_terms, config.optim, config.run, device, label="pretraining")
@@ -81,7 +89,8 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     card = EncoderCard(
         name=run.folder.name,
         trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
-        method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures",
+        method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures"
+        + (f" under {config.views} warps each" if config.views > 1 else ""),
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank),
         details={"provenance": run.provenance, "seed": config.run.seed},

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, ImageBank, InputError, augment, make_batch
+from episodes import EpisodeBatch, ImageBank, InputError, make_batch, warp
 from metagvae.build import (
     attribute_sizes,
     check_guided_attributes,
@@ -22,6 +22,7 @@ from metagvae.config import TrainConfig, to_dict
 from metagvae.device import Device
 from metagvae.encoder import Encoder
 from metagvae.evaluation import Evaluator
+from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.loop import fit
 from metagvae.runs import Run, write_json
@@ -92,19 +93,20 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     dataset = config.data.make()
     turns = dataset.rotations == "episode"
     shape, chosen, evaluator = config.episodes, config.validation, None
-    if bank is None:
+    if bank is None and shape.classes == "labels":
         dataset.check_episodes("train", shape.way, shape.shot, shape.query)
     if validation is None and chosen.every:
         dataset.check_episodes("validation", chosen.way, chosen.shot, chosen.query)
     bank = bank or dataset.load("train")
-    sampler = config.episodes.sampler(bank, config.run.seed, "train", turns)
-    if config.episodes.tasks < 1:
-        raise InputError(f"episodes.tasks must be at least 1; received {config.episodes.tasks}.")
+    shape.sampler(shape.bank(bank), config.run.seed, "train", turns)
+    if shape.tasks < 1:
+        raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
     if chosen.every:
         validation = validation or dataset.load("validation")
         evaluator = Evaluator(validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns)
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank)
+    unlabelled = shape.classes != "labels"
     if evaluator and not parts.learner.any_way and chosen.way != config.episodes.way:
         raise InputError(
             f"the learner '{config.learner.name}' has a head of {config.episodes.way} ways; set validation.way to "
@@ -114,20 +116,20 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     run.check_data(bank)
     trainee = _Trainee(parts)
     device.place(trainee)
-    bank = bank.to(device.device)
-    sampler = config.episodes.sampler(bank, config.run.seed, "train", turns)
+    episode_bank = shape.bank(bank).to(device.device)
+    sampler = shape.sampler(episode_bank, config.run.seed, "train", turns)
 
     def loss_terms(step: int) -> dict[str, Tensor]:
-        tasks = config.episodes.tasks
-        batch = make_batch(bank, sampler.span(step * tasks, tasks))
-        images = augment(batch.images, config.augment)
-        batch = EpisodeBatch(_laid_out(images, device), batch.shot, batch.classes, batch.indices)
+        batch = make_batch(episode_bank, sampler.span(step * shape.tasks, shape.tasks))
+        warped = warp(batch.images, config.augment)
+        batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
         loss, _ = parts.learner(batch)
         terms = {"episodes": loss}
         if parts.vae is not None and config.vae_weight:
             flat = batch.images.flatten(0, 2)
-            attributes = _attributes(bank, batch)
-            for name, term in parts.vae.losses(flat, attributes).items():
+            attributes = _attributes(episode_bank, batch)
+            views = Views(batch.images.shape[2], warped.parameters.flatten(0, 2)) if unlabelled else None
+            for name, term in parts.vae.losses(flat, attributes, views=views).items():
                 terms[f"vae/{name}"] = config.vae_weight * term
         return terms
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from metagvae.encoder import Encoder, Posterior
-from metagvae.guidance.base import Guidance, GuidanceInputs
+from metagvae.guidance.base import Guidance, GuidanceInputs, Views
 
 
 class Decoder(nn.Module):
@@ -107,7 +107,11 @@ class GuidedVAE(nn.Module):
         self.beta, self.likelihood, self.sigma = beta, likelihood, sigma
 
     def losses(
-        self, images: Tensor, attributes: dict[str, Tensor] | None = None, warm_up: float = 1.0
+        self,
+        images: Tensor,
+        attributes: dict[str, Tensor] | None = None,
+        warm_up: float = 1.0,
+        views: Views | None = None,
     ) -> dict[str, Tensor]:
         """Named, weighted loss terms; their sum is what to minimise.
 
@@ -115,15 +119,17 @@ class GuidedVAE(nn.Module):
             images: ``[B, C, H, W]`` in [0, 1].
             attributes: int64 ``[B]`` by name, for the guidances that need labels.
             warm_up: in [0, 1], multiplies beta.
+            views: which pictures are warps of one; only the first of each is then rebuilt, to spare the decoder.
         """
         posterior = self.inference(self.encoder, self.decoder, images)
         z = posterior.sample()
-        logits = self.decoder(z)
+        rebuilt = slice(None, None, views.count if views else 1)
+        logits = self.decoder(z[rebuilt])
         terms = {
-            "reconstruction": reconstruction_error(logits, images, self.likelihood, self.sigma),
+            "reconstruction": reconstruction_error(logits, images[rebuilt], self.likelihood, self.sigma),
             "kl": warm_up * self.beta * self.prior.kl(posterior, z).sum(-1).mean(),
         }
-        inputs = GuidanceInputs(images, posterior, z, self.decoder, attributes or {})
+        inputs = GuidanceInputs(images, posterior, z, self.decoder, attributes or {}, views)
         for guidance in self.guidances:
             assert isinstance(guidance, Guidance)
             for name, value in guidance(inputs).items():

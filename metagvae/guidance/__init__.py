@@ -8,11 +8,12 @@ from typing import Any
 
 from episodes import InputError
 from metagvae.encoder import MAX_LATENT
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
+from metagvae.guidance.warp_pairs import WarpPairs
 
-GUIDANCES: dict[str, type[Guidance]] = {cls.name: cls for cls in (DeformablePCA, ExcitationInhibition)}
+GUIDANCES: dict[str, type[Guidance]] = {cls.name: cls for cls in (DeformablePCA, ExcitationInhibition, WarpPairs)}
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[type[Guidance], dict[str, Any]]:
@@ -63,4 +64,4 @@ def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext)
     return made
 
 
-__all__ = ["GUIDANCES", "Guidance", "GuidanceContext", "GuidanceInputs", "assign_units", "make_guidances"]
+__all__ = ["GUIDANCES", "Guidance", "GuidanceContext", "GuidanceInputs", "Views", "assign_units", "make_guidances"]

@@ -12,6 +12,19 @@ from metagvae.encoder import Posterior
 
 
 @dataclass(frozen=True)
+class Views:
+    """How a batch of ``B = pictures * count`` rows is made of warps of pictures, those of one picture in a row.
+
+    Args:
+        count: warps of each picture.
+        parameters: float ``[B, 7]``, each row's warp as `episodes.augment.Warped` gives it.
+    """
+
+    count: int
+    parameters: Tensor
+
+
+@dataclass(frozen=True)
 class GuidanceInputs:
     """What a guidance sees of one training step.
 
@@ -21,6 +34,7 @@ class GuidanceInputs:
         z: ``[B, latent]``, one reparametrised draw from it.
         decoder: the main decoder.
         attributes: int64 ``[B]`` by name.
+        views: which rows are warps of one picture; None if none are.
     """
 
     images: Tensor
@@ -28,6 +42,7 @@ class GuidanceInputs:
     z: Tensor
     decoder: nn.Module
     attributes: dict[str, Tensor]
+    views: Views | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class Guidance(nn.Module, ABC):
     """Loss terms on a VAE's latent. A subclass's constructor takes a `GuidanceContext`, then its options."""
 
     name: ClassVar[str]
+    needs_views: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -1,0 +1,119 @@
+"""Guidance for few-shot: warps of one picture tell content from geometry, without labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from episodes import InputError
+from episodes.augment import PARAMETERS
+from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.norm import full_precision
+
+
+class WarpPairs(Guidance):
+    """Content units know a picture again under any warp; geometry units tell how it was warped.
+
+    ::
+
+        L = contrast * L_content + prediction * L_geometry + inhibition * L_hidden
+
+    - L_content: every warp in turn is the single support picture of its class, the other warps of that
+      picture its queries, among all pictures of the batch: a one-shot episode in every role, on posterior
+      means (prototypes of Snell et al., NeurIPS 2017; instance discrimination of Wu et al., CVPR 2018).
+    - L_geometry: a linear map of the geometry units' means, less their average over a picture's warps, must
+      be the warps' parameters, less theirs. That is the mean squared error over all pairs of warps: only
+      differences are asked for, since a picture's own pose has no true number.
+    - L_hidden: the same differences must not be read from the content units. An adversary learns to from
+      detached units; the encoder drives its answer to zero, the answer of one that knows nothing.
+
+    Args:
+        geometry: latent units for the warp.
+        contrast, prediction, inhibition: weights, on the scale of a picture's reconstruction error.
+        distance: ``euclidean`` (minus the squared distance) or ``cosine``, of the content means.
+        scale: multiplies the similarity.
+        hidden: width of the adversary's hidden layer.
+    """
+
+    name = "warp_pairs"
+    needs_views = True
+
+    def __init__(
+        self,
+        context: GuidanceContext,
+        geometry: int = 8,
+        contrast: float = 2000.0,
+        prediction: float = 200.0,
+        inhibition: float = 0.0,
+        distance: str = "euclidean",
+        scale: float = 1.0,
+        hidden: int = 64,
+    ) -> None:
+        super().__init__()
+        if distance not in ("euclidean", "cosine"):
+            raise InputError(f"warp_pairs' distance must be 'euclidean' or 'cosine'; received {distance!r}.")
+        if scale <= 0 or min(contrast, prediction, inhibition) < 0:
+            raise InputError(
+                "warp_pairs needs scale > 0 and weights >= 0; received scale "
+                f"{scale}, contrast {contrast}, prediction {prediction}, inhibition {inhibition}."
+            )
+        self.contrast, self.prediction, self.inhibition = contrast, prediction, inhibition
+        self.distance, self.scale = distance, scale
+        self.geometry, self.content = context.units["geometry"], context.units["content"]
+        self.reader = nn.Linear(len(self.geometry), len(PARAMETERS), bias=False)
+        if inhibition:
+            self.adversary = nn.Sequential(
+                nn.Linear(len(self.content), hidden), nn.ReLU(), nn.Linear(hidden, len(PARAMETERS))
+            )
+
+    @classmethod
+    def owned_units(cls, geometry: int = 8, **options: Any) -> dict[str, int]:
+        if not isinstance(geometry, int) or geometry < 1:
+            raise InputError(f"warp_pairs needs at least one unit of geometry; received {geometry}.")
+        return {"geometry": geometry}
+
+    def similarity(self, content: Tensor) -> Tensor:
+        """``[B, B]`` of content means ``[B, content]``; larger for nearer ones."""
+        if self.distance == "cosine":
+            content = F.normalize(content, dim=-1)
+            return self.scale * content @ content.T
+        squares = content.square().sum(-1)
+        return self.scale * (2 * content @ content.T - squares[:, None] - squares)
+
+    def recognition(self, content: Tensor, count: int) -> Tensor:
+        """Mean cross entropy of knowing a picture again: content means ``[P * count, content]``, ``count`` a picture.
+
+        Warp r of every picture as the support, every other warp as a query, for each r.
+        """
+        pictures = len(content) // count
+        logits = self.similarity(content).view(pictures, count, pictures, count)
+        own = F.log_softmax(logits, 2).diagonal(dim1=0, dim2=2)  # [count, count, pictures]
+        itself = torch.eye(count, dtype=torch.bool, device=own.device).unsqueeze(-1)
+        return -own.masked_fill(itself, 0).sum() / (pictures * count * (count - 1))
+
+    def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
+        views = inputs.views
+        if views is None or views.count < 2:
+            raise InputError("warp_pairs compares warps of one picture; set views to 2 or more.")
+        mean = inputs.posterior.mean
+
+        def differences(values: Tensor) -> Tensor:
+            """``[B, D]``, less the mean over each picture's warps."""
+            grouped = values.view(-1, views.count, values.shape[-1])
+            return (grouped - grouped.mean(1, keepdim=True)).flatten(0, 1)
+
+        content, moved = mean[:, self.content], differences(views.parameters)
+        with torch.autocast(mean.device.type, enabled=False):
+            terms = {"content": self.contrast * self.recognition(content, views.count)}
+        read = full_precision(self.reader(differences(mean[:, self.geometry])))
+        terms["geometry"] = self.prediction * F.mse_loss(read, moved)
+        if self.inhibition:
+            terms["adversary"] = F.mse_loss(full_precision(self.adversary(differences(content.detach()))), moved)
+            still = {key: value.detach() for key, value in self.adversary.named_parameters()}
+            seen = functional_call(self.adversary, still, (differences(content),))
+            terms["hidden"] = self.inhibition * full_precision(seen).square().mean()
+        return terms
