@@ -73,9 +73,9 @@ def load_vae(folder: str | Path) -> GuidedVAE:
     return vae.eval()
 
 
-def check_guided_attributes(vae: GuidedVAE, folder: str | Path, bank: ImageBank) -> None:
-    """Raises `InputError` if a pretrained guidance was taught other labels than a bank's pictures have."""
-    before, now = read_config(folder)["attributes"], attribute_sizes(bank)
+def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, int]) -> None:
+    """Raises `InputError` if a pretrained guidance was taught other labels than ``now``, from `attribute_sizes`."""
+    before = read_config(folder)["attributes"]
     for guidance in vae.guidances:
         for name in getattr(guidance, "units", {}):
             if before.get(name) != now.get(name):

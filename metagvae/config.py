@@ -165,12 +165,17 @@ class EpisodeSection:
         if self.classes not in ("labels", "pictures"):
             raise InputError(f"episodes.classes must be 'labels' or 'pictures'; received {self.classes!r}.")
 
-    def bank(self, labelled: ImageBank) -> ImageBank:
-        """The bank whose classes make the episodes; only with ``labels`` does it keep the pictures' own."""
-        return labelled if self.classes == "labels" else picture_classes(labelled)
+    @property
+    def labelled(self) -> bool:
+        """Whether the pictures' own labels make the episodes."""
+        return self.classes == "labels"
+
+    def bank(self, bank: ImageBank) -> ImageBank:
+        """The bank whose classes make the episodes; without labels, it has none."""
+        return bank if self.labelled else picture_classes(bank)
 
     def sampler(self, bank: ImageBank, seed: int, stream: str, turns: bool) -> EpisodeSampler:
-        kind = EpisodeSampler if self.classes == "labels" else ViewSampler
+        kind = EpisodeSampler if self.labelled else ViewSampler
         return kind(bank, self.way, self.shot, self.query, seed, stream, turns)
 
 

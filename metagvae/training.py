@@ -40,11 +40,12 @@ class Parts:
 def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
     """The learner, and the VAE whose losses stay on in mode guided."""
     section, vae = config.encoder, None
+    sizes = attribute_sizes(bank) if config.episodes.labelled else {}
     if config.mode == "guided" and section.source is not None:
         # of a pretraining run: the decoder and the guidance come along
         vae = load_vae(section.source)
         encoder = vae.encoder
-        check_guided_attributes(vae, section.source, bank)
+        check_guided_attributes(vae, section.source, sizes)
     elif section.source is not None:
         encoder = load_encoder(section.source)
     else:
@@ -52,7 +53,7 @@ def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
             raise InputError("mode 'frozen' needs a trained encoder; set encoder.source, or another mode.")
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
-            vae = new_vae(encoder, config.vae, attribute_sizes(bank))
+            vae = new_vae(encoder, config.vae, sizes)
     check_pictures(encoder, bank, section.source or "of this config")
     if section.features:
         encoder.features = section.features
@@ -106,7 +107,6 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         evaluator = Evaluator(validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns)
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank)
-    unlabelled = shape.classes != "labels"
     if evaluator and not parts.learner.any_way and chosen.way != config.episodes.way:
         raise InputError(
             f"the learner '{config.learner.name}' has a head of {config.episodes.way} ways; set validation.way to "
@@ -116,7 +116,8 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     run.check_data(bank)
     trainee = _Trainee(parts)
     device.place(trainee)
-    episode_bank = shape.bank(bank).to(device.device)
+    bank = bank.to(device.device)
+    episode_bank = shape.bank(bank)
     sampler = shape.sampler(episode_bank, config.run.seed, "train", turns)
 
     def loss_terms(step: int) -> dict[str, Tensor]:
@@ -127,8 +128,8 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         terms = {"episodes": loss}
         if parts.vae is not None and config.vae_weight:
             flat = batch.images.flatten(0, 2)
-            attributes = _attributes(episode_bank, batch)
-            views = Views(batch.images.shape[2], warped.parameters.flatten(0, 2)) if unlabelled else None
+            attributes = _attributes(bank, batch) if shape.labelled else {}
+            views = None if shape.labelled else Views(batch.images.shape[2], warped.parameters.flatten(0, 2))
             for name, term in parts.vae.losses(flat, attributes, views=views).items():
                 terms[f"vae/{name}"] = config.vae_weight * term
         return terms

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from episodes import AugmentConfig, augment
-from episodes.augment import affine_matrix
+from episodes import AugmentConfig, InputError, augment
+from episodes import warp as warp_pictures
+from episodes.augment import PARAMETERS, affine_matrix, stroke_width
 
 
 def warp(picture: torch.Tensor, **motion: float) -> torch.Tensor:
@@ -85,3 +86,51 @@ def test_augmentation_is_per_picture_in_range_and_seeded() -> None:
 def test_flip_mirrors() -> None:
     images = torch.rand(3, 1, 8, 8)
     assert torch.allclose(augment(images, AugmentConfig(flip=1.0)), images.flip(-1), atol=1e-5)
+
+
+def points(images: torch.Tensor) -> torch.Tensor:
+    """Centres of mass ``[..., 2]`` (right, up) of pictures ``[..., 1, H, W]``, in half sides from the middle."""
+    side = images.shape[-1]
+    axis = (torch.arange(side) + 0.5) * 2 / side - 1
+    mass = images.sum((-3, -2, -1))
+    return torch.stack((images.sum((-3, -2)) @ axis / mass, -(images.sum((-3, -1)) @ axis) / mass), -1)
+
+
+def test_parameters_are_the_motion_that_the_picture_makes() -> None:
+    """A dot off the middle lands where the parameters say, by complex numbers rather than by a matrix."""
+    picture = torch.zeros(64, 1, 40, 40)
+    picture[:, 0, 12:14, 26:28] = 1
+    config = AugmentConfig(rotation=30, scale=0.2, shear=0.3, translation=0.1)
+    torch.manual_seed(0)
+    warped = warp_pictures(picture, config)
+    assert warped.parameters.shape == (64, len(PARAMETERS))
+    assert warped.parameters.abs().max() <= 1
+    turn, log_x, log_y, shear, right, down, stroke = warped.parameters.double().unbind(-1)
+    assert not stroke.any()
+    x, y = points(picture).double().unbind(-1)
+    x, y = x * (1.2**log_x), y * (1.2**log_y)
+    x = x - 0.3 * shear * y  # image rows count downwards, so a positive shear leans to the left
+    moved = torch.complex(x, y) * torch.polar(torch.ones_like(x), math.radians(30) * turn)
+    expected = torch.stack((moved.real + 0.2 * right, moved.imag - 0.2 * down), -1)
+    assert torch.allclose(points(warped.images).double(), expected, atol=0.03)
+
+
+def test_parameters_without_a_limit_are_zero() -> None:
+    config = AugmentConfig(rotation=10, translation=0.1)
+    parameters = warp_pictures(torch.rand(2, 5, 1, 16, 16), config).parameters
+    used = {PARAMETERS[i] for i in parameters.flatten(0, 1).any(0).nonzero().flatten().tolist()}
+    assert parameters.shape == (2, 5, 7)
+    assert used == {"rotation", "shift_x", "shift_y"}
+
+
+def test_stroke_width_is_grey_dilation_and_erosion() -> None:
+    images = torch.rand(3, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    amount = torch.tensor([1.0, -1.0, 0.0])
+    wide, thin, same = stroke_width(images, amount)
+    assert torch.allclose(wide, F.max_pool2d(images, 3, 1, 1)[0])
+    assert torch.allclose(thin, -F.max_pool2d(-images, 3, 1, 1)[1])
+    assert torch.equal(same, images[2])
+    half = stroke_width(images[:1], torch.tensor([0.5]))
+    assert torch.allclose(half, (images[:1] + wide) / 2)
+    with pytest.raises(InputError, match=r"augment.stroke must be in \[0, 1\]"):
+        AugmentConfig(stroke=1.5)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from episodes import InputError
 from metagvae.encoder import Encoder, EncoderConfig, Posterior
-from metagvae.guidance import GUIDANCES, GuidanceContext, GuidanceInputs, assign_units, make_guidances
+from metagvae.guidance import GUIDANCES, GuidanceContext, GuidanceInputs, Views, assign_units, make_guidances
 from metagvae.guidance.deformable_pca import TRANSFORMS, DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
 from metagvae.vae import Decoder, GuidedVAE
@@ -17,6 +17,7 @@ from metagvae.vae import Decoder, GuidedVAE
 SPECS = {
     "deformable_pca": {"name": "deformable_pca", "unit_norm": 0.5},
     "excitation_inhibition": {"name": "excitation_inhibition", "attributes": {"class": 3, "script": 2}},
+    "warp_pairs": {"name": "warp_pairs", "geometry": 4, "inhibition": 1.0},
 }
 SIZES = {"class": 4, "script": 2}
 
@@ -37,7 +38,8 @@ def attributes(count: int) -> dict[str, Tensor]:
 def test_every_guidance_reaches_every_parameter(name: str) -> None:
     """A new guidance is tested by being registered (and given options above if it needs any)."""
     vae = build(name)
-    terms = vae.losses(torch.rand(8, 1, 28, 28), attributes(8))
+    views = Views(2, torch.rand(8, 7)) if GUIDANCES[name].needs_views else None
+    terms = vae.losses(torch.rand(8, 1, 28, 28), attributes(8), views=views)
     own = {key: term for key, term in terms.items() if key.startswith(f"{name}/")}
     assert own
     assert all(term.ndim == 0 and torch.isfinite(term) for term in own.values())
@@ -55,7 +57,7 @@ def test_every_guidance_owns_the_units_it_asks_for(name: str) -> None:
 
 
 def test_units_of_several_guidances_lie_side_by_side() -> None:
-    units = assign_units(list(SPECS.values()), 16)
+    units = assign_units(list(SPECS.values())[:2], 16)
     assert units == {
         "geometry": [0, 1, 2, 3, 4, 5],
         "class": [6, 7, 8],
@@ -64,7 +66,9 @@ def test_units_of_several_guidances_lie_side_by_side() -> None:
     }
     assert assign_units([], 3) == {"content": [0, 1, 2]}
     with pytest.raises(InputError, match="leaves none for content"):
-        assign_units(list(SPECS.values()), 11)
+        assign_units(list(SPECS.values())[:2], 11)
+    with pytest.raises(InputError, match="'geometry' is asked for twice"):
+        assign_units([SPECS["deformable_pca"], SPECS["warp_pairs"]], 16)
 
 
 @pytest.mark.parametrize(

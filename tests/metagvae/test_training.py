@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,38 @@ def test_guided_from_scratch(tmp_path: Path) -> None:
     vae = VAESection(guidance=GUIDANCE, decoder_width=4)
     do_train(train_config(tmp_path / "run", mode="guided", vae=vae))
     assert load_encoder(tmp_path / "run").units["third"] == [1, 2]
+
+
+def test_episodes_of_pictures_never_see_a_label(tmp_path: Path) -> None:
+    """The same run, every label and class border of the training pictures replaced: the same weights."""
+    mixed = replace(bank(), offsets=torch.tensor([0, 40, 96]), class_names=("x", "y"), attributes={})
+    shape = EpisodeSection(6, 1, 3, 1, classes="pictures")
+    vae = VAESection(guidance=[{"name": "warp_pairs", "geometry": 2}], decoder_width=4)
+    for name, pictures in (("one", bank()), ("other", mixed)):
+        config = train_config(tmp_path / name, steps=4, episodes=shape, mode="guided", vae=vae)
+        train(config, pictures, bank("validation"))
+    a, b = (read_tensors(tmp_path / name / "learner.safetensors") for name in ("one", "other"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert "vae/warp_pairs/content" in next(iter(read_metrics(tmp_path / "one")))
+    with pytest.raises(InputError, match="'third', which the training pictures do not have"):
+        do_train(train_config(tmp_path / "none", episodes=shape, mode="guided", vae=VAESection(guidance=GUIDANCE)))
+    with pytest.raises(InputError, match="'labels' or 'pictures'"):
+        EpisodeSection(classes="folders")
+
+
+def test_pretraining_on_warps_of_pictures_stops_and_goes_on(tmp_path: Path) -> None:
+    def config(folder: Path, **run: object) -> PretrainConfig:
+        vae = VAESection(guidance=[{"name": "warp_pairs", "geometry": 2, "inhibition": 1.0}], decoder_width=4)
+        return replace(pretrain_config(folder, **run), vae=vae, batch=8, views=3)
+
+    pretrain(config(tmp_path / "whole"), bank())
+    with pytest.raises(Interrupted):
+        pretrain(config(tmp_path / "stopped", stop_after=7), bank())
+    pretrain(config(tmp_path / "stopped", resume=True), bank())
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", "vae.safetensors")
+    assert load_encoder(tmp_path / "whole").units == {"geometry": [0, 1], "content": [2, 3, 4, 5, 6, 7]}
+    with pytest.raises(InputError, match="set views to 2"):
+        pretrain(replace(config(tmp_path / "single"), views=1), bank())
 
 
 def test_training_never_touches_the_test_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
