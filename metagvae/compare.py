@@ -13,6 +13,8 @@ from torch import nn
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
+from episodes.fixed import FixedEpisodes
+from episodes.within import Within
 from metagvae.build import check_pictures, load_learner
 from metagvae.checkpoints import load_encoder, read_card
 from metagvae.controls import CONTROLS, make_control
@@ -26,8 +28,9 @@ from metagvae.evaluation import (
     interval,
     paired_difference,
 )
-from metagvae.learners import Learner, make_learner
+from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.runs import family, plain_names, provenance, read_config, read_metrics, write_json
+from metagvae.warps import WarpAverage
 
 
 @dataclass
@@ -111,6 +114,10 @@ class Comparison:
         """Errors in percent with 95 % intervals over episodes, then the paired differences."""
         text = "few-shot error in %, mean ± half width of the 95 % interval over episodes\n\n"
         text += format_table(self.results)
+        for r in self.results:
+            if r.per_run is not None:
+                errors = ", ".join(f"{100 * error:g}" for error in r.per_run)
+                text += f"\n\n{r.method}: error of each of the {r.episodes} prescribed episodes, %: {errors}"
         if self.differences:
             text += "\n\npaired difference from the first method, in points (negative: errs less)\n"
             for d in self.differences:
@@ -228,8 +235,8 @@ def compare(
     dataset: Dataset,
     encoders: Sequence[str] = (),
     runs: Sequence[str] = (),
-    ways: Sequence[int] = (5,),
-    shots: Sequence[int] = (1,),
+    ways: Sequence[int] | None = None,
+    shots: Sequence[int] | None = None,
     query: int = 15,
     episodes: int = 1000,
     seed: int = 0,
@@ -239,6 +246,8 @@ def compare(
     features: list[str] | None = None,
     device: Device | None = None,
     fit_data: Dataset | None = None,
+    within: Within | None = None,
+    warps: int = 0,
 ) -> Comparison:
     """Measures every named method on the same episodes of a split.
 
@@ -246,20 +255,27 @@ def compare(
         dataset: whose ``split`` the episodes are drawn from.
         encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
         runs: run folders, each with its own learner; names that differ in a trailing -seedN are joined.
-        ways, shots: every pair of them is measured.
+        ways, shots: every pair of them is measured; None takes what the data set prescribes, else 5 and 1.
         features: what the encoders return; None keeps each one's own choice.
         fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.
+        within: draw the classes of an episode among those that share a value of an attribute.
+        warps: average each picture's features with those of so many warped copies.
 
     Raises:
         InputError: before any measuring, if a method, a shape or the data cannot be had.
     """
     if not encoders and not runs:
         raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
-    shapes = [(way, shot) for way in ways for shot in shots]
+    usual = dataset.prescribed or (5, 1)
+    shapes = [(way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]]
     for way, shot in shapes:
         dataset.check_episodes(split, way, shot, query)
     bank = dataset.load(split)
-    evaluator = Evaluator(bank, query, episodes, seed, split, device, dataset.rotations == "episode")
+    drawn = dataset.fixed_episodes(bank)
+    if drawn is not None and within is not None:
+        raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
+    turns, fixed = dataset.rotations == "episode", FixedEpisodes(drawn) if drawn is not None else None
+    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed)
     for way, shot in shapes:
         evaluator.check(way, shot)
     fits = any(name in ("pca", "random") for name in encoders)
@@ -291,5 +307,12 @@ def compare(
                 f"--way {learner.way}."
             )
         add(name, learner)
+    for method, learner in learners.items():
+        if warps:
+            if not isinstance(learner, FeatureLearner):
+                raise InputError(
+                    f"the learner '{learner.name}' of {method} has no features to average; leave out warps."
+                )
+            learner.encoder = WarpAverage(learner.encoder, warps)
     results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
     return Comparison.of(results, methods)

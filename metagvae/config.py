@@ -8,6 +8,7 @@ from typing import Any
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
 from episodes.datasets import Dataset, make_dataset
+from episodes.within import Within, WithinSampler
 
 
 @dataclass
@@ -153,6 +154,7 @@ class EpisodeSection:
         query: query pictures per class.
         tasks: episodes per optimiser step.
         classes: labels | pictures (each class is one picture, its label unused, under random changes of augment).
+        within: which episodes have classes that share a value of an attribute; null for none. Needs labels.
     """
 
     way: int = 20
@@ -160,10 +162,13 @@ class EpisodeSection:
     query: int = 5
     tasks: int = 1
     classes: str = "labels"
+    within: Within | None = None
 
     def __post_init__(self) -> None:
         if self.classes not in ("labels", "pictures"):
             raise InputError(f"episodes.classes must be 'labels' or 'pictures'; received {self.classes!r}.")
+        if self.within and not self.labelled:
+            raise InputError("episodes.within needs episodes.classes 'labels': single pictures have no attributes.")
 
     @property
     def labelled(self) -> bool:
@@ -175,8 +180,10 @@ class EpisodeSection:
         return bank if self.labelled else picture_classes(bank)
 
     def sampler(self, bank: ImageBank, seed: int, stream: str, turns: bool) -> EpisodeSampler:
-        kind = EpisodeSampler if self.labelled else ViewSampler
-        return kind(bank, self.way, self.shot, self.query, seed, stream, turns)
+        shape = (bank, self.way, self.shot, self.query, seed, stream, turns)
+        if self.within:
+            return WithinSampler(*shape, within=self.within)
+        return EpisodeSampler(*shape) if self.labelled else ViewSampler(*shape)
 
 
 @dataclass
@@ -189,6 +196,7 @@ class ValidationSection:
         shot: support pictures per class.
         query: query pictures per class.
         episodes: how many.
+        within: as for training episodes.
     """
 
     every: int = 500
@@ -196,6 +204,7 @@ class ValidationSection:
     shot: int = 1
     query: int = 15
     episodes: int = 300
+    within: Within | None = None
 
 
 @dataclass

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, make_batch, to_float
+from episodes.fixed import FixedEpisodes
+from episodes.within import Within, WithinSampler
 from metagvae.device import Device
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.norm import norm_policy
@@ -28,7 +30,11 @@ def interval(values: np.ndarray) -> float:
 
 @dataclass
 class Result:
-    """One learner's few-shot error on one data set and episode shape; errors are fractions in [0, 1]."""
+    """One learner's few-shot error on one data set and episode shape; errors are fractions in [0, 1].
+
+    ``within`` names the attribute that the classes of an episode share, ``warps`` how many warped copies of each
+    picture the features are averaged with, ``per_run`` the error of each episode that the data set prescribes.
+    """
 
     method: str
     dataset: str
@@ -49,6 +55,9 @@ class Result:
     error: float
     half_width: float
     per_episode: np.ndarray = field(repr=False)
+    within: str = ""
+    warps: int = 0
+    per_run: list[float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the per-episode errors left out."""
@@ -80,7 +89,7 @@ def paired_difference(other: Result, baseline: Result) -> PairedDifference:
     Raises:
         InputError: if they were not measured on the same episodes.
     """
-    for key in ("dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed", "rotations"):
+    for key in ("dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed", "rotations", "within"):
         if getattr(other, key) != getattr(baseline, key):
             raise InputError(
                 f"{other.method} and {baseline.method} were not measured on the same episodes: {key} is "
@@ -120,6 +129,13 @@ def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
     return EpisodeBatch(gathered, drawn.shot, drawn.classes, images)
 
 
+def _described(within: Within | None) -> str:
+    if within is None:
+        return ""
+    share = "" if within.share == 1 else f", {within.share:g} of the episodes"
+    return within.attribute + share + (", same hands" if within.same_hands else "")
+
+
 class Evaluator:
     """Measures learners on one bank with one seed; all see the same episodes.
 
@@ -130,6 +146,8 @@ class Evaluator:
         episodes: how many.
         device: where networks run.
         turns: draw a quarter turn per class (for data sets loaded with rotations: episode).
+        within: draw the classes of an episode among those that share a value of an attribute.
+        fixed: the episodes themselves, where the data set prescribes them; seed, query and episodes are then theirs.
     """
 
     def __init__(
@@ -141,16 +159,33 @@ class Evaluator:
         stream: str = "test",
         device: Device | None = None,
         turns: bool = False,
+        within: Within | None = None,
+        fixed: FixedEpisodes | None = None,
     ) -> None:
+        if fixed is not None:
+            query, episodes = fixed.query, len(fixed)
         if episodes < 2:
             raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
         self.device = device or Device.choose()
         self.bank = bank.to(self.device.device)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
+        self.within, self.fixed = within, fixed
+
+    def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
+        """Where the episodes come from; raises `InputError` if the bank cannot give such episodes."""
+        if self.fixed is not None:
+            if (way, shot) != (self.fixed.way, self.fixed.shot):
+                raise InputError(
+                    f"{self.bank.dataset} prescribes {self.fixed.way}-way {self.fixed.shot}-shot episodes; received "
+                    f"--way {way} --shot {shot}. Leave both out."
+                )
+            return self.fixed
+        shape = (self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
+        return WithinSampler(*shape, within=self.within) if self.within else EpisodeSampler(*shape)
 
     def check(self, way: int, shot: int) -> None:
         """Raises `InputError` if the bank cannot give such episodes."""
-        EpisodeSampler(self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
+        self.sampler(way, shot)
 
     def _features(self, learner: Learner) -> Tensor | None:
         if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
@@ -182,7 +217,7 @@ class Evaluator:
         features = self._features(learner)
         results = []
         for way, shot in shapes:
-            sampler = EpisodeSampler(self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
+            sampler = self.sampler(way, shot)
             rows = ROWS if features is not None else pictures_at_once(self.bank)
             chunk = max(1, rows // (way * (shot + self.query)))
             wrong = []
@@ -230,6 +265,9 @@ class Evaluator:
                 error=float(errors.mean()),
                 half_width=interval(errors),
                 per_episode=errors,
+                within=_described(self.within),
+                warps=getattr(learner.encoder, "warps", 0),
+                per_run=errors.tolist() if self.fixed is not None else None,
             )
             for (way, shot), errors in zip(shapes, self.errors(learner, shapes), strict=True)
         ]

@@ -77,8 +77,8 @@ def family(dataset: str) -> str:
 
 
 def plain_names(classes: Iterable[str]) -> set[str]:
-    """Class names without their quarter turn."""
-    return {re.sub(r"/rot\d{3}$", "", name) for name in classes}
+    """Class names without their quarter turn, or the run of Lake's task that they stand in."""
+    return {re.sub(r"^run\d+/|/rot\d{3}$", "", name) for name in classes}
 
 
 class Run:

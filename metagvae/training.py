@@ -104,7 +104,9 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
     if chosen.every:
         validation = validation or dataset.load("validation")
-        evaluator = Evaluator(validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns)
+        evaluator = Evaluator(
+            validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within
+        )
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank)
     if evaluator and not parts.learner.any_way and chosen.way != config.episodes.way:

@@ -12,7 +12,7 @@ import torch
 
 from episodes.bank import ImageBank
 from episodes.errors import InputError
-from episodes.sampler import eligible_classes
+from episodes.sampler import EpisodeIndices, eligible_classes
 
 SPLITS = ("train", "validation", "test")
 
@@ -33,6 +33,7 @@ class Dataset(ABC):
     default_size: ClassVar[int]
     channels: ClassVar[int] = 1
     licence: ClassVar[str] = "unknown"
+    prescribed: ClassVar[tuple[int, int] | None] = None  # (way, shot) of the test episodes, where they are fixed
 
     root: str | None = None
     size: int | None = None
@@ -72,6 +73,10 @@ class Dataset(ABC):
         sizes = self.sizes(split)
         if sizes is not None:
             eligible_classes(torch.tensor(sizes), way, shot, query, f"the {split} split of {self.name}")
+
+    def fixed_episodes(self, bank: ImageBank) -> EpisodeIndices | None:
+        """The test episodes that the data set itself prescribes, of a bank it loaded; None where any may be drawn."""
+        return None
 
     def fetch(self, folder: Path) -> None:
         """Download the data set into ``folder``, where it can be."""

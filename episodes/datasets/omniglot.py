@@ -17,6 +17,9 @@ from episodes.errors import InputError
 from episodes.sources import Source, is_picture, open_picture, to_tensor
 
 PARTS = ("images_background", "images_evaluation")
+SPLITTINGS = ("vinyals", "lake", "lake-standard", "lake-minimal")
+# upstream's images_background_small1: the "minimal" background set of Lake et al.
+MINIMAL = {"Balinese", "Early_Aramaic", "Greek", "Korean", "Latin"}
 
 
 def _numbers(text: str) -> list[int]:
@@ -26,6 +29,31 @@ def _numbers(text: str) -> list[int]:
         first, _, last = span.partition("-")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
+
+
+def lake_split(splits: str, split: str, background: list[str], evaluation: list[str]) -> set[str]:
+    """The alphabets of a split, given those of upstream's two parts by name.
+
+    Raises:
+        InputError: if ``lake-standard`` is asked for validation alphabets, or a minimal alphabet is missing.
+    """
+    if splits == "lake-minimal" and not set(background) >= MINIMAL:
+        raise InputError(
+            f"omniglot's splits 'lake-minimal' need the alphabets {', '.join(sorted(MINIMAL))}; missing: "
+            f"{', '.join(sorted(MINIMAL - set(background)))}. Run `metagvae data fetch omniglot`."
+        )
+    if split == "test":
+        return set(evaluation)
+    if splits == "lake":
+        return set(background[:-5]) if split == "train" else set(background[-5:])
+    if splits == "lake-minimal":
+        return MINIMAL if split == "train" else set(background) - MINIMAL
+    if split == "validation":
+        raise InputError(
+            "omniglot's splits 'lake-standard' train on all 30 background alphabets and leave none for validation; "
+            "set validation.every 0, or choose splits 'lake'."
+        )
+    return set(background)
 
 
 def vinyals_split(split: str) -> set[tuple[str, str]]:
@@ -43,9 +71,10 @@ class Omniglot(Dataset):
     """Omniglot, ink bright on black, grey, 28 x 28 unless ``size`` says otherwise.
 
     Args:
-        splits: ``vinyals`` (1,028 / 172 / 423 characters; default) or ``lake`` (train: the 30 background
-            alphabets less the validation ones; validation: the last 5 of the 30 by name; test: the 20
-            evaluation alphabets).
+        splits: ``vinyals`` (1,028 / 172 / 423 characters; default), or one whose test split is the 20 evaluation
+            alphabets: ``lake`` (train: the 30 background alphabets less the validation ones; validation: the last
+            5 of the 30 by name), ``lake-standard`` (train: all 30, no validation), ``lake-minimal`` (train: the 5
+            of upstream's small background set 1; validation: the other 25).
         root: a folder with ``images_background`` and ``images_evaluation`` as upstream's zips or as
             folders (torchvision's ``omniglot-py`` is one).
     """
@@ -58,8 +87,8 @@ class Omniglot(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.splits not in ("vinyals", "lake"):
-            raise InputError(f"omniglot's data.splits must be 'vinyals' or 'lake'; received {self.splits!r}.")
+        if self.splits not in SPLITTINGS:
+            raise InputError(f"omniglot's splits must be one of {', '.join(SPLITTINGS)}; received {self.splits!r}.")
 
     def load_split(self, split: str) -> ImageBank:
         sources = self._sources()
@@ -106,12 +135,9 @@ class Omniglot(Dataset):
         if self.splits == "vinyals":
             wanted = vinyals_split(split)
         else:
-            background = sorted(a for a, part in parts.items() if part == 0)
-            chosen = {
-                "train": set(background[:-5]),
-                "validation": set(background[-5:]),
-                "test": {a for a, part in parts.items() if part == 1},
-            }[split]
+            background = sorted(alphabet for alphabet, part in parts.items() if part == 0)
+            evaluation = sorted(alphabet for alphabet, part in parts.items() if part == 1)
+            chosen = lake_split(self.splits, split, background, evaluation)
             wanted = {pair for pair in found if pair[0] in chosen}
         missing = sorted(wanted - found.keys())
         if missing:

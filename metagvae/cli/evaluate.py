@@ -27,6 +27,9 @@ def evaluate(
     seed: int = 0,
     split: str = "test",
     fit_data: str | None = None,
+    within: str | None = None,
+    same_hands: bool = False,
+    warps: int = 0,
     device: str = "auto",
     json: str | None = None,
     figure: str | None = None,
@@ -45,22 +48,28 @@ def evaluate(
         features: what encoders return: latent, backbone, or groups such as content.
         head: for --encoder: prototypes | ridge.
         head_options: options of that head, such as distance: cosine.
-        way: classes per episode, one or more numbers.
-        shot: support pictures per class, one or more numbers.
+        way: classes per episode, one or more numbers; leave out for 5, or what the data set prescribes.
+        shot: support pictures per class, one or more numbers; leave out for 1, or what the data set prescribes.
         query: query pictures per class.
         episodes: how many episodes per shape.
         seed: of the episodes; the same seed gives the same episodes everywhere.
         split: test | validation | train.
         fit_data: the data set whose training split pca and random are fitted on; leave out for --data.
+        within: an attribute, such as alphabet, that all classes of an episode share.
+        same_hands: with within, take the pictures of the same numbers from every class.
+        warps: average each picture's features with those of so many mildly warped copies.
         device: auto | cpu | cuda.
         json: file to write results to.
         figure: file (.png or .svg) to draw error bars to.
     """
     from episodes.datasets import make_dataset
+    from episodes.within import Within
     from metagvae.compare import choose_dataset, compare
     from metagvae.device import Device
 
     check_writable(json, figure)
+    if same_hands and not within:
+        raise InputError("--same_hands goes with --within ATTRIBUTE, such as --within alphabet.")
     if figure and Path(figure).suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--figure must end in .png, .svg or .pdf; received {figure}.")
     sources = [*(run or []), *(encoder or [])]
@@ -68,8 +77,8 @@ def evaluate(
         choose_dataset(sources, data, root, size, rotations, data_options),
         encoders=encoder or [],
         runs=run or [],
-        ways=way or [5],
-        shots=shot or [1],
+        ways=way,
+        shots=shot,
         query=query,
         episodes=episodes,
         seed=seed,
@@ -79,6 +88,8 @@ def evaluate(
         features=features,
         device=Device.choose(device),
         fit_data=make_dataset(fit_data, size=size) if fit_data else None,
+        within=Within(within, same_hands=same_hands) if within else None,
+        warps=warps,
     )
     print(comparison.table())
     if json:

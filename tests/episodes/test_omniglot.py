@@ -106,6 +106,22 @@ def test_rotations_as_classes(small: str) -> None:
     assert Omniglot(root=small, splits="lake", rotations="episode").load("train").num_classes == 4
 
 
+def test_backgrounds_of_lakes_task(small: str) -> None:
+    standard = Omniglot(root=small, splits="lake-standard")
+    assert standard.load("train").attributes["alphabet"].names == tuple("ABCDEFG")
+    assert standard.load("test").attributes["alphabet"].names == tuple("YZ")
+    with pytest.raises(InputError, match=r"set validation\.every 0"):
+        standard.load("validation")
+    with pytest.raises(InputError, match="missing: Balinese, Early_Aramaic, Greek, Korean, Latin"):
+        Omniglot(root=small, splits="lake-minimal").load("train")
+
+
+def test_real_minimal_background(real_data: Path) -> None:
+    found = Omniglot(root=str(real_data / "omniglot"), splits="lake-minimal")
+    train, validation = found.load("train"), found.load("validation")
+    assert (train.num_classes, validation.num_classes) == (136, 964 - 136)
+
+
 def test_incomplete_sets_are_refused(tmp_path: Path, small: str) -> None:
     with pytest.raises(InputError, match=r"of 1028 characters of the train split are missing"):
         Omniglot(root=small).load("train")
@@ -115,7 +131,7 @@ def test_incomplete_sets_are_refused(tmp_path: Path, small: str) -> None:
         Omniglot(root=str(write(tmp_path / "half", found, zipped=True)), splits="lake").load("train")
     with pytest.raises(InputError, match="looked in"):
         Omniglot(root=str(tmp_path / "nowhere")).load("train")
-    with pytest.raises(InputError, match="'vinyals' or 'lake'"):
+    with pytest.raises(InputError, match="vinyals, lake, lake-standard, lake-minimal"):
         Omniglot(splits="mine")
     with pytest.raises(InputError, match="unknown split"):
         Omniglot(root=small).load("val")

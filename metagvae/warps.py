@@ -1,0 +1,44 @@
+"""WarpAverage: features averaged over a few mild warps of each picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from episodes import AugmentConfig, InputError, augment
+
+MILD = AugmentConfig(rotation=8, scale=0.1, shear=0.1, translation=0.05)
+
+
+class WarpAverage(nn.Module):
+    """An encoder whose feature of a picture is the mean over the picture and ``warps`` warped copies of it.
+
+    The warps are drawn once and are the same for every picture, so a picture's feature depends on that picture
+    alone: inductive, whatever the encoder's norm allows.
+
+    Args:
+        encoder: pictures ``[B, C, H, W]`` to features ``[B, D]``.
+        warps: how many copies beside the picture itself.
+        config: how far a copy may be from the picture.
+    """
+
+    def __init__(self, encoder: nn.Module, warps: int, config: AugmentConfig = MILD) -> None:
+        super().__init__()
+        if warps < 1:
+            raise InputError(f"averaging over warps needs at least one; received {warps}.")
+        self.encoder, self.warps, self.config = encoder, warps, config
+
+    @property
+    def features(self) -> list[str]:
+        return getattr(self.encoder, "features", ["all"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        total = self.encoder(images)
+        devices = [images.device] if images.device.type == "cuda" else []
+        for warp in range(self.warps):
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(warp)
+                # one draw for all: the pictures become channels of one
+                stacked = augment(images.flatten(0, 1).unsqueeze(0), self.config)
+            total = total + self.encoder(stacked.squeeze(0).view_as(images))
+        return total / (1 + self.warps)
