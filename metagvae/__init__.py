@@ -8,15 +8,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from metagvae.checkpoints import load_encoder, save_encoder
+    from metagvae.decoders import Decoder
     from metagvae.encoder import Encoder, EncoderConfig
-    from metagvae.vae import Decoder, GuidedVAE
+    from metagvae.vae import GuidedVAE
 
 _HOMES = {
     "load_encoder": "metagvae.checkpoints",
     "save_encoder": "metagvae.checkpoints",
     "Encoder": "metagvae.encoder",
     "EncoderConfig": "metagvae.encoder",
-    "Decoder": "metagvae.vae",
+    "Decoder": "metagvae.decoders",
     "GuidedVAE": "metagvae.vae",
 }
 __all__ = ["Decoder", "Encoder", "EncoderConfig", "GuidedVAE", "load_encoder", "save_encoder"]

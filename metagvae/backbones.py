@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from episodes import InputError
 from metagvae.norm import Norm2d
 
 
@@ -81,4 +82,47 @@ class ResNet12(nn.Module):
         return 1
 
 
-BACKBONES: dict[str, type[Conv4] | type[ResNet12]] = {"conv4": Conv4, "resnet12": ResNet12}
+def ding_side(size: int) -> int:
+    """Side of `DingConv`'s feature map of a picture of side ``size``.
+
+    Raises:
+        InputError: if nothing would be left of the picture.
+    """
+    if size < 22:
+        raise InputError(f"the ding network takes pictures of 22 x 22 and more; received {size} x {size}.")
+    return (size - 6) // 2 + 1 - 8
+
+
+class DingConv(nn.Module):
+    """Three convolutions without normalisation: 6x6 of stride 2, then 5x5 twice, each of those with a ReLU.
+
+    The encoder of the Guided-VAE authors' MNIST code (Ding et al., CVPR 2020), where ``width`` is 64.
+
+    Args:
+        channels: of the pictures; their side is at least 22.
+        width: feature maps of the first layer; twice and four times as many after it.
+        norm: taken for the other backbones' sake: there is nothing to normalise.
+    """
+
+    def __init__(self, channels: int, width: int = 64, norm: str = "running") -> None:
+        super().__init__()
+        self.out_channels = 4 * width
+        self.first = nn.Conv2d(channels, width, 6, stride=2)
+        self.rest = nn.ModuleList([nn.Conv2d(width, 2 * width, 5), nn.Conv2d(2 * width, 4 * width, 5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, 4 * width, side, side]``; a side of 28 ends at 4."""
+        x = self.first(x)
+        for layer in self.rest:
+            x = F.relu(layer(x))
+        return x
+
+    def side(self, size: int) -> int:
+        return ding_side(size)
+
+
+BACKBONES: dict[str, type[Conv4] | type[ResNet12] | type[DingConv]] = {
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "ding": DingConv,
+}

@@ -11,11 +11,12 @@ from episodes import ImageBank, InputError
 from episodes.rng import seed_for
 from metagvae.checkpoints import load_encoder, load_strictly, read_tensors
 from metagvae.config import DataConfig, EncoderSection, LearnerSection, VAESection
+from metagvae.decoders import DECODERS
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.guidance import GuidanceContext, assign_units, make_guidances
 from metagvae.learners import Learner, make_learner
 from metagvae.runs import read_config
-from metagvae.vae import Decoder, GuidedVAE
+from metagvae.vae import GuidedVAE
 
 
 def attribute_sizes(bank: ImageBank) -> dict[str, int]:
@@ -52,7 +53,9 @@ def new_vae(encoder: Encoder, vae: VAESection, sizes: dict[str, int]) -> GuidedV
     """
     config = encoder.config
     context = GuidanceContext(config.channels, config.size, config.units, sizes)
-    decoder = Decoder(config.latent, config.channels, config.size, vae.decoder_width)
+    if vae.decoder not in DECODERS:
+        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+    decoder = DECODERS[vae.decoder](config.latent, config.channels, config.size, vae.decoder_width)
     guidances = make_guidances(vae.guidance, context)
     return GuidedVAE(encoder, decoder, guidances, vae.beta, vae.likelihood, vae.sigma)
 

@@ -40,7 +40,7 @@ class EncoderSection:
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
-        backbone: conv4 | resnet12.
+        backbone: conv4 | resnet12 | ding.
         width: feature maps of the first block.
         latent: units of the latent.
         norm: policy of normalisation: running | group | support | transductive.
@@ -68,6 +68,7 @@ class VAESection:
         warm_up: steps over which beta grows from zero.
         likelihood: bernoulli | gaussian.
         sigma: standard deviation of the Gaussian likelihood, pictures being in [0, 1].
+        decoder: upsampling | ding, which mirrors the backbone of that name.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
     """
@@ -76,6 +77,7 @@ class VAESection:
     warm_up: int = 0
     likelihood: str = "bernoulli"
     sigma: float = 0.2
+    decoder: str = "upsampling"
     decoder_width: int = 32
     guidance: list[dict[str, Any]] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ class EncoderConfig:
     """Everything needed to rebuild an encoder.
 
     Args:
-        backbone: ``conv4`` or ``resnet12``.
+        backbone: ``conv4``, ``resnet12`` or ``ding``.
         width: feature maps of the first block.
         channels, size: of the pictures; they are ``[B, channels, size, size]`` in [0, 1].
         polarity: what a large value means, ``ink`` (bright strokes on black) or ``light`` (photographs).

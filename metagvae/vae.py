@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,28 +11,6 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae.encoder import Encoder, Posterior
 from metagvae.guidance.base import Guidance, GuidanceInputs, Views
-
-
-class Decoder(nn.Module):
-    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: a linear layer, two upsamplings by 2.
-
-    Args:
-        latent: units of the latent.
-        channels, size: of the pictures.
-        width: feature maps before the last layer; twice as many before that.
-    """
-
-    def __init__(self, latent: int, channels: int, size: int, width: int = 32) -> None:
-        super().__init__()
-        self.size, self.start, self.width = size, math.ceil(size / 4), width
-        self.first = nn.Linear(latent, 2 * width * self.start**2)
-        self.middle = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1)
-        self.last = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        x = F.relu(self.first(z)).view(-1, 2 * self.width, self.start, self.start)
-        x = self.last(F.relu(self.middle(x)))
-        return x[..., : self.size, : self.size]
 
 
 class StandardNormal(nn.Module):
@@ -49,10 +26,10 @@ class StandardNormal(nn.Module):
         return torch.randn(count, latent)
 
 
-Inference = Callable[[Encoder, Decoder, Tensor], Posterior]
+Inference = Callable[[Encoder, nn.Module, Tensor], Posterior]
 
 
-def one_pass(encoder: Encoder, decoder: Decoder, images: Tensor) -> Posterior:
+def one_pass(encoder: Encoder, decoder: nn.Module, images: Tensor) -> Posterior:
     """Amortised inference: what the encoder says at once."""
     return encoder.posterior(images)
 
@@ -87,7 +64,7 @@ class GuidedVAE(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        decoder: Decoder,
+        decoder: nn.Module,
         guidances: Sequence[Guidance] = (),
         beta: float = 1.0,
         likelihood: str = "bernoulli",

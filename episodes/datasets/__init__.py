@@ -11,6 +11,7 @@ from episodes.datasets.folder import Folder
 from episodes.datasets.glyphs import Glyphs
 from episodes.datasets.lake_oneshot import LakeOneShot
 from episodes.datasets.miniimagenet import MiniImageNet
+from episodes.datasets.mnist import MNIST
 from episodes.datasets.omniglot import Omniglot
 from episodes.errors import InputError
 
@@ -21,6 +22,7 @@ DATASETS: dict[str, type[Dataset]] = {
         Folder,
         Glyphs,
         LakeOneShot,
+        MNIST,
         MiniImageNet,
         Omniglot,
     )

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from episodes import InputError
+from metagvae.decoders import Decoder
 from metagvae.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.guidance import GUIDANCES, GuidanceContext, GuidanceInputs, Views, assign_units, make_guidances
 from metagvae.guidance.deformable_pca import TRANSFORMS, DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
-from metagvae.vae import Decoder, GuidedVAE
+from metagvae.vae import GuidedVAE
 
 SPECS = {
     "deformable_pca": {"name": "deformable_pca", "unit_norm": 0.5},

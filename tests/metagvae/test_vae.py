@@ -5,8 +5,11 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from episodes import InputError, to_float
+from metagvae.build import new_vae
+from metagvae.config import VAESection
+from metagvae.decoders import DECODERS, Decoder
 from metagvae.encoder import Encoder, EncoderConfig, Posterior
-from metagvae.vae import Decoder, GuidedVAE, StandardNormal, reconstruction_error
+from metagvae.vae import GuidedVAE, StandardNormal, reconstruction_error
 from tests.conftest import stripes
 
 
@@ -50,9 +53,25 @@ def test_batch_size_does_not_change_the_scale_of_terms() -> None:
         assert float(term.detach()) == pytest.approx(float(sum(f[name] for f in few).detach()) / 8, rel=0.1)
 
 
-@pytest.mark.parametrize("size", [28, 30, 84])
-def test_decoder_gives_any_size(size: int) -> None:
-    assert Decoder(5, 3, size, 8)(torch.randn(2, 5)).shape == (2, 3, size, size)
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("size", [28, 29, 30, 84])
+def test_decoders_give_any_size_and_every_parameter_learns(kind: str, size: int) -> None:
+    decoder = DECODERS[kind](5, 3, size, 8)
+    pictures = decoder(torch.randn(2, 5))
+    assert pictures.shape == (2, 3, size, size)
+    pictures.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoder.parameters())
+
+
+def test_the_ding_network_has_the_sizes_of_its_code_and_the_decoder_mirrors_them() -> None:
+    encoder = Encoder(EncoderConfig("ding", 64, latent=10))
+    assert encoder.backbone_size == 256 * 4 * 4
+    down = [p.shape for n, p in encoder.backbone.named_parameters() if n.endswith("weight")]
+    up = [p.shape for n, p in DECODERS["ding"](10, 1, 28, 64).named_parameters() if p.ndim == 4]
+    # a transposed convolution's weight is stored from its input's side, so the mirror has the same shapes
+    assert up == down[::-1] == [(256, 128, 5, 5), (128, 64, 5, 5), (64, 1, 6, 6)]
+    with pytest.raises(InputError, match="22 x 22"):
+        Encoder(EncoderConfig("ding", 8, size=20))
 
 
 def test_every_parameter_learns_and_the_loss_falls() -> None:
@@ -87,3 +106,8 @@ def test_senseless_settings_are_refused() -> None:
         small(likelihood="poisson")
     with pytest.raises(InputError, match="beta"):
         small(beta=-1.0)
+
+
+def test_an_unknown_decoder_is_refused() -> None:
+    with pytest.raises(InputError, match="allowed: upsampling, ding"):
+        new_vae(Encoder(EncoderConfig(width=8, latent=6)), VAESection(decoder="mirror"), {})

@@ -1,0 +1,73 @@
+"""MNIST: order, labels, size, and files that are not it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from episodes.datasets import make_dataset
+from episodes.errors import InputError
+
+
+def write(folder: Path, **changes: np.ndarray) -> str:
+    """A small file of MNIST's form: picture i is filled with i."""
+    arrays = {}
+    for split, count in (("train", 40), ("test", 20)):
+        arrays[f"{split}_images"] = np.arange(count, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
+        arrays[f"{split}_labels"] = (np.arange(count) % 10).astype(np.uint8)
+    arrays.update(changes)
+    np.savez(folder / "mnist.npz", **{name: array for name, array in arrays.items() if array is not None})
+    return str(folder)
+
+
+def test_pictures_lie_by_class_in_the_order_of_the_file(tmp_path: Path) -> None:
+    bank = make_dataset("mnist", root=write(tmp_path)).load("train")
+    assert bank.images.shape == (40, 1, 28, 28)
+    assert bank.counts.tolist() == [4] * 10
+    assert bank.images[:, 0, 0, 0].tolist() == [c + 10 * k for c in range(10) for k in range(4)]
+    assert bank.polarity == "ink"
+
+
+def test_other_sizes_keep_the_grey_level(tmp_path: Path) -> None:
+    bank = make_dataset("mnist", root=write(tmp_path), size=16).load("test")
+    assert bank.image_shape == (1, 16, 16)
+    assert (bank.images.float().mean((1, 2, 3)) == bank.images[:, 0, 0, 0]).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_images": None},
+        {"train_images": np.zeros((40, 28, 28), np.float32)},
+        {"train_images": np.zeros((40, 28), np.uint8)},
+        {"train_labels": np.zeros(39, np.uint8)},
+        {"train_labels": np.full(40, 10, np.uint8)},
+        {"train_labels": np.zeros(40, np.float32)},
+        {"train_labels": np.array([None] * 40)},
+    ],
+)
+def test_files_that_are_not_mnist_are_named(tmp_path: Path, changes: dict[str, np.ndarray]) -> None:
+    with pytest.raises(InputError, match=r"mnist\.npz"):
+        make_dataset("mnist", root=write(tmp_path, **changes)).load("train")
+
+
+def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mnist.npz").write_bytes(b"PK\x03\x04 not")
+    with pytest.raises(InputError, match=r"mnist\.npz"):
+        make_dataset("mnist", root=str(tmp_path)).load("train")
+
+
+def test_there_is_no_validation_split(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="validation"):
+        make_dataset("mnist", root=write(tmp_path)).load("validation")
+
+
+def test_the_real_one(real_data: Path) -> None:
+    if not (real_data / "mnist").is_dir():
+        pytest.skip("no mnist in METAGVAE_DATA")
+    bank = make_dataset("mnist", root=str(real_data / "mnist")).load("test")
+    assert bank.counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert torch.equal(bank.labels.bincount(), bank.counts)
