@@ -5,7 +5,7 @@ from episodes.bank import Attribute, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
 from episodes.errors import InputError
 from episodes.sampler import EpisodeIndices, EpisodeSampler
-from episodes.views import ViewSampler, group_classes, picture_classes
+from episodes.views import ViewSampler, picture_classes
 
 __all__ = [
     "Attribute",
@@ -18,7 +18,6 @@ __all__ = [
     "ViewSampler",
     "Warped",
     "augment",
-    "group_classes",
     "make_batch",
     "picture_classes",
     "to_float",

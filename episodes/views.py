@@ -1,4 +1,4 @@
-"""Episodes without labels: classes that are single pictures, or groups of them, shown under random warps."""
+"""Episodes without labels: classes that are single pictures, or small groups of them, shown under random warps."""
 
 from __future__ import annotations
 
@@ -27,51 +27,54 @@ def picture_classes(bank: ImageBank) -> ImageBank:
     )
 
 
-def group_classes(bank: ImageBank, groups: Tensor) -> ImageBank:
-    """A bank whose classes are groups of another's pictures, known by number alone: no label is kept.
+class ViewSampler(EpisodeSampler):
+    """Episodes whose classes are pictures: each place of a class shows it, or one of its group, once more.
+
+    Meant to be shown under another warp each time. Episode ``i`` is a pure function of ``(seed, stream, i)``, as in
+    `EpisodeSampler`, whose arguments these are.
 
     Args:
-        groups: int64 ``[M]``, the group of each picture; a negative one leaves its picture out.
+        bank: as `picture_classes` gives it, one picture a class.
+        groups: int64 ``[M, G]``, the picture numbers that each picture's class is shown by, each place drawn
+            independently; None for the picture itself every time.
 
     Raises:
-        InputError: if there is not one number per picture.
+        InputError: if ``groups`` has not one row per picture, or the bank has fewer pictures than ways.
     """
-    if groups.shape != (len(bank),):
-        raise InputError(f"groups must have one number for each of the {len(bank)} pictures; received {groups.shape}.")
-    order = groups.argsort(stable=True)
-    order = order[groups[order] >= 0]
-    _, sizes = torch.unique_consecutive(groups[order], return_counts=True)
-    return ImageBank(
-        images=bank.images[order],
-        offsets=torch.cat((sizes.new_zeros(1), sizes.cumsum(0))),
-        class_names=tuple(map(str, range(len(sizes)))),
-        dataset=bank.dataset,
-        split=bank.split,
-        polarity=bank.polarity,
-        notes=bank.notes,
-    )
 
-
-class ViewSampler(EpisodeSampler):
-    """Episodes whose pictures may come again within a class, to be shown under another warp each time.
-
-    Classes need one picture. Each of the ``shot + query`` places of a class is drawn among its pictures
-    independently, so a class of one picture gives that picture every time. Episode ``i`` is a pure function
-    of ``(seed, stream, i)``, as in `EpisodeSampler`, whose arguments these are.
-    """
+    def __init__(
+        self,
+        bank: ImageBank,
+        way: int,
+        shot: int,
+        query: int,
+        seed: int = 0,
+        stream: str = "train",
+        turns: bool = False,
+        groups: Tensor | None = None,
+    ) -> None:
+        super().__init__(bank, way, shot, query, seed, stream, turns)
+        if groups is None:
+            groups = torch.arange(len(bank), device=bank.offsets.device).unsqueeze(-1)
+        if bank.num_classes != len(bank) or len(groups) != len(bank):
+            raise InputError(
+                f"episodes of pictures need one class and one group for each of the {len(bank)} pictures; received "
+                f"{bank.num_classes} classes and {len(groups)} groups. Use picture_classes(bank)."
+            )
+        self.groups = groups
 
     def supply(self, counts: Tensor) -> Tensor:
         return counts * (self.shot + self.query)
 
     def draw(self, episodes: Tensor) -> EpisodeIndices:
         key = fold(self._key, episodes)
-        chosen = distinct(fold(key, 0), len(self.eligible), self.way)
+        chosen = distinct(fold(key, 0), len(self.groups), self.way)
         image_keys = fold(fold(key, 1).unsqueeze(-1), torch.arange(self.way, device=key.device))
         places = torch.arange(self.shot + self.query, device=key.device)
-        within = below(fold(image_keys.unsqueeze(-1), places), self.counts[chosen].unsqueeze(-1))
+        member = below(fold(image_keys.unsqueeze(-1), places), self.groups.shape[1])
         return EpisodeIndices(
-            classes=self.eligible[chosen],
-            images=self.starts[chosen].unsqueeze(-1) + within,
+            classes=chosen,
+            images=self.groups[chosen].gather(-1, member),
             shot=self.shot,
             turns=below(fold(image_keys, -2), 4) if self.turns else None,
         )

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
 from episodes.datasets import Dataset, make_dataset
 from episodes.within import Within, WithinSampler
@@ -155,7 +157,9 @@ class EpisodeSection:
         shot: support pictures per class.
         query: query pictures per class.
         tasks: episodes per optimiser step.
-        classes: labels | pictures (each class is one picture, its label unused, under random changes of augment).
+        classes: labels | pictures (no label is used: each class is one picture, under random changes of augment) |
+            neighbours (each class is a picture and those that encoder.source takes for the same).
+        neighbours: how many pictures at most are taken for the same, for classes: neighbours.
         within: which episodes have classes that share a value of an attribute; null for none. Needs labels.
     """
 
@@ -164,13 +168,16 @@ class EpisodeSection:
     query: int = 5
     tasks: int = 1
     classes: str = "labels"
+    neighbours: int = 3
     within: Within | None = None
 
     def __post_init__(self) -> None:
-        if self.classes not in ("labels", "pictures"):
-            raise InputError(f"episodes.classes must be 'labels' or 'pictures'; received {self.classes!r}.")
+        if self.classes not in ("labels", "pictures", "neighbours"):
+            raise InputError(
+                f"episodes.classes must be 'labels', 'pictures' or 'neighbours'; received {self.classes!r}."
+            )
         if self.within and not self.labelled:
-            raise InputError("episodes.within needs episodes.classes 'labels': single pictures have no attributes.")
+            raise InputError("episodes.within needs episodes.classes 'labels': pictures alone have no attributes.")
 
     @property
     def labelled(self) -> bool:
@@ -181,11 +188,14 @@ class EpisodeSection:
         """The bank whose classes make the episodes; without labels, it has none."""
         return bank if self.labelled else picture_classes(bank)
 
-    def sampler(self, bank: ImageBank, seed: int, stream: str, turns: bool) -> EpisodeSampler:
+    def sampler(
+        self, bank: ImageBank, seed: int, stream: str, turns: bool, groups: Tensor | None = None
+    ) -> EpisodeSampler:
+        """The sampler of such episodes; ``groups`` as `ViewSampler` takes them."""
         shape = (bank, self.way, self.shot, self.query, seed, stream, turns)
         if self.within:
             return WithinSampler(*shape, within=self.within)
-        return EpisodeSampler(*shape) if self.labelled else ViewSampler(*shape)
+        return EpisodeSampler(*shape) if self.labelled else ViewSampler(*shape, groups)
 
 
 @dataclass

@@ -18,13 +18,14 @@ from metagvae.build import (
     new_vae,
 )
 from metagvae.checkpoints import EncoderCard, classes_seen, load_encoder, save_encoder, write_tensors
-from metagvae.config import TrainConfig, to_dict
+from metagvae.config import EpisodeSection, TrainConfig, to_dict
 from metagvae.device import Device
 from metagvae.encoder import Encoder
 from metagvae.evaluation import Evaluator
 from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.loop import fit
+from metagvae.neighbours import picture_groups
 from metagvae.runs import Run, write_json
 from metagvae.vae import GuidedVAE
 
@@ -114,13 +115,16 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
             f"the learner '{config.learner.name}' has a head of {config.episodes.way} ways; set validation.way to "
             f"that (received {chosen.way})."
         )
+    if shape.classes == "neighbours" and config.encoder.source is None:
+        raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
     run = Run(config.run.folder, "train", to_dict(config), config.run.resume)
     run.check_data(bank)
     trainee = _Trainee(parts)
     device.place(trainee)
     bank = bank.to(device.device)
     episode_bank = shape.bank(bank)
-    sampler = shape.sampler(episode_bank, config.run.seed, "train", turns)
+    groups = _groups(shape, parts.learner, bank, device)
+    sampler = shape.sampler(episode_bank, config.run.seed, "train", turns, groups)
 
     def loss_terms(step: int) -> dict[str, Tensor]:
         batch = make_batch(episode_bank, sampler.span(step * shape.tasks, shape.tasks))
@@ -152,6 +156,13 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     return learner
 
 
+def _groups(shape: EpisodeSection, learner: Learner, bank: ImageBank, device: Device) -> Tensor | None:
+    """For episodes of neighbours, each picture's group, as the encoder sees them before this training."""
+    if shape.classes != "neighbours":
+        return None
+    return picture_groups(learner.encoder, bank, shape.neighbours, device)
+
+
 def _laid_out(images: Tensor, device: Device) -> Tensor:
     """``[T, N, K + Q, C, H, W]`` whose flattening to pictures is in the device's layout."""
     return device.layout(images.flatten(0, 2)).unflatten(0, images.shape[:3])
@@ -170,7 +181,6 @@ def _attributes(bank: ImageBank, batch: EpisodeBatch) -> dict[str, Tensor]:
 
 
 def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:
-    assert isinstance(learner.encoder, Encoder)
     write_tensors(run.folder / "learner.safetensors", learner.state_dict())
     source = f" from {Path(config.encoder.source).name}" if config.encoder.source else ""
     shape = config.episodes
@@ -183,6 +193,7 @@ def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, st
         trained_classes=classes_seen(bank, config.encoder.source),
         details={"provenance": run.provenance, "seed": config.run.seed},
     )
+    assert isinstance(learner.encoder, Encoder)
     save_encoder(learner.encoder, run.folder / "encoder", card)
     write_json(run.folder / "best.json", {"step": step, "validation_error": error if error < 2 else None})
 

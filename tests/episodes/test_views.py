@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from episodes import ImageBank, InputError, ViewSampler, group_classes, make_batch, picture_classes
+from episodes import ImageBank, InputError, ViewSampler, make_batch, picture_classes
 from tests.conftest import stripes
 
 
@@ -42,22 +42,20 @@ def test_an_episode_depends_on_its_number_alone(bank: ImageBank) -> None:
     assert not torch.equal(ViewSampler(picture_classes(bank), 5, 1, 3, seed=2).span(0, 10).images, whole.images)
 
 
-def test_groups_give_their_own_pictures_and_leave_out_the_negative() -> None:
-    bank = stripes(classes=4, per_class=6)
-    groups = torch.arange(24) % 5 - 1
-    grouped = group_classes(bank, groups)
-    assert grouped.num_classes == 4
-    for number in range(4):
-        own = grouped.images[int(grouped.offsets[number]) : int(grouped.offsets[number + 1])]
-        assert torch.equal(own, bank.images[groups == number])
-    drawn = ViewSampler(grouped, 4, 1, 7).span(0, 50)
-    start, end = grouped.offsets[:-1][drawn.classes], grouped.offsets[1:][drawn.classes]
-    assert ((drawn.images >= start.unsqueeze(-1)) & (drawn.images < end.unsqueeze(-1))).all()
-    assert len(drawn.images.unique()) == len(grouped)
-    with pytest.raises(InputError, match="each of the 24 pictures"):
-        group_classes(bank, groups[:5])
+def test_a_group_shows_its_class_by_each_member_equally_often() -> None:
+    bank = picture_classes(stripes(classes=4, per_class=6))
+    groups = torch.stack((torch.arange(24), torch.arange(24).roll(1), torch.arange(24)), 1)
+    drawn = ViewSampler(bank, 4, 1, 7, groups=groups).span(0, 400)
+    itself = drawn.images == drawn.classes.unsqueeze(-1)
+    assert (itself | (drawn.images == (drawn.classes.unsqueeze(-1) - 1) % 24)).all()
+    assert abs(float(itself.float().mean()) - 2 / 3) < 0.02
+    assert abs(float(itself[..., 0].float().mean()) - 2 / 3) < 0.05
+    with pytest.raises(InputError, match="one class and one group for each of the 24 pictures"):
+        ViewSampler(bank, 4, 1, 3, groups=groups[:5])
 
 
 def test_too_few_pictures_are_refused(bank: ImageBank) -> None:
     with pytest.raises(InputError, match="97-way"):
         ViewSampler(picture_classes(bank), 97, 1, 3)
+    with pytest.raises(InputError, match="picture_classes"):
+        ViewSampler(bank, 5, 1, 3)

@@ -193,8 +193,21 @@ def test_episodes_of_pictures_never_see_a_label(tmp_path: Path) -> None:
     assert "vae/warp_pairs/content" in next(iter(read_metrics(tmp_path / "one")))
     with pytest.raises(InputError, match="'third', which the training pictures do not have"):
         do_train(train_config(tmp_path / "none", episodes=shape, mode="guided", vae=VAESection(guidance=GUIDANCE)))
-    with pytest.raises(InputError, match="'labels' or 'pictures'"):
+    with pytest.raises(InputError, match="'pictures' or 'neighbours'"):
         EpisodeSection(classes="folders")
+
+
+def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> None:
+    pretrain(pretrain_config(tmp_path / "vae"), bank())
+    shape = EpisodeSection(6, 1, 3, 1, classes="neighbours", neighbours=2)
+    source = EncoderSection(source=str(tmp_path / "vae"), features=["content"])
+    do_train(train_config(tmp_path / "whole", episodes=shape, encoder=source))
+    with pytest.raises(Interrupted):
+        do_train(train_config(tmp_path / "stopped", episodes=shape, encoder=source, run_stop_after=7))
+    do_train(train_config(tmp_path / "stopped", episodes=shape, encoder=source, run_resume=True))
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
+    with pytest.raises(InputError, match="need a trained encoder"):
+        do_train(train_config(tmp_path / "none", episodes=shape))
 
 
 def test_pretraining_on_warps_of_pictures_stops_and_goes_on(tmp_path: Path) -> None:
@@ -295,10 +308,10 @@ def test_schedules() -> None:
 def test_a_head_of_fixed_ways_is_measured_at_those_ways(
     tmp_path: Path, learner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    do_train(train_config(tmp_path / "run", learner=learner))
+    do_train(train_config(tmp_path / "run", steps=40, learner=learner))
     dataset = DataConfig().make()
     monkeypatch.setattr(type(dataset), "load_split", lambda self, split: bank(split))
-    options = {"runs": [str(tmp_path / "run")], "query": 2, "episodes": 10, "split": "validation"}
+    options = {"runs": [str(tmp_path / "run")], "query": 2, "episodes": 40, "split": "validation"}
     (result,) = compare(dataset, ways=[3], **options).results  # type: ignore[arg-type]
     assert result.learner == learner
     assert 0 <= result.error < 0.67
