@@ -224,7 +224,7 @@ class LearnerSection:
     """The few-shot learner.
 
     Args:
-        name: prototypes | ridge | maml | anil.
+        name: prototypes | ridge | maml | anil | statistician.
         options: of that learner, such as distance: cosine for prototypes.
     """
 

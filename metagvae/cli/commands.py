@@ -10,6 +10,7 @@ from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.pretrain import pretrain
+from metagvae.cli.probe import probe
 from metagvae.cli.train import train
 from metagvae.config import PretrainConfig, TrainConfig
 
@@ -20,6 +21,7 @@ CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {
 }
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
+    "probe": probe,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
 }

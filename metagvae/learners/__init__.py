@@ -13,8 +13,11 @@ from metagvae.learners.base import FeatureLearner, Learner
 from metagvae.learners.maml import MAML
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
+from metagvae.learners.statistician import NeuralStatistician
 
-LEARNERS: dict[str, type[Learner]] = {cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression, MAML, ANIL)}
+LEARNERS: dict[str, type[Learner]] = {
+    cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression, MAML, ANIL, NeuralStatistician)
+}
 
 
 def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:

@@ -21,10 +21,12 @@ class Learner(nn.Module, ABC):
         encoder: pictures ``[B, C, H, W]`` to features ``[B, D]``.
         transductive: whether a query's logits depend on the other queries.
         any_way: whether it can be asked for another number of ways than it was trained for.
+        classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
     """
 
     name: ClassVar[str]
     any_way: ClassVar[bool] = True
+    classifies: ClassVar[bool] = True
     way: int | None = None  # of a learner with a head of that size
 
     def __init__(self, encoder: nn.Module) -> None:

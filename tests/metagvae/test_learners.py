@@ -43,6 +43,8 @@ def test_shapes_and_loss(name: str, policy: str) -> None:
     assert logits.shape == (TASKS, WAY * QUERY, WAY)
     assert loss.ndim == 0
     assert torch.isfinite(loss)
+    if not learner.classifies:
+        return
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), episodes.query_labels.flatten())
     assert torch.allclose(loss, expected, rtol=1e-4)
 
@@ -133,7 +135,8 @@ def test_it_learns(name: str) -> None:
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    # of an ELBO most is the pictures' own noise, which nothing can learn
+    assert sum(losses[-5:]) < (0.8 if learner.classifies else 0.95) * sum(losses[:5])
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -94,7 +94,7 @@ def test_pretraining_stopped_at_three_places_ends_bit_identical(tmp_path: Path) 
     assert_same_run(tmp_path / "whole", stopped, "vae.safetensors")
 
 
-@pytest.mark.parametrize("learner", ["prototypes", "ridge", "maml", "anil"])
+@pytest.mark.parametrize("learner", ["prototypes", "ridge", "maml", "anil", "statistician"])
 def test_training_stopped_at_three_places_ends_bit_identical(tmp_path: Path, learner: str) -> None:
     do_train(train_config(tmp_path / "whole", learner=learner))
     stopped = tmp_path / "stopped"

@@ -1,0 +1,69 @@
+"""`metagvae probe`: error of a classifier on frozen features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from episodes.errors import InputError
+from metagvae.cli.outputs import check_writable
+
+
+def probe(
+    data: str = "mnist",
+    root: str | None = None,
+    size: int | None = None,
+    data_options: dict[str, Any] | None = None,
+    encoder: list[str] | None = None,
+    features: list[str] | None = None,
+    classifier: list[str] | None = None,
+    device: str = "auto",
+    json: str | None = None,
+) -> None:
+    """Error of a linear or kernel classifier trained on an encoder's frozen features.
+
+    Args:
+        data: a data set whose splits hold the same classes, such as mnist.
+        root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
+        size: side of the pictures in pixels; leave out for the data set's usual one.
+        data_options: further options of that data set.
+        encoder: pixels, pca, random, a shipped name, an encoder folder or a run folder; one or more.
+        features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
+        classifier: linear (logistic regression) and kernel (support vector machine); leave out for both.
+        device: auto | cpu | cuda.
+        json: file to write results to.
+    """
+    from episodes.datasets import make_dataset
+    from metagvae.build import check_pictures
+    from metagvae.checkpoints import load_encoder
+    from metagvae.compare import describe
+    from metagvae.controls import CONTROLS, make_control
+    from metagvae.device import Device
+    from metagvae.probe import make_classifier, save_probes
+    from metagvae.probe import probe as measure
+
+    check_writable(json)
+    if not encoder:
+        raise InputError("probe needs something to measure: --encoder NAME, one or more.")
+    kinds = classifier or ["linear", "kernel"]
+    for kind in kinds:
+        make_classifier(kind, 1.0)
+    dataset = make_dataset(data, root=root, size=size, **(data_options or {}))
+    train, test = dataset.load("train"), dataset.load("test")
+    results = []
+    for name in encoder:
+        if name in CONTROLS:
+            module: Any = make_control(name, train)
+        else:
+            module = load_encoder(name, features)
+            check_pictures(module, train, name)
+        found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
+        for result in found:
+            result.about = describe(name)
+            print(
+                f"{result.encoder}, {result.features} ({result.size}), {result.classifier}: error "
+                f"{100 * result.error:.2f} ± {100 * result.half_width:.2f} % of {result.pictures[1]:,} test pictures"
+            )
+        results += found
+    if json:
+        save_probes(results, Path(json))
