@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metagvae.decoders import Decoder
 from metagvae.encoder import Posterior
-from metagvae.vae import Decoder, reconstruction_error
+from metagvae.vae import reconstruction_error
 
 
 def gaussian_kl(first: Posterior, second: Posterior) -> Tensor:
