@@ -33,7 +33,9 @@ setup(
         # A plain install of learn2learn 0.2.0 fails on Python 3.11 and later:
         # scripts/install.sh builds it from source and explains how.
         "learn2learn": ["learn2learn==0.2.0", "gym", "requests", "dill"],
-        "test": ["pytest>=8", "hypothesis>=6.100"],
+        # compiled draws of episodes on a processor; torch draws the same ones without it
+        "fast": ["numba>=0.60"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "numba>=0.60"],
         "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
     },
     entry_points={"console_scripts": ["metagvae=metagvae.cli:main"]},

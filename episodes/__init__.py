@@ -4,6 +4,7 @@ from episodes.augment import AugmentConfig, Warped, augment, warp
 from episodes.bank import Attribute, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
 from episodes.errors import InputError
+from episodes.loader import EpisodeLoader
 from episodes.sampler import EpisodeIndices, EpisodeSampler
 from episodes.views import ViewSampler, picture_classes
 
@@ -12,6 +13,7 @@ __all__ = [
     "AugmentConfig",
     "EpisodeBatch",
     "EpisodeIndices",
+    "EpisodeLoader",
     "EpisodeSampler",
     "ImageBank",
     "InputError",

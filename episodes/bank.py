@@ -128,9 +128,18 @@ class ImageBank:
         }
         return replace(self, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved)
 
-    def gather(self, indices: Tensor) -> Tensor:
-        """uint8 ``[*indices.shape, C, H, W]`` from int64 image numbers of any shape."""
-        flat = self.images.index_select(0, indices.reshape(-1))
+    def gather(self, indices: Tensor, pin: bool = False) -> Tensor:
+        """uint8 ``[*indices.shape, C, H, W]`` from int64 image numbers of any shape.
+
+        Args:
+            pin: give page-locked memory (of a bank that lies in memory).
+        """
+        rows = indices.reshape(-1)
+        if pin:
+            flat = torch.empty(len(rows), *self.images.shape[1:], dtype=torch.uint8, pin_memory=True)
+            torch.index_select(self.images, 0, rows, out=flat)
+        else:
+            flat = self.images.index_select(0, rows)
         return flat.view(*indices.shape, *self.images.shape[1:])
 
     def subset(self, classes: Tensor, split: str | None = None) -> ImageBank:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -17,7 +17,7 @@ class EpisodeBatch:
     """T episodes of N ways, K shots, Q queries. A picture's label is its position on the N axis.
 
     Args:
-        images: float32 ``[T, N, K + Q, C, H, W]`` in [0, 1]; or features ``[T, N, K + Q, D]``.
+        images: float32 ``[T, N, K + Q, C, H, W]`` in [0, 1]; as gathered, uint8; or features ``[T, N, K + Q, D]``.
         shot: K; the first K on the third axis are support.
         classes: int64 ``[T, N]``, class numbers in the bank.
         indices: int64 ``[T, N, K + Q]``, image numbers in the bank.
@@ -50,6 +50,24 @@ class EpisodeBatch:
     def queries(self) -> int:
         return self.images.shape[2] - self.shot
 
+    def scaled(self) -> EpisodeBatch:
+        """Of a uint8 batch, the same in float32 of [0, 1]."""
+        return replace(self, images=to_float(self.images))
+
+    def to(self, device: torch.device) -> EpisodeBatch:
+        """The same batch on ``device``; from pinned memory the copy overlaps with other work."""
+        if self.images.device == device:
+            return self
+        images, classes, indices = (x.to(device, non_blocking=True) for x in (self.images, self.classes, self.indices))
+        return EpisodeBatch(images, self.shot, classes, indices)
+
+    def tasks_from(self, start: int, count: int) -> EpisodeBatch:
+        """``count`` of its tasks, a view."""
+        if start == 0 and count == self.tasks:
+            return self
+        part = slice(start, start + count)
+        return EpisodeBatch(self.images[part], self.shot, self.classes[part], self.indices[part])
+
     @cached_property
     def query_labels(self) -> Tensor:
         """int64 ``[T, N * Q]``: the way of each query, in the order of ``query`` flattened."""
@@ -62,13 +80,22 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
-def make_batch(bank: ImageBank, drawn: EpisodeIndices) -> EpisodeBatch:
-    """One gather, a conversion to [0, 1], and the quarter turns if any were drawn."""
-    images = bank.gather(drawn.images)
+def gather_batch(bank: ImageBank, drawn: EpisodeIndices, pin: bool = False) -> EpisodeBatch:
+    """The pictures as the bank holds them, uint8: one gather, and the quarter turns if any were drawn.
+
+    Args:
+        pin: into page-locked memory, from which a GPU copies by itself.
+    """
+    images = bank.gather(drawn.images, pin)
     if drawn.turns is not None:
         turns = drawn.turns[:, :, None, None, None, None]
         turned = images
         for quarter in (1, 2, 3):
             turned = torch.where(turns == quarter, torch.rot90(images, quarter, (-2, -1)), turned)
         images = turned
-    return EpisodeBatch(to_float(images), drawn.shot, drawn.classes, drawn.images)
+    return EpisodeBatch(images, drawn.shot, drawn.classes, drawn.images)
+
+
+def make_batch(bank: ImageBank, drawn: EpisodeIndices) -> EpisodeBatch:
+    """`gather_batch`, converted to float32 in [0, 1]."""
+    return gather_batch(bank, drawn).scaled()

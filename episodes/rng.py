@@ -17,9 +17,9 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
-_MULTIPLY_2 = _signed(0x94D049BB133111EB)
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+MULTIPLY_1 = _signed(0xBF58476D1CE4E5B9)
+MULTIPLY_2 = _signed(0x94D049BB133111EB)
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
@@ -29,14 +29,14 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
 
 def mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser, elementwise on int64: a bijection whose output bits look independent."""
-    x = (x ^ _shift_right(x, 30)) * _MULTIPLY_1
-    x = (x ^ _shift_right(x, 27)) * _MULTIPLY_2
+    x = (x ^ _shift_right(x, 30)) * MULTIPLY_1
+    x = (x ^ _shift_right(x, 27)) * MULTIPLY_2
     return x ^ _shift_right(x, 31)
 
 
 def fold(key: Tensor, value: Tensor | int) -> Tensor:
     """A new key from ``key`` and a counter; both int64, broadcast against each other."""
-    step = (value + 1) * _GOLDEN
+    step = (value + 1) * GOLDEN
     return mix(key + (_signed(step) if isinstance(step, int) else step))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from episodes import compiled
 from episodes.bank import ImageBank
 from episodes.errors import InputError
 from episodes.rng import below, distinct, fold
@@ -29,6 +30,12 @@ class EpisodeIndices:
     images: Tensor
     shot: int
     turns: Tensor | None = None
+
+    def tasks_from(self, start: int, count: int) -> EpisodeIndices:
+        """``count`` of its tasks, a view."""
+        part = slice(start, start + count)
+        turns = None if self.turns is None else self.turns[part]
+        return EpisodeIndices(self.classes[part], self.images[part], self.shot, turns)
 
 
 def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str) -> Tensor:
@@ -91,9 +98,8 @@ class EpisodeSampler:
         where = f"the {bank.split} split of {bank.dataset}"
         eligible = eligible_classes(self.supply(counts), way, shot, query, where)
         self.seed, self.stream, self.turns = seed, stream, turns
-        self.eligible = eligible
-        self.starts = bank.offsets[:-1][eligible]
-        self.counts = counts[eligible]
+        # of each class to draw from: first image, number of images, class number
+        self.spans = torch.stack((bank.offsets[:-1][eligible], counts[eligible], eligible), -1)
         self._key = fold(torch.tensor(seed, device=eligible.device), STREAMS[stream])
 
     def supply(self, counts: Tensor) -> Tensor:
@@ -102,18 +108,20 @@ class EpisodeSampler:
 
     def draw(self, episodes: Tensor) -> EpisodeIndices:
         """The episodes of the given numbers (int64 ``[T]``, on the bank's device)."""
+        size = self.shot + self.query
+        if episodes.device.type == "cpu":
+            drawn = compiled.draw(self._key, episodes, self.spans, self.way, size, self.turns)
+            if drawn is not None:
+                classes, images, turns = drawn
+                return EpisodeIndices(classes, images, self.shot, turns)
         key = fold(self._key, episodes)
-        chosen = distinct(fold(key, 0), len(self.eligible), self.way)
+        chosen = distinct(fold(key, 0), len(self.spans), self.way)
+        starts, counts, classes = self.spans[chosen].unbind(-1)
         image_keys = fold(fold(key, 1).unsqueeze(-1), torch.arange(self.way, device=key.device))
-        within = distinct(image_keys, self.counts[chosen], self.shot + self.query)
+        images = starts.unsqueeze(-1) + distinct(image_keys, counts, size)
         turns = below(fold(image_keys, -2), 4) if self.turns else None
-        return EpisodeIndices(
-            classes=self.eligible[chosen],
-            images=self.starts[chosen].unsqueeze(-1) + within,
-            shot=self.shot,
-            turns=turns,
-        )
+        return EpisodeIndices(classes, images, self.shot, turns)
 
     def span(self, start: int, count: int) -> EpisodeIndices:
         """Episodes ``start`` to ``start + count - 1``."""
-        return self.draw(torch.arange(start, start + count, device=self.eligible.device))
+        return self.draw(torch.arange(start, start + count, device=self.spans.device))

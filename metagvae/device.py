@@ -31,7 +31,8 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # no C library to ask, or not glibc
         return
-    trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1
+    trim_threshold, mmap_threshold, arena_max, largest = -1, -3, -8, 2**31 - 1
+    mallopt(arena_max, 1)  # threads that make batches or adapt tasks keep theirs in the same place
     mallopt(trim_threshold, largest)
     if not mallopt(mmap_threshold, largest):  # older glibc takes no more than this
         mallopt(mmap_threshold, 32 * 2**20)

@@ -131,7 +131,7 @@ def taskset(bank: ImageBank, way: int, shot: int, query: int, num_tasks: int = -
     """
     if num_tasks < 1 and num_tasks != -1:
         raise InputError(f"num_tasks must be positive, or -1 for tasks without end; received {num_tasks}.")
-    eligible = EpisodeSampler(bank, way, shot, query).eligible.tolist()
+    eligible = EpisodeSampler(bank, way, shot, query).spans[:, 2].tolist()
     l2l = require_learn2learn()
     offsets = bank.offsets.tolist()
     # given the table, learn2learn does not read every picture to make it

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from episodes import EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import EpisodeSampler, ImageBank, InputError, compiled, make_batch
 from episodes.rng import below, distinct, fold, mix
 
 MASK = (1 << 64) - 1
@@ -120,7 +120,25 @@ def test_known_episode_stays_what_it_is() -> None:
     assert drawn.images.tolist() == KNOWN_IMAGES
 
 
-def test_cost_does_not_follow_the_number_of_classes() -> None:
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "way", "size"), [([20] * 100, 5, 16), ([3, 9, 4, 70, 5] * 20, 20, 3), ([80] * 3, 3, 80)]
+)
+def test_the_compiled_draw_is_the_same(monkeypatch, sizes, way, size, turns) -> None:
+    pytest.importorskip("numba")
+    monkeypatch.setenv("METAGVAE_COMPILED", "1")
+    compiled.kernel.cache_clear()
+    sampler = EpisodeSampler(ragged(sizes), way, 1, size - 1, seed=2**40 + 3, stream="test", turns=turns)
+    numbers = torch.cat([torch.arange(77), torch.tensor([10**12, 5, 2**61])])
+    fast = sampler.draw(numbers)
+    monkeypatch.setattr(compiled, "kernel", lambda: None)
+    slow = sampler.draw(numbers)
+    assert torch.equal(fast.images, slow.images)
+    assert torch.equal(fast.classes, slow.classes)
+    assert fast.turns is None if slow.turns is None else torch.equal(fast.turns, slow.turns)
+
+
+def test_cost_does_not_follow_the_number_of_classes(monkeypatch) -> None:
     """Work is counted, not timed: the draw touches no tensor as long as the classes."""
     counts = torch.full((1_000_000,), 20)
     images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8).expand(20_000_000, 1, 8, 8)
@@ -129,6 +147,7 @@ def test_cost_does_not_follow_the_number_of_classes() -> None:
     object.__setattr__(bank, "offsets", torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)]))
     for name, value in (("split", "train"), ("dataset", "big"), ("class_names", range(1_000_000))):
         object.__setattr__(bank, name, value)
+    monkeypatch.setattr(compiled, "kernel", lambda: None)  # what torch does can be watched
     sampler = EpisodeSampler(bank, 5, 1, 15)
     sizes: list[int] = []
     with _Watch(sizes):

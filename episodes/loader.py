@@ -1,0 +1,90 @@
+"""EpisodeLoader: the batch of any step, its pictures' numbers drawn for many steps at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from episodes.bank import ImageBank
+from episodes.batch import EpisodeBatch, gather_batch
+from episodes.sampler import EpisodeIndices, EpisodeSampler
+
+BLOCK = {"cpu": 2**17, "cuda": 2**20}  # pictures whose numbers are drawn at once: a draw's fixed cost is shared
+
+
+class EpisodeLoader:
+    """``loader[step]`` is the uint8 batch of that step, on the loader's device.
+
+    Picture numbers are drawn where the bank lies, in blocks of many steps: on an accelerator nothing passes
+    through the host. Where batches cross from memory to an accelerator, threads gather those of the next steps
+    into pinned memory meanwhile. With a bank mapped from a file larger than memory, ask for threads too. Any step
+    may be asked for; asking in order is what is fast.
+
+    Args:
+        bank: the pictures.
+        sampler: of that bank.
+        tasks: episodes per step.
+        device: where batches are wanted; the bank's own if None.
+        numbers: the episodes of a step, int64 ``[tasks]``; ``step * tasks`` and on by default.
+        threads: how many gather ahead; 0 gathers when asked. None for 2 where batches cross devices, else 0.
+    """
+
+    def __init__(
+        self,
+        bank: ImageBank,
+        sampler: EpisodeSampler,
+        tasks: int,
+        device: torch.device | None = None,
+        numbers: Callable[[int], Tensor] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.bank, self.sampler, self.tasks = bank, sampler, tasks
+        self.device = device or bank.device
+        self._numbers = numbers
+        if threads is None:
+            threads = 2 if bank.device != self.device else 0
+        pictures = tasks * sampler.way * (sampler.shot + sampler.query)
+        self._steps = max(1, BLOCK.get(bank.device.type, 2**20) // pictures)
+        self._block: tuple[int, EpisodeIndices] | None = None
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "gather") if threads else None
+        self._ahead: dict[int, Future[EpisodeBatch]] = {}
+
+    def __getitem__(self, step: int) -> EpisodeBatch:
+        if self._pool is None:
+            return gather_batch(self.bank, self._indices(step)).to(self.device)
+        wanted = range(step, step + 2 * self._threads + 1)
+        for number in [number for number in self._ahead if number not in wanted]:
+            self._ahead.pop(number).cancel()
+        for number in wanted:
+            if number not in self._ahead:
+                self._ahead[number] = self._pool.submit(self._gather, self._indices(number))
+        return self._ahead.pop(step).result().to(self.device)
+
+    def _gather(self, drawn: EpisodeIndices) -> EpisodeBatch:
+        return gather_batch(self.bank, drawn, pin=self.device.type == "cuda")
+
+    def _indices(self, step: int) -> EpisodeIndices:
+        block, place = divmod(step, self._steps)
+        if self._block is None or self._block[0] != block:
+            steps = range(block * self._steps, (block + 1) * self._steps)
+            if self._numbers is None:
+                numbers = torch.arange(steps.start * self.tasks, steps.stop * self.tasks)
+            else:
+                numbers = torch.cat([self._numbers(one) for one in steps])
+            self._block = block, self.sampler.draw(numbers.to(self.bank.device))
+        return self._block[1].tasks_from(place * self.tasks, self.tasks)
+
+    def close(self) -> None:
+        """Ends the threads; batches already given out stay good."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> EpisodeLoader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
