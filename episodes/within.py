@@ -65,10 +65,10 @@ class WithinSampler(EpisodeSampler):
             )
         if not 0 <= share <= 1:
             raise InputError(f"the share of episodes within {attribute!r} must be in [0, 1]; received {share}.")
-        values = bank.attributes[attribute].values[self.eligible]
+        values = bank.attributes[attribute].values[self.spans[:, 2]]
         order = values.argsort(stable=True)
         # classes of one value lie behind each other, so that a group is a start and a size
-        self.eligible, self.starts, self.counts = self.eligible[order], self.starts[order], self.counts[order]
+        self.spans = self.spans[order]
         sizes = torch.bincount(values)
         firsts = sizes.cumsum(0) - sizes
         large = torch.nonzero(sizes >= way).flatten()
@@ -80,10 +80,11 @@ class WithinSampler(EpisodeSampler):
             )
         self.group_starts, self.group_sizes = firsts[large], sizes[large]
         self.within = within
-        if within.same_hands and len(self.counts.unique()) > 1:
+        counts = self.spans[:, 1]
+        if within.same_hands and len(counts.unique()) > 1:
             raise InputError(
                 f"episodes of the same hands need classes of as many pictures each; those of {bank.dataset} have "
-                f"{int(self.counts.min())} to {int(self.counts.max())}."
+                f"{int(counts.min())} to {int(counts.max())}."
             )
 
     def draw(self, episodes: Tensor) -> EpisodeIndices:
@@ -91,17 +92,18 @@ class WithinSampler(EpisodeSampler):
         group = below(fold(key, -3), len(self.group_starts))
         narrow = below(fold(key, -4), 1 << 24) < round(self.within.share * (1 << 24))
         start = torch.where(narrow, self.group_starts[group], 0)
-        size = torch.where(narrow, self.group_sizes[group], len(self.eligible))
+        size = torch.where(narrow, self.group_sizes[group], len(self.spans))
         chosen = start.unsqueeze(-1) + distinct(fold(key, 0), size, self.way)
+        starts, counts, classes = self.spans[chosen].unbind(-1)
         image_keys = fold(fold(key, 1).unsqueeze(-1), torch.arange(self.way, device=key.device))
         if self.within.same_hands:
-            numbers = distinct(fold(key, 2), self.counts[0], self.shot + self.query).unsqueeze(-2)
+            numbers = distinct(fold(key, 2), counts[:, 0], self.shot + self.query).unsqueeze(-2)
         else:
-            numbers = distinct(image_keys, self.counts[chosen], self.shot + self.query)
+            numbers = distinct(image_keys, counts, self.shot + self.query)
         turns = below(fold(image_keys, -2), 4) if self.turns else None
         return EpisodeIndices(
-            classes=self.eligible[chosen],
-            images=self.starts[chosen].unsqueeze(-1) + numbers,
+            classes=classes,
+            images=starts.unsqueeze(-1) + numbers,
             shot=self.shot,
             turns=turns,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from episodes import InputError
+from episodes import ImageBank, InputError
 
 
 def _cpu_computes_bfloat16() -> bool:
@@ -90,6 +90,12 @@ class Device:
         for parameter in module.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def hold(self, bank: ImageBank) -> ImageBank:
+        """The bank on this device if it takes at most half of its free memory, else as it is."""
+        if self.device.type == "cuda" and bank.images.nbytes > torch.cuda.mem_get_info(self.device)[0] // 2:
+            return bank
+        return bank.to(self.device)
 
     @staticmethod
     def layout(images: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, ImageBank, InputError, make_batch, warp
+from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, warp
 from metagvae.build import (
     attribute_sizes,
     check_guided_attributes,
@@ -121,13 +121,14 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     run.check_data(bank)
     trainee = _Trainee(parts)
     device.place(trainee)
-    bank = bank.to(device.device)
+    bank = device.hold(bank)
     episode_bank = shape.bank(bank)
     groups = _groups(shape, parts.learner, bank, device)
     sampler = shape.sampler(episode_bank, config.run.seed, "train", turns, groups)
+    loader = EpisodeLoader(episode_bank, sampler, shape.tasks, device.device)
 
     def loss_terms(step: int) -> dict[str, Tensor]:
-        batch = make_batch(episode_bank, sampler.span(step * shape.tasks, shape.tasks))
+        batch = loader[step].scaled()
         warped = warp(batch.images, config.augment)
         batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
         loss, _ = parts.learner(batch)
@@ -150,6 +151,7 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     outcome = fit(
         run, trainee, loss_terms, config.optim, config.run, device, validate if evaluator else None, chosen.every
     )
+    loader.close()
     trainee.load_state_dict(outcome["best"])
     learner = parts.learner.eval().to("cpu")
     _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
@@ -177,7 +179,7 @@ def _training_mode(trainee: _Trainee, config: TrainConfig) -> None:
 def _attributes(bank: ImageBank, batch: EpisodeBatch) -> dict[str, Tensor]:
     per_class = batch.images.shape[2]
     classes = batch.classes.flatten().repeat_interleave(per_class)
-    return {"class": classes, **{name: a.values[classes] for name, a in bank.attributes.items()}}
+    return {"class": classes, **{name: a.values.to(classes.device)[classes] for name, a in bank.attributes.items()}}
 
 
 def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:
