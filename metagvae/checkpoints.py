@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from episodes import ImageBank, InputError
 from metagvae.encoder import Encoder, EncoderConfig
-from metagvae.runs import family, plain_names, write_beside, write_json
+from metagvae.files import write_beside, write_json
+from metagvae.runs import family, plain_names
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_CONFIG_BYTES = 2**20

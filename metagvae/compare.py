@@ -28,8 +28,10 @@ from metagvae.evaluation import (
     interval,
     paired_difference,
 )
+from metagvae.files import write_json
 from metagvae.learners import FeatureLearner, Learner, make_learner
-from metagvae.runs import family, plain_names, provenance, read_config, read_metrics, write_json
+from metagvae.metrics import read_metrics
+from metagvae.runs import family, plain_names, provenance, read_config
 from metagvae.warps import WarpAverage
 
 

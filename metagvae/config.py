@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -95,6 +95,7 @@ class OptimSection:
         schedule: cosine (to zero) | halving (every halve_every steps) | constant.
         halve_every: steps between halvings.
         clip: largest norm of the gradient; 0 for none.
+        skip_nonfinite: steps whose loss or gradient is not finite that are left out; one more stops the run.
         precision: auto | float32 | bfloat16; auto takes bfloat16 where the processor computes in it.
     """
 
@@ -104,6 +105,7 @@ class OptimSection:
     schedule: str = "cosine"
     halve_every: int = 2000
     clip: float = 0.0
+    skip_nonfinite: int = 0
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -111,6 +113,8 @@ class OptimSection:
             raise InputError(f"optim.schedule must be 'cosine', 'halving' or 'constant'; received {self.schedule!r}.")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"optim.precision must be 'auto', 'float32' or 'bfloat16'; received {self.precision!r}.")
+        if self.skip_nonfinite < 0:
+            raise InputError(f"optim.skip_nonfinite must be at least 0; received {self.skip_nonfinite}.")
         if self.steps < 1 or self.lr <= 0 or self.halve_every < 1 or self.weight_decay < 0 or self.clip < 0:
             raise InputError(
                 "optim needs steps >= 1, lr > 0, halve_every >= 1, weight_decay >= 0 and clip >= 0; received "
@@ -124,21 +128,24 @@ class RunSection:
 
     Args:
         folder: where everything goes; must be new or empty unless resume is set.
-        resume: go on from the folder's last state.
+        resume: true goes on from the folder's last state | auto does so if there is a run and starts one if not.
         seed: of weights, batches and noise.
         device: auto | cpu | cuda | cuda:0 ...
         log_every: steps between lines in metrics.jsonl.
         save_every: steps between states on disk.
         stop_after: stop (resumably) once this many steps are done; null for never.
+        deterministic: on a GPU, take only kernels that give the same bits each time, so that a resumed run ends
+            bit-identical there too; slower, and an error where torch has no such kernel.
     """
 
     folder: str = "runs/unnamed"
-    resume: bool = False
+    resume: bool | Literal["auto"] = False
     seed: int = 0
     device: str = "auto"
     log_every: int = 50
     save_every: int = 500
     stop_after: int | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         self.folder = str(Path(self.folder).expanduser())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +40,31 @@ def keep_freed_memory() -> None:
         mallopt(mmap_threshold, 32 * 2**20)
 
 
+@contextmanager
+def deterministic_algorithms(on: bool) -> Iterator[None]:
+    """Within it, if ``on``, torch takes kernels that give the same bits each time.
+
+    Raises:
+        InputError: where there is no such kernel: on CUDA, the backward pass of deformable PCA's warp.
+    """
+    if not on:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise InputError(
+            f"run.deterministic is on, and {str(error).splitlines()[0]} Leave it off, or train on the CPU."
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
 @dataclass(frozen=True)
 class Device:
     """Where and in what precision a run computes.
@@ -68,7 +95,7 @@ class Device:
         if chosen.type == "cpu":
             keep_freed_memory()
         elif chosen.type == "cuda":
-            # the nearest that a GPU comes to exact resumption; grid_sample's backward stays inexact there
+            # the nearest that a GPU comes to exact resumption without run.deterministic
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
         able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _cpu_computes_bfloat16()

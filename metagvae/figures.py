@@ -11,7 +11,7 @@ from torch import Tensor
 from episodes import EpisodeBatch, ImageBank, to_float
 from metagvae.evaluation import Result
 from metagvae.guidance.deformable_pca import DeformablePCA
-from metagvae.runs import read_metrics
+from metagvae.metrics import read_metrics
 from metagvae.vae import GuidedVAE
 
 

@@ -62,38 +62,42 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     vae = new_vae(encoder, config.vae, sizes)
     if any(guidance.needs_views for guidance in vae.guidances) and config.views < 2:
         raise InputError("the guidance compares warps of one picture; set views to 2 or more, and augment.")
-    run = Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume)
-    run.check_data(bank)
-    device.place(vae)
-    bank = bank.to(device.device)
-    shuffle = Shuffle(len(bank), config.batch, config.run.seed)
-    labels = bank.labels
-    class_values = {name: a.values for name, a in bank.attributes.items()}
+    with Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume) as run:
+        run.check_data(bank)
+        device.place(vae)
+        bank = bank.to(device.device)
+        shuffle = Shuffle(len(bank), config.batch, config.run.seed)
+        labels = bank.labels
+        class_values = {name: a.values for name, a in bank.attributes.items()}
 
-    def loss_terms(step: int) -> dict[str, Tensor]:
-        chosen = shuffle(step).to(device.device)
-        if config.views > 1:
-            chosen = chosen.repeat_interleave(config.views)
-        warped = warp(to_float(bank.gather(chosen)), config.augment)
-        views = Views(config.views, warped.parameters) if config.views > 1 else None
-        classes = labels[chosen]
-        attributes = {"class": classes, **{name: values[classes] for name, values in class_values.items()}}
-        warm_up = min(1.0, (step + 1) / config.vae.warm_up) if config.vae.warm_up else 1.0
-        return vae.losses(device.layout(warped.images), attributes, warm_up, views)
+        def loss_terms(step: int) -> dict[str, Tensor]:
+            chosen = shuffle(step).to(device.device)
+            if config.views > 1:
+                chosen = chosen.repeat_interleave(config.views)
+            warped = warp(to_float(bank.gather(chosen)), config.augment)
+            views = Views(config.views, warped.parameters) if config.views > 1 else None
+            classes = labels[chosen]
+            attributes = {"class": classes, **{name: values[classes] for name, values in class_values.items()}}
+            warm_up = min(1.0, (step + 1) / config.vae.warm_up) if config.vae.warm_up else 1.0
+            return vae.losses(device.layout(warped.images), attributes, warm_up, views)
 
-    vae.train()
-    fit(run, vae, loss_terms, config.optim, config.run, device, label="pretraining")
-    vae.eval().to("cpu")
-    write_tensors(run.folder / "vae.safetensors", vae.state_dict())
-    guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
-    card = EncoderCard(
-        name=run.folder.name,
-        trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
-        method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures"
-        + (f" under {config.views} warps each" if config.views > 1 else ""),
-        licence=f"of the pictures: {config.data.make().licence}",
-        trained_classes=classes_seen(bank),
-        details={"provenance": run.provenance, "seed": config.run.seed},
-    )
-    save_encoder(vae.encoder, run.folder / "encoder", card)
+        def place(step: int) -> str:
+            epoch, batch = divmod(step, shuffle.per_epoch)
+            return f"epoch {epoch}, batch {batch}, seed {config.run.seed}"
+
+        vae.train()
+        fit(run, vae, loss_terms, config.optim, config.run, device, place, label="pretraining")
+        vae.eval().to("cpu")
+        write_tensors(run.folder / "vae.safetensors", vae.state_dict())
+        guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
+        card = EncoderCard(
+            name=run.folder.name,
+            trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
+            method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures"
+            + (f" under {config.views} warps each" if config.views > 1 else ""),
+            licence=f"of the pictures: {config.data.make().licence}",
+            trained_classes=classes_seen(bank),
+            details={"provenance": run.provenance, "seed": config.run.seed},
+        )
+        save_encoder(vae.encoder, run.folder / "encoder", card)
     return vae

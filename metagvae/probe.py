@@ -14,7 +14,8 @@ from torch import nn
 from episodes import ImageBank, InputError
 from metagvae.device import Device
 from metagvae.evaluation import embed_bank
-from metagvae.runs import provenance, write_json
+from metagvae.files import write_json
+from metagvae.runs import provenance
 
 PENALTIES = {"linear": (0.1, 1.0, 10.0), "kernel": (1.0, 10.0, 100.0)}
 CHOOSING = 10_000  # training pictures that the penalty is chosen with

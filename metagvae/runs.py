@@ -1,53 +1,25 @@
-"""Run folders: the resolved config, metrics, TensorBoard events, the last state, what was exported."""
+"""Run folders: the resolved config, metrics, TensorBoard events, the newest states, what was exported."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 
 import metagvae
 from episodes import ImageBank, InputError
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Writes a file so that a crash leaves the old one or the new one, never a part: beside, flushed, renamed.
-
-    Raises:
-        InputError: if the folder cannot be written to.
-    """
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror}); choose a folder you may write to.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)
-        os.replace(beside, path)
-    except BaseException as error:
-        Path(beside).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"cannot write {path} ({error.strerror}); the older file, if any, is intact.") from error
-        raise
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_beside(path, (json.dumps(content, indent=1) + "\n").encode())
+from metagvae.files import is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.lock import FolderLock
+from metagvae.metrics import MetricsLog
+from metagvae.states import States
 
 
 def provenance() -> dict[str, Any]:
@@ -82,52 +54,73 @@ def plain_names(classes: Iterable[str]) -> set[str]:
 
 
 class Run:
-    """One run's folder.
+    """One run's folder, locked for as long as the object is open. Use it as a context manager.
 
     Args:
         folder: its path.
         kind: ``pretrain`` or ``train``.
         config: the resolved config, plain containers.
-        resume: go on with what the folder holds; else it must be new or empty.
+        resume: True goes on with what the folder holds; False needs a new or empty one; ``auto`` does what fits.
 
     Raises:
         InputError: if the folder holds something and ``resume`` is off, holds no run and ``resume`` is on,
-            was made by another config, or cannot be written.
+            was made by another config, is in use by another process, or cannot be written.
     """
 
-    def __init__(self, folder: str | Path, kind: str, config: Mapping[str, Any], resume: bool) -> None:
+    def __init__(
+        self, folder: str | Path, kind: str, config: Mapping[str, Any], resume: bool | Literal["auto"]
+    ) -> None:
         self.folder = Path(folder).expanduser()
-        self.state_file = self.folder / "state" / "last.pt"
-        written = self.folder / "config.yaml"
-        if resume:
-            if not written.is_file():
-                raise InputError(f"{self.folder} holds no run to resume; leave out --run.resume to start one.")
-            self._check_same(read_config(self.folder), {"kind": kind, **config})
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise InputError(
-                f"{self.folder} is not empty; a run needs a folder of its own. Give another --run.folder, or "
-                "--run.resume true to go on with the run in it."
-            )
+        self.states = States(self.folder / "state")
         self.provenance = provenance()
+        self._metrics: MetricsLog | None = None
+        config = {"kind": kind, **config}
+        self._holds_run(config, resume)  # nothing is written into a folder that cannot be used
+        make_folder(self.states.folder)
+        self._lock = FolderLock(self.folder)
         try:
-            (self.folder / "state").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+            sweep(self.folder)
+            if not self._holds_run(config, resume):
+                write_json(self.folder / "provenance.json", self.provenance)
+                # last: with its config a folder is a run
+                text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+                write_beside(self.folder / "config.yaml", text.encode())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _holds_run(self, config: Mapping[str, Any], resume: bool | Literal["auto"]) -> bool:
+        """Whether the folder holds this run; not if it is new, or a crash left it before it had a config."""
+        if (self.folder / "config.yaml").is_file():
+            if resume is False:
+                raise InputError(
+                    f"{self.folder} is not empty; a run needs a folder of its own. Give another --run.folder, or "
+                    "--run.resume auto to go on with the run in it."
+                )
+            self._check_same(read_config(self.folder), config)
+            return True
+        there = self.folder.exists()
+        if resume is True and not there:
+            raise InputError(f"{self.folder} holds no run to resume; leave out --run.resume to start one.")
+        if there and (not self.folder.is_dir() or any(_foreign(path) for path in self.folder.iterdir())):
             raise InputError(
-                f"cannot make the run folder {self.folder} ({error.strerror}); choose a place you may write to."
-            ) from error
-        if not resume:
-            content = yaml.safe_dump({"kind": kind, **config}, sort_keys=False, allow_unicode=True)
-            write_beside(written, content.encode())
-            write_json(self.folder / "provenance.json", self.provenance)
-        self._metrics: Any = None
-        self._events: Any = None
+                f"{self.folder} is not empty and holds no run; a run needs a folder of its own. Give another "
+                "--run.folder."
+            )
+        return False
 
     def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         # where a run lies and how it is watched may change between sittings, what it computes may not
         def essence(config: Mapping[str, Any]) -> dict[str, Any]:
-            return {key: value for key, value in config.items() if key != "run"} | {
-                "seed": config.get("run", {}).get("seed")
-            }
+            run = config.get("run", {})
+            kept = {"run.seed": run.get("seed"), "run.deterministic": run.get("deterministic", False)}
+            return {**{key: value for key, value in config.items() if key != "run"}, **kept}
 
         before, after = essence(old), json.loads(json.dumps(essence(new)))
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
@@ -145,66 +138,41 @@ class Run:
         """
         path = self.folder / "data.json"
         now = {"dataset": bank.dataset, "split": bank.split, "fingerprint": bank.fingerprint}
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else now
+        if not path.is_file():
+            write_json(path, now)
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            text = f"{before['dataset']} (fingerprint {before['fingerprint']})"
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is damaged ({error}). If the pictures are those that the run began with, delete it."
+            ) from error
         if before != now:
             raise InputError(
-                f"{self.folder} was trained on {before['dataset']} (fingerprint {before['fingerprint']}), and the "
-                f"pictures now are {now['dataset']} (fingerprint {now['fingerprint']}). Resume with the same pictures, "
-                "or start a new folder."
+                f"{self.folder} was trained on {text}, and the pictures now are {now['dataset']} (fingerprint "
+                f"{now['fingerprint']}). Resume with the same pictures, or start a new folder."
             )
-        write_json(path, now)
-
-    def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """The last state, or None if none was written yet. Tensors and plain containers only.
-
-        Raises:
-            InputError: if the file is damaged.
-        """
-        if not self.state_file.is_file():
-            return None
-        try:
-            return torch.load(self.state_file, map_location=device, weights_only=True)
-        except Exception as error:  # torch raises many kinds for damaged files
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"the state {self.state_file} cannot be read ({first[:200]}); it is damaged or not a state of this "
-                "package. Start again in a new folder."
-            ) from error
-
-    def save_state(self, state: Mapping[str, Any]) -> None:
-        import io
-
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        write_beside(self.state_file, buffer.getvalue())
 
     def start_metrics(self, step: int) -> None:
-        """Opens ``metrics.jsonl`` and TensorBoard; lines past ``step`` (of a sitting that crashed) are dropped."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            write_beside(path, "".join(f"{line}\n" for line in kept).encode())
-        self._metrics = path.open("a", buffering=1)
-        self._events = SummaryWriter(str(self.folder / "events"), purge_step=step + 1)
+        """Opens ``metrics.jsonl`` and TensorBoard's file after ``step`` steps."""
+        self._metrics = MetricsLog(self.folder, step)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        self._metrics.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        assert self._metrics is not None
+        self._metrics.log(step, values)
 
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
-            self._events.close()
+        self._lock.release()
 
 
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short by a crash
+def _foreign(path: Path) -> bool:
+    """Whether something in a folder without a config is not what a crash leaves there."""
+    if path.name == "state" and path.is_dir():
+        return any(path.iterdir())
+    return path.name not in ("lock", "provenance.json") and not is_remnant(path)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -223,11 +191,3 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("kind") not in ("pretrain", "train"):
         raise InputError(f"{path} is not the config of a run: it has no kind 'pretrain' or 'train'.")
     return content
-
-
-def read_metrics(folder: str | Path) -> Iterable[dict[str, float]]:
-    """The lines of ``metrics.jsonl``, in order."""
-    path = Path(folder) / "metrics.jsonl"
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            yield json.loads(line)

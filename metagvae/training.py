@@ -22,11 +22,12 @@ from metagvae.config import EpisodeSection, TrainConfig, to_dict
 from metagvae.device import Device
 from metagvae.encoder import Encoder
 from metagvae.evaluation import Evaluator
+from metagvae.files import write_json
 from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.loop import fit
 from metagvae.neighbours import picture_groups
-from metagvae.runs import Run, write_json
+from metagvae.runs import Run
 from metagvae.vae import GuidedVAE
 
 
@@ -117,45 +118,48 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         )
     if shape.classes == "neighbours" and config.encoder.source is None:
         raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
-    run = Run(config.run.folder, "train", to_dict(config), config.run.resume)
-    run.check_data(bank)
-    trainee = _Trainee(parts)
-    device.place(trainee)
-    bank = device.hold(bank)
-    episode_bank = shape.bank(bank)
-    groups = _groups(shape, parts.learner, bank, device)
-    sampler = shape.sampler(episode_bank, config.run.seed, "train", turns, groups)
-    loader = EpisodeLoader(episode_bank, sampler, shape.tasks, device.device)
+    with Run(config.run.folder, "train", to_dict(config), config.run.resume) as run:
+        run.check_data(bank)
+        trainee = _Trainee(parts)
+        device.place(trainee)
+        bank = device.hold(bank)
+        episode_bank = shape.bank(bank)
+        groups = _groups(shape, parts.learner, bank, device)
+        sampler = shape.sampler(episode_bank, config.run.seed, "train", turns, groups)
+        loader = EpisodeLoader(episode_bank, sampler, shape.tasks, device.device)
 
-    def loss_terms(step: int) -> dict[str, Tensor]:
-        batch = loader[step].scaled()
-        warped = warp(batch.images, config.augment)
-        batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
-        loss, _ = parts.learner(batch)
-        terms = {"episodes": loss}
-        if parts.vae is not None and config.vae_weight:
-            flat = batch.images.flatten(0, 2)
-            attributes = _attributes(bank, batch) if shape.labelled else {}
-            views = None if shape.labelled else Views(batch.images.shape[2], warped.parameters.flatten(0, 2))
-            for name, term in parts.vae.losses(flat, attributes, views=views).items():
-                terms[f"vae/{name}"] = config.vae_weight * term
-        return terms
+        def place(step: int) -> str:
+            first = step * shape.tasks
+            return f"episodes {first} to {first + shape.tasks - 1} of the stream train, seed {config.run.seed}"
 
-    def validate() -> float:
-        assert evaluator is not None
-        (errors,) = evaluator.errors(parts.learner, [(chosen.way, chosen.shot)])
+        def loss_terms(step: int) -> dict[str, Tensor]:
+            batch = loader[step].scaled()
+            warped = warp(batch.images, config.augment)
+            batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
+            loss, _ = parts.learner(batch)
+            terms = {"episodes": loss}
+            if parts.vae is not None and config.vae_weight:
+                flat = batch.images.flatten(0, 2)
+                attributes = _attributes(bank, batch) if shape.labelled else {}
+                views = None if shape.labelled else Views(batch.images.shape[2], warped.parameters.flatten(0, 2))
+                for name, term in parts.vae.losses(flat, attributes, views=views).items():
+                    terms[f"vae/{name}"] = config.vae_weight * term
+            return terms
+
+        def validate() -> float:
+            assert evaluator is not None
+            (errors,) = evaluator.errors(parts.learner, [(chosen.way, chosen.shot)])
+            _training_mode(trainee, config)
+            return float(errors.mean())
+
         _training_mode(trainee, config)
-        return float(errors.mean())
-
-    _training_mode(trainee, config)
-    outcome = fit(
-        run, trainee, loss_terms, config.optim, config.run, device, validate if evaluator else None, chosen.every
-    )
-    loader.close()
-    trainee.load_state_dict(outcome["best"])
-    learner = parts.learner.eval().to("cpu")
-    _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
-    return learner
+        check = validate if evaluator else None
+        with loader:
+            outcome = fit(run, trainee, loss_terms, config.optim, config.run, device, place, check, chosen.every)
+        trainee.load_state_dict(outcome["best"])
+        learner = parts.learner.eval().to("cpu")
+        _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
+        return learner
 
 
 def _groups(shape: EpisodeSection, learner: Learner, bank: ImageBank, device: Device) -> Tensor | None:

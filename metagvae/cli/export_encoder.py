@@ -20,7 +20,7 @@ def export_encoder(source: str, out: str, features: list[str] | None = None, nam
     from dataclasses import replace
 
     from metagvae.checkpoints import card_text, load_encoder, read_card, save_encoder
-    from metagvae.runs import write_beside
+    from metagvae.files import write_beside
 
     out = str(Path(out).expanduser())
     check_writable(str(Path(out) / "config.json"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from episodes.errors import InputError
+from metagvae.files import OUT_OF_DISK
+from metagvae.stopping import STOPPED, Interrupted
 
 
 def run(arguments: list[str] | None) -> None:
@@ -26,7 +28,11 @@ def run(arguments: list[str] | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command. Returns 0, 2 for unusable input, 130 for an interrupted run; prints one message."""
+    """Runs a command and prints one message if it cannot end well.
+
+    Returns 0; 2 for unusable input or a full disk; 75 for a run that was asked to stop, its state written; 130 for
+    what was stopped at once.
+    """
     try:
         run(arguments)
     except InputError as error:
@@ -35,11 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("metagvae: stopped", file=sys.stderr)
         return 130
-    except Exception as error:
-        from metagvae.loop import Interrupted
-
-        if isinstance(error, Interrupted):
-            print(f"metagvae: {error}", file=sys.stderr)
-            return 130
-        raise
+    except Interrupted as error:
+        print(f"metagvae: {error}", file=sys.stderr)
+        return STOPPED
+    except OSError as error:  # of what no other message covers, such as a figure
+        if error.errno not in OUT_OF_DISK:
+            raise
+        print(
+            f"metagvae: no room for {error.filename or 'a file'} ({error.strerror}); make room first", file=sys.stderr
+        )
+        return 2
     return 0

@@ -26,8 +26,10 @@ from metagvae.config import (
     ValidationSection,
 )
 from metagvae.loop import Interrupted, learning_rate
+from metagvae.metrics import read_metrics
 from metagvae.pretraining import Shuffle, pretrain
-from metagvae.runs import read_config, read_metrics
+from metagvae.runs import read_config
+from metagvae.states import States
 from metagvae.training import train
 from tests.conftest import stripes
 
@@ -77,7 +79,9 @@ def assert_same_run(one: Path, other: Path, weights: str) -> None:
     a, b = read_tensors(one / weights), read_tensors(other / weights)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
-    states = [torch.load(run / "state" / "last.pt", weights_only=True) for run in (one, other)]
+    states = [States(run / "state").load() for run in (one, other)]
+    assert states[0] is not None
+    assert states[1] is not None
     for key, value in states[0]["module"].items():
         assert torch.equal(value, states[1]["module"][key])
     lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run)] for run in (one, other)]
@@ -270,7 +274,7 @@ def test_a_run_folder_is_not_overwritten_nor_resumed_with_another_config(tmp_pat
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         do_train(train_config(tmp_path / "run", run_stop_after=5))
-    state = tmp_path / "run" / "state" / "last.pt"
+    (state,) = (tmp_path / "run" / "state").glob("step-*.pt")
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(InputError, match="damaged"):
         do_train(train_config(tmp_path / "run", run_resume=True))
