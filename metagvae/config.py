@@ -276,6 +276,9 @@ class TrainConfig:
             guided (the encoder learns, the VAE's and the guidance's losses kept on).
         vae: for mode guided with a new encoder; a pretrained run brings its own.
         vae_weight: multiplies the VAE's and the guidance's losses in mode guided.
+        vae_share: share of an episode's classes whose pictures those losses see; less is faster.
+        views: with labels and a guidance that compares warps: those losses see each support picture under so many
+            fresh warps, and the queries not at all.
         learner: the few-shot learner.
         episodes: the shape of training episodes.
         validation: how the best state is chosen.
@@ -289,6 +292,8 @@ class TrainConfig:
     mode: str = "finetune"
     vae: VAESection = field(default_factory=VAESection)
     vae_weight: float = 0.01
+    vae_share: float = 1.0
+    views: int = 1
     learner: LearnerSection = field(default_factory=LearnerSection)
     episodes: EpisodeSection = field(default_factory=EpisodeSection)
     validation: ValidationSection = field(default_factory=ValidationSection)
@@ -298,6 +303,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.mode not in ("finetune", "frozen", "guided"):
             raise InputError(f"mode must be 'finetune', 'frozen' or 'guided'; received {self.mode!r}.")
+        if not 0 < self.vae_share <= 1 or self.views < 1:
+            raise InputError(
+                f"vae_share must be in (0, 1] and views at least 1; received {self.vae_share} and {self.views}."
+            )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

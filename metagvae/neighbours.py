@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from episodes import ImageBank, InputError
 from metagvae.device import Device
 from metagvae.evaluation import embed_bank
+from metagvae.warps import WarpAverage
 
 BLOCK = 512  # rows of the distance matrix at a time
 
@@ -40,21 +41,26 @@ def mutual_neighbours(features: Tensor, count: int) -> Tensor:
     return torch.cat((own[:, None], torch.where(mutual, nearest, own[:, None])), 1)
 
 
-def picture_groups(encoder: nn.Module, bank: ImageBank, count: int, device: Device) -> Tensor:
+def picture_groups(encoder: nn.Module, bank: ImageBank, count: int, device: Device, warps: int = 4) -> Tensor:
     """int64 ``[M, 1 + count]``: each picture of a bank and its `mutual_neighbours` by an encoder's features.
 
     Of pictures that a bank holds in four quarter turns only the upright ones are compared, and what is found holds
     for the other turns: a picture that looks like its own turn must not be taken for it.
+
+    Args:
+        warps: average features with those of so many warped copies, which makes fewer neighbours wrong.
     """
-    training = encoder.training
-    features = embed_bank(encoder.eval(), bank, device)
-    encoder.train(training)
+
+    def near(pictures: ImageBank) -> Tensor:
+        average = WarpAverage(encoder, warps) if warps else encoder
+        return mutual_neighbours(embed_bank(average.eval(), pictures, device), count).to(bank.device)
+
     if "rotation" not in bank.attributes:
-        return mutual_neighbours(features, count)
-    turn = bank.attributes["rotation"].values[bank.labels]
-    upright, *others = (torch.nonzero(turn == k).flatten() for k in range(4))
-    near = mutual_neighbours(features[upright], count)
-    groups = torch.empty(len(bank), 1 + count, dtype=torch.int64, device=features.device)
-    for rows in (upright, *others):
-        groups[rows] = rows[near]
+        return near(bank)
+    turns = bank.attributes["rotation"].values
+    upright = near(bank.subset(torch.nonzero(turns == 0).flatten().cpu()).to(bank.device))
+    groups = torch.empty(len(bank), 1 + count, dtype=torch.int64, device=bank.device)
+    for quarter in range(4):
+        rows = torch.nonzero(turns[bank.labels] == quarter).flatten()
+        groups[rows] = rows[upright]
     return groups

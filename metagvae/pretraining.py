@@ -60,8 +60,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     encoder = new_encoder(config.encoder, config.vae, bank, config.run.seed)
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
-    if any(guidance.needs_views for guidance in vae.guidances) and config.views < 2:
-        raise InputError("the guidance compares warps of one picture; set views to 2 or more, and augment.")
+    vae.check_views(config.views)
     with Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume) as run:
         run.check_data(bank)
         device.place(vae)

@@ -56,6 +56,8 @@ def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
             vae = new_vae(encoder, config.vae, sizes)
+    if vae is not None and config.episodes.labelled:
+        vae.check_views(config.views)
     check_pictures(encoder, bank, section.source or "of this config")
     if section.features:
         encoder.features = section.features
@@ -134,15 +136,14 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
 
         def loss_terms(step: int) -> dict[str, Tensor]:
             batch = loader[step].scaled()
-            warped = warp(batch.images, config.augment)
+            raw, warped = batch.images, warp(batch.images, config.augment)
             batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
             loss, _ = parts.learner(batch)
             terms = {"episodes": loss}
             if parts.vae is not None and config.vae_weight:
-                flat = batch.images.flatten(0, 2)
-                attributes = _attributes(bank, batch) if shape.labelled else {}
-                views = None if shape.labelled else Views(batch.images.shape[2], warped.parameters.flatten(0, 2))
-                for name, term in parts.vae.losses(flat, attributes, views=views).items():
+                seen = _vae_batch(config, bank, batch, raw, warped.parameters)
+                named = parts.vae.losses(device.layout(seen.images), seen.attributes, views=seen.views)
+                for name, term in named.items():
                     terms[f"vae/{name}"] = config.vae_weight * term
             return terms
 
@@ -180,10 +181,37 @@ def _training_mode(trainee: _Trainee, config: TrainConfig) -> None:
         trainee.learner.encoder.eval()  # batch statistics of a frozen encoder stay as they are
 
 
-def _attributes(bank: ImageBank, batch: EpisodeBatch) -> dict[str, Tensor]:
-    per_class = batch.images.shape[2]
-    classes = batch.classes.flatten().repeat_interleave(per_class)
-    return {"class": classes, **{name: a.values.to(classes.device)[classes] for name, a in bank.attributes.items()}}
+@dataclass
+class _VAEBatch:
+    """What the VAE's losses see of a step, as `GuidedVAE.losses` takes it."""
+
+    images: Tensor
+    attributes: dict[str, Tensor]
+    views: Views | None
+
+
+def _vae_batch(config: TrainConfig, bank: ImageBank, batch: EpisodeBatch, raw: Tensor, moved: Tensor) -> _VAEBatch:
+    """The pictures of the first classes of each episode, or warps of their support pictures drawn for this alone.
+
+    Args:
+        bank: the labelled one.
+        raw: the episodes' pictures before they were changed, ``[T, N, K + Q, C, H, W]``.
+        moved: how they were changed, ``[T, N, K + Q, 7]``.
+    """
+    ways = max(2, round(config.vae_share * batch.way))
+    if not config.episodes.labelled:
+        apart = Views(batch.images.shape[2], moved[:, :ways].flatten(0, 2))
+        return _VAEBatch(batch.images[:, :ways].flatten(0, 2), {}, apart)
+    views: Views | None = None
+    if config.views > 1:
+        support = raw[:, :ways, : batch.shot].flatten(0, 2).repeat_interleave(config.views, 0)
+        warped = warp(support, config.augment)
+        per_class, images, views = batch.shot * config.views, warped.images, Views(config.views, warped.parameters)
+    else:
+        per_class, images = batch.images.shape[2], batch.images[:, :ways].flatten(0, 2)
+    classes = batch.classes[:, :ways].flatten().repeat_interleave(per_class)
+    attributes = {name: a.values.to(classes.device)[classes] for name, a in bank.attributes.items()}
+    return _VAEBatch(images, {"class": classes, **attributes}, views)
 
 
 def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:

@@ -113,6 +113,16 @@ class GuidedVAE(nn.Module):
                 terms[f"{guidance.name}/{name}"] = value
         return terms
 
+    def check_views(self, views: int) -> None:
+        """Raises `InputError` if a guidance compares warps of a picture and there are fewer than two of each."""
+        for guidance in self.guidances:
+            assert isinstance(guidance, Guidance)
+            if guidance.needs_views and views < 2:
+                raise InputError(
+                    f"the guidance '{guidance.name}' compares warps of one picture; set views to 2 or more, and "
+                    f"augment to what a warp may do. Received views {views}."
+                )
+
     def reconstruct(self, images: Tensor) -> Tensor:
         """Mean pictures ``[B, C, H, W]`` in [0, 1] of the posterior means."""
         posterior = self.inference(self.encoder, self.decoder, images)

@@ -214,6 +214,19 @@ def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> No
         do_train(train_config(tmp_path / "none", episodes=shape))
 
 
+def test_guided_by_warps_with_labels(tmp_path: Path) -> None:
+    """The supervised track with warp-pair guidance kept on: support pictures under fresh warps."""
+    vae = VAESection(guidance=[{"name": "warp_pairs", "geometry": 2}], decoder_width=4)
+    do_train(train_config(tmp_path / "run", mode="guided", vae=vae, views=3, vae_share=0.7))
+    terms = next(iter(read_metrics(tmp_path / "run")))
+    assert terms["vae/warp_pairs/content"] > 0
+    assert terms["vae/warp_pairs/geometry"] > 0
+    with pytest.raises(InputError, match="set views to 2"):
+        do_train(train_config(tmp_path / "none", mode="guided", vae=vae))
+    with pytest.raises(InputError, match="vae_share"):
+        train_config(tmp_path / "none", vae_share=0.0)
+
+
 def test_pretraining_on_warps_of_pictures_stops_and_goes_on(tmp_path: Path) -> None:
     def config(folder: Path, **run: object) -> PretrainConfig:
         vae = VAESection(guidance=[{"name": "warp_pairs", "geometry": 2, "inhibition": 1.0}], decoder_width=4)
