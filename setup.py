@@ -35,6 +35,8 @@ setup(
         "learn2learn": ["learn2learn==0.2.0", "gym", "requests", "dill"],
         # compiled draws of episodes on a processor; torch draws the same ones without it
         "fast": ["numba>=0.60"],
+        # the benchmark's other peer; nothing else imports it
+        "benchmark": ["easyfsl==1.5.0"],
         "test": ["pytest>=8", "hypothesis>=6.100", "numba>=0.60"],
         "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
     },

@@ -32,4 +32,6 @@ if ! .venv/bin/python -c 'import learn2learn' 2>/dev/null; then
         echo "learn2learn could not be built (it needs a C compiler); everything but the bridge to it works." >&2
     fi
 fi
+# easyfsl is a peer in the benchmark and nothing else needs it: without it, its rows say so
+pip install --quiet -e ".[benchmark]" || echo "easyfsl could not be installed; the benchmark goes without." >&2
 echo "$stamp" > .venv/installed

@@ -1,6 +1,7 @@
 """Writes the result tables of README.md and docs/ from the JSON files under docs/results.
 
-A table stands between `<!-- table FILE -->` and `<!-- end -->`; `--check` only tells whether all are up to date.
+A table stands between `<!-- table FILE -->` and `<!-- end -->`; `FILE#GROUP` takes one group of a benchmark's rows.
+`--check` only tells whether all are up to date.
 """
 
 from __future__ import annotations
@@ -77,13 +78,18 @@ def plain_table(content: dict[str, Any]) -> str:
         cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
         lines.append("| " + " | ".join(cells) + " |")
     provenance = content["provenance"]
-    lines.append(f"\n`{provenance['command']}` at commit {provenance['commit']}.")
+    lines.append("")
+    lines += [content["about"]] if "about" in content else []
+    lines.append(f"`{provenance['command']}` at commit {provenance['commit']}.")
     return "\n".join(lines) + "\n"
 
 
 def renewed(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
-        content = json.loads((ROOT / match[2]).read_text(encoding="utf-8"))
+        name, _, group = match[2].partition("#")
+        content = json.loads((ROOT / name).read_text(encoding="utf-8"))
+        if group:
+            content["rows"] = content["groups"][group]
         return match[1] + (plain_table if "rows" in content else table)(content) + match[3]
 
     return BLOCK.sub(fill, text)

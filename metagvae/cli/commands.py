@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from metagvae.cli.benchmark import benchmark
 from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
+    "benchmark": benchmark,
 }
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

@@ -1,0 +1,77 @@
+"""Evaluating a frozen encoder: 10,000 episodes of 20-way 5-shot with 15 queries."""
+
+from __future__ import annotations
+
+import torch
+
+from episodes import ImageBank
+from metagvae.benchmark.networks import PlainConv4, conv4_encoder
+from metagvae.benchmark.peers import fused_tasks
+from metagvae.benchmark.pictures import bank_or_noise
+from metagvae.benchmark.rows import Context, Row, compare
+from metagvae.benchmark.timing import Way
+from metagvae.evaluation import Evaluator
+from metagvae.learners import PrototypicalNetwork
+
+GROUP = "evaluation"
+WAY, SHOT, QUERY = 20, 5, 15
+
+
+def ours(context: Context, bank: ImageBank) -> Way:
+    """Our evaluator, from pictures to per-episode errors."""
+    context.manual_seed()
+    learner = PrototypicalNetwork(conv4_encoder(context.sizes.width, "running")).eval()
+
+    def evaluate(episodes: int) -> object:
+        return Evaluator(bank, QUERY, episodes, device=context.device).errors(learner, [(WAY, SHOT)])
+
+    episodes = context.sizes.episodes
+    return Way("ours", lambda: evaluate(episodes), episodes, warm=lambda: evaluate(2))
+
+
+def episode_by_episode(context: Context, bank: ImageBank) -> Way:
+    """A loop in learn2learn's manner: draw a task, embed all its pictures in float32, compare with prototypes."""
+    context.manual_seed()
+    taskset = fused_tasks(bank.to(context.device.device), WAY, SHOT + QUERY, as_float=True)
+    network = PlainConv4(context.sizes.width).to(context.device.device).eval()
+
+    @torch.no_grad()
+    def episode() -> float:
+        images, labels = taskset.sample()
+        order = labels.argsort(stable=True).view(WAY, SHOT + QUERY)
+        features = network(images)
+        support, query = features[order[:, :SHOT]], features[order[:, SHOT:]].flatten(0, 1)
+        nearest = torch.cdist(query, support.mean(1)).argmin(-1)
+        truth = torch.arange(WAY, device=nearest.device).repeat_interleave(QUERY)
+        return float((nearest != truth).float().mean())
+
+    each = max(1, context.sizes.peer_episodes // repeats_of(context))  # per sample
+    return Way("learn2learn-style loop", lambda: [episode() for _ in range(each)], each, warm=episode)
+
+
+def repeats_of(context: Context) -> int:
+    """Samples per way: a whole evaluation is long."""
+    return min(context.repeats, 3)
+
+
+def rows(context: Context) -> list[Row]:
+    """Every row on evaluation: the test characters as they are, and with their turns as classes."""
+    bank = bank_or_noise(context, "omniglot", "test", 423, 20)
+    made = []
+    for chosen, what in ((bank, "test split"), (bank.with_rotations(), "test split with turns as classes")):
+        made.append(
+            compare(
+                context,
+                GROUP,
+                f"{context.sizes.episodes:,} episodes of {WAY}-way {SHOT}-shot, {QUERY} queries",
+                "episodes/s",
+                ours(context, chosen),
+                lambda chosen=chosen: episode_by_episode(context, chosen),  # type: ignore[misc]
+                "learn2learn-style loop",
+                repeats=repeats_of(context),
+                wanted=context.wanted(300, 300),
+                note=f"{bank.dataset}, {what}: {len(chosen):,} pictures; the loop's rate is that of "
+                f"{context.sizes.peer_episodes} episodes",
+            )
+        )
+    return made

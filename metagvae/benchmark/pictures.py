@@ -1,0 +1,42 @@
+"""The pictures that rows are measured on: the real ones where they are at hand, noise of the same shape elsewhere."""
+
+from __future__ import annotations
+
+import torch
+
+from episodes import ImageBank, InputError
+from episodes.datasets import make_dataset
+from metagvae.benchmark.rows import Context
+
+
+def noise_bank(
+    classes: int,
+    per_class: int,
+    size: int = 28,
+    seed: int = 0,
+    split: str = "train",
+    device: torch.device | str = "cpu",
+) -> ImageBank:
+    """Classes of uniform noise, uint8; what is timed does not look at the values."""
+    generator = torch.Generator(device).manual_seed(seed)
+    images = torch.empty(classes * per_class, 1, size, size, dtype=torch.uint8, device=device)
+    images.random_(0, 256, generator=generator)
+    return ImageBank(
+        images=images,
+        offsets=torch.arange(classes + 1, device=device) * per_class,
+        class_names=tuple(map(str, range(classes))),
+        dataset="noise",
+        split=split,
+        polarity="ink",
+    )
+
+
+def bank_or_noise(context: Context, name: str, split: str, classes: int, per_class: int) -> ImageBank:
+    """A split of a data set, or noise of that many classes (at most ``sizes.classes``) if it is not at hand.
+
+    The bank's ``dataset`` says which.
+    """
+    try:
+        return make_dataset(name, root=context.root(name)).load(split)
+    except InputError:
+        return noise_bank(min(classes, context.sizes.classes), per_class, seed=context.seed, split=split)
