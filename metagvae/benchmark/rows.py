@@ -149,6 +149,7 @@ def compare(
 
     Args:
         peer: makes the peer's way; raises `InputError` where it cannot.
+        peer_name: whose way it is, for the row that says so.
         load: bytes or operations per second of ours and the ceiling's name, from the samples.
     """
     try:

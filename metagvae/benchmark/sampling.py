@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from episodes import EpisodeSampler, ImageBank
+from episodes.loader import BLOCK, EpisodeLoader
 from metagvae.benchmark.peers import easyfsl_tasks, fused_tasks
 from metagvae.benchmark.pictures import noise_bank
 from metagvae.benchmark.rows import Context, Row, compare
@@ -17,13 +23,14 @@ from metagvae.benchmark.timing import Samples, Way
 GROUP = "sampling"
 WAY, SHOT, QUERY = 5, 1, 15
 PER_CLASS = 20
+NAME = f"{WAY}-way {SHOT}-shot, {QUERY} queries, 28 x 28"
 
 
-def drawing(bank: ImageBank, tasks: int) -> Callable[[], Tensor]:
-    """Draws the next ``tasks`` episodes at each call: uint8 ``[T, N, K + Q, C, H, W]``."""
-    sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
-    numbers = count(0, tasks)
-    return lambda: bank.gather(sampler.span(next(numbers), tasks).images)
+def drawing(bank: ImageBank, tasks: int, threads: int | None = None) -> Callable[[], Tensor]:
+    """The loader's next step of ``tasks`` episodes at each call: uint8 ``[T, N, K + Q, C, H, W]``."""
+    loader = EpisodeLoader(bank, EpisodeSampler(bank, WAY, SHOT, QUERY), tasks, threads=threads)
+    steps = count()
+    return lambda: loader[next(steps)].images
 
 
 def gathering(bank: ImageBank, rows: int) -> Callable[[], Tensor]:
@@ -54,40 +61,60 @@ def many_classes(context: Context) -> list[Row]:
     large = noise_bank(sizes.many_classes, per_class, side, device=device)
     regrouped = noise_bank(sizes.classes, per_class * sizes.many_classes // sizes.classes, side, device=device)
     small = noise_bank(sizes.classes, per_class, side, device=device)
-    tasks = sizes.tasks
-    rows = []
-    for what, ours, peer, wanted in (
-        ("index draw alone", _indices(large, tasks), _indices(small, tasks), context.wanted(1.2, 1.2)),
-        (
-            "index draw and gather, as many pictures in both banks",
-            drawing(large, tasks),
-            drawing(regrouped, tasks),
-            context.wanted(1.2, 1.2),
-        ),
-        ("index draw and gather, 16 pictures per class in both", drawing(large, tasks), drawing(small, tasks), None),
-    ):
-        theirs = Way(f"ours at {sizes.classes:,} classes", peer, tasks)
-        rows.append(
-            compare(
+    block, tasks = BLOCK[device.type] // (WAY * per_class), sizes.tasks
+
+    def row(what: str, make: Callable[[ImageBank], Way], other: ImageBank, wanted: float | None) -> Row:
+        return compare(
+            context,
+            GROUP,
+            f"cost at {sizes.many_classes:,} classes: {what}",
+            "episodes/s",
+            make(large),
+            lambda: make(other),
+            "",
+            "of it",
+            wanted=wanted,
+            note=f"pictures of {side} x {side}, the large bank is {large.images.nbytes / 1e9:.1f} GB",
+        )
+
+    def indices(bank: ImageBank) -> Way:
+        sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
+        blocks = count(0, block)
+        return Way(f"ours at {bank.num_classes:,}", lambda: sampler.span(next(blocks), block), block)
+
+    def whole(bank: ImageBank) -> Way:
+        return Way(f"ours at {bank.num_classes:,}", drawing(bank, tasks), tasks)
+
+    wanted = context.wanted(1.2, 1.2)
+    return [
+        row("index draw alone", indices, small, wanted),
+        row("batches, as many pictures in both banks", whole, regrouped, wanted),
+        row(f"batches, {per_class} pictures per class in both", whole, small, None),
+    ]
+
+
+def mapped_row(context: Context) -> Row:
+    """Batches out of a bank mapped from a file, gathered ahead by two threads, beside the same bank in memory."""
+    bank = noise_bank(max(WAY, context.sizes.many_classes // 10), SHOT + QUERY, seed=context.seed)
+    tasks, device = context.sizes.tasks, context.device.device
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npy"
+        np.save(path, bank.images.numpy())
+        mapped = replace(bank, images=torch.from_numpy(np.load(path, mmap_mode="c")))
+        sampler = EpisodeSampler(mapped, WAY, SHOT, QUERY)
+        with EpisodeLoader(mapped, sampler, tasks, device, threads=2) as loader:
+            steps = count()
+            held = bank.to(device)
+            return compare(
                 context,
                 GROUP,
-                f"cost at {sizes.many_classes:,} classes: {what}",
+                f"{NAME}, batch {tasks}, bank mapped from a file, two threads ahead",
                 "episodes/s",
-                Way("ours", ours, tasks),
-                lambda theirs=theirs: theirs,  # type: ignore[misc]
-                theirs.label,
-                "of it",
-                wanted=wanted,
-                note=f"pictures of {side} x {side}, the large bank is {large.images.nbytes / 1e9:.1f} GB",
+                Way("ours", lambda: loader[next(steps)].images, tasks),
+                lambda: Way("ours, bank on the device", drawing(held, tasks), tasks),
+                "",
+                note=f"{bank.images.nbytes / 1e9:.1f} GB, in the system's page cache as just written",
             )
-        )
-    return rows
-
-
-def _indices(bank: ImageBank, tasks: int) -> Callable[[], object]:
-    sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
-    numbers = count(0, tasks)
-    return lambda: sampler.span(next(numbers), tasks)
 
 
 def rows(context: Context) -> list[Row]:
@@ -98,15 +125,13 @@ def rows(context: Context) -> list[Row]:
 
     def load(samples: Samples) -> tuple[float, str]:
         # a gather reads every byte and writes it once
-        return 2 * bytes_per_episode / sorted(samples.ours)[len(samples.ours) // 2], "copy"
+        return 2 * bytes_per_episode / statistics.median(samples.ours), "copy"
 
-    def against(
-        name: str, tasks: int, peer: Callable[[Context, ImageBank, int], Way], label: str, wanted: float | None
-    ) -> Row:
+    def against(tasks: int, peer: Callable[[Context, ImageBank, int], Way], label: str, wanted: float | None) -> Row:
         return compare(
             context,
             GROUP,
-            f"{name}, batch {tasks}",
+            f"{NAME}, batch {tasks}",
             "episodes/s",
             Way("ours", drawing(bank, tasks), tasks),
             lambda: peer(context, bank, tasks),
@@ -116,18 +141,17 @@ def rows(context: Context) -> list[Row]:
             note=f"uint8 out of {len(bank):,} pictures for both",
         )
 
-    name = f"{WAY}-way {SHOT}-shot, {QUERY} queries, 28 x 28"
-    gather = "one gather by random index"
+    gather = "one gather by random index, indices at hand"
     return [
-        against(name, tasks, _learn2learn, "learn2learn", context.wanted(30, 1000)),
-        against(name, tasks, _easyfsl, "easyfsl", context.wanted(15, None)),
+        against(tasks, _learn2learn, "learn2learn", context.wanted(30, 1000)),
+        against(tasks, _easyfsl, "easyfsl", context.wanted(15, None)),
         against(
-            name,
             tasks,
-            lambda _, bank, tasks: Way(f"{gather}, indices at hand", gathering(bank, tasks * WAY * 16), tasks),
+            lambda _, bank, tasks: Way(gather, gathering(bank, tasks * WAY * (SHOT + QUERY)), tasks),
             gather,
             context.wanted(0.9, 0.8),
         ),
-        against(name, 1, _learn2learn, "learn2learn", context.wanted(10, None)),
+        against(1, _learn2learn, "learn2learn", context.wanted(10, None)),
         *many_classes(context),
+        mapped_row(context),
     ]
