@@ -14,7 +14,7 @@ def train(config: TrainConfig) -> None:
 
     training.train(config)
     dataset = config.data.make()
-    bank = dataset.load("train")
+    bank = config.episodes.bank(dataset.load("train"))
     folder = Path(config.run.folder)
     sampler = config.episodes.sampler(bank, config.run.seed, "train", dataset.rotations == "episode")
     figures.episode(make_batch(bank, sampler.span(0, 1)), folder / "figures" / "episode.png")

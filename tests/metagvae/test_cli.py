@@ -273,3 +273,14 @@ def test_the_scripts_are_the_commands() -> None:
         )
         assert done.returncode == 0, done.stderr
         assert "usage" in done.stdout
+
+
+def test_training_on_pictures_alone_ends_with_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, run = pictures(tmp_path / "pictures"), tmp_path / "run"
+    shape = ["--episodes.way", "4", "--episodes.query", "2", "--validation.way", "2", "--validation.query", "1"]
+    status, _, err = call(
+        capsys, "train", "--data.name", "folder", "--data.root", str(root), "--run.folder", str(run), *FAST, *shape,
+        "--episodes.classes", "pictures", "--augment.rotation", "20",
+    )  # fmt: skip
+    assert status == 0, err
+    assert (run / "figures" / "episode.png").is_file()
