@@ -65,6 +65,17 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """``[B, C, H, W]`` with the channels innermost in memory.
+
+    A tensor of one channel fits both layouts at once; torch then takes the other one, and the first layer of
+    a Conv-4 pools ten times slower. Strides that only channels-last has settle it.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    return x.as_strided(x.shape, (channels * height * width, 1, width * channels, channels))
+
+
 @dataclass(frozen=True)
 class Device:
     """Where and in what precision a run computes.
@@ -116,7 +127,7 @@ class Device:
         module.to(self.device)
         for parameter in module.parameters():
             if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+                parameter.data = channels_last(parameter.data)
 
     def hold(self, bank: ImageBank) -> ImageBank:
         """The bank on this device if it takes at most half of its free memory, else as it is."""
@@ -126,11 +137,5 @@ class Device:
 
     @staticmethod
     def layout(images: Tensor) -> Tensor:
-        """Pictures ``[B, C, H, W]`` in the layout that convolutions like here.
-
-        Pictures of one channel fit both layouts at once; torch then takes the other one, and a first layer of
-        Conv-4 pools six times slower. Strides that only channels-last has settle it.
-        """
-        images = images.contiguous(memory_format=torch.channels_last)
-        _, channels, height, width = images.shape
-        return images.as_strided(images.shape, (channels * height * width, 1, width * channels, channels))
+        """Pictures ``[B, C, H, W]`` in the layout that convolutions like here."""
+        return channels_last(images)

@@ -46,6 +46,7 @@ class Norm2d(nn.Module):
             self.register_buffer("running_var", torch.ones(channels))
         # (tasks, leading rows of each task that give the statistics; None for all)
         self.rows: tuple[int, int | None] = (1, None)
+        self.fused = False
 
     def forward(self, x: Tensor) -> Tensor:
         if self.policy == "running":
@@ -54,10 +55,11 @@ class Norm2d(nn.Module):
         if self.policy == "group":
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         tasks, lead = self.rows
+        if self.fused and tasks == 1 and lead in (None, len(x)):
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         per_task = x.reshape(tasks, -1, *x.shape[1:])
         source = per_task[:, :lead] if self.policy == "support" else per_task
-        # bfloat16 has too few digits for a variance; and vmap's rule for F.batch_norm with affine weights
-        # gives wrong second derivatives, so the affine part stays apart
+        # bfloat16 has too few digits for a variance
         var, mean = torch.var_mean(full_precision(source), dim=(1, 3, 4), correction=0, keepdim=True)
         scale = (var + self.eps).rsqrt() * self.weight[:, None, None]
         shift = self.bias[:, None, None] - mean * scale
@@ -65,17 +67,22 @@ class Norm2d(nn.Module):
 
 
 @contextmanager
-def task_rows(module: nn.Module, tasks: int, lead: int | None) -> Iterator[None]:
-    """Within it, a batch given to ``module`` is ``tasks`` equal runs of rows, the first ``lead`` of each support."""
+def task_rows(module: nn.Module, tasks: int, lead: int | None, fused: bool = False) -> Iterator[None]:
+    """Within it, a batch given to ``module`` is ``tasks`` equal runs of rows, the first ``lead`` of each support.
+
+    Args:
+        fused: let torch's own batch norm do what it can. Not under vmap, whose rule for it gives wrong second
+            derivatives where there are affine weights.
+    """
     layers = [layer for layer in module.modules() if isinstance(layer, Norm2d)]
-    before = [layer.rows for layer in layers]
+    before = [(layer.rows, layer.fused) for layer in layers]
     for layer in layers:
-        layer.rows = (tasks, lead)
+        layer.rows, layer.fused = (tasks, lead), fused
     try:
         yield
     finally:
-        for layer, rows in zip(layers, before, strict=True):
-            layer.rows = rows
+        for layer, state in zip(layers, before, strict=True):
+            layer.rows, layer.fused = state
 
 
 def norm_policy(module: nn.Module) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from episodes import InputError
+from episodes import EpisodeBatch, InputError
+from metagvae.device import channels_last
 from metagvae.learners.base import Learner
 from metagvae.norm import Norm2d, full_precision, norm_policy, task_rows
 
 BATCHING = ("auto", "loop", "vmap")
+Weights = dict[str, Tensor]
 
 
 def _averaging(module: nn.Module) -> list[nn.Module]:
@@ -120,7 +123,7 @@ class MAMLState:
         support: ``[T, N * K, C, H, W]`` if the queries are normalised with its statistics.
     """
 
-    fast: dict[str, Tensor] | list[dict[str, Tensor]]
+    fast: Weights | list[Weights]
     support: Tensor | None
 
 
@@ -149,6 +152,8 @@ class MAML(InnerLoopLearner):
             accelerator. They give the same numbers. A vmapped convolution with weights per task is a grouped
             one, which CPUs run more slowly than a loop.
 
+        chunk: tasks whose graphs are kept at once in training; 0 for one in a loop and eight under vmap.
+
     Raises:
         InputError: if an option is not allowed; at the first episode, if the running averages of a
             ``running`` encoder have never been trained.
@@ -165,10 +170,14 @@ class MAML(InnerLoopLearner):
         eval_inner_steps: int | None = None,
         first_order: bool = False,
         batching: str = "auto",
+        chunk: int = 0,
     ) -> None:
         super().__init__(encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order)
         if batching not in BATCHING:
             raise InputError(f"maml's batching must be one of {', '.join(BATCHING)}; received {batching!r}.")
+        if chunk < 0:
+            raise InputError(f"maml's chunk must be at least 0; received {chunk}.")
+        self.chunk = chunk
         # vmap's rule for batch norm with affine weights gives silently wrong second derivatives
         foreign = next((layer for layer in encoder.modules() if isinstance(layer, _BatchNorm)), None)
         if foreign is not None and batching == "vmap":
@@ -199,19 +208,19 @@ class MAML(InnerLoopLearner):
             )
         self._averages_checked = True
 
-    def _logits(self, fast: dict[str, Tensor], rows: Tensor) -> Tensor:
+    def _logits(self, fast: Weights, rows: Tensor) -> Tensor:
         """``[M, N]`` of one task's rows ``[M, C, H, W]`` under weights ``fast``."""
         prefix = "encoder."
         weights = {name[len(prefix) :]: value for name, value in fast.items() if name.startswith(prefix)}
         features = functional_call(self.encoder, weights, (rows,))
         return F.linear(features, fast["head.weight"], fast["head.bias"])
 
-    def _loss(self, fast: dict[str, Tensor], rows: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, fast: Weights, rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(full_precision(self._logits(fast, rows)), labels)
 
-    def _fit(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The adapted weights of one task from its support rows ``[N * K, C, H, W]``."""
-        fast: dict[str, Tensor] = dict(self.named_parameters())
+    def _fit_vmapped(self, rows: Tensor, labels: Tensor) -> Weights:
+        """The adapted weights of one task from its support rows ``[N * K, C, H, W]``, for vmap."""
+        fast: Weights = dict(self.named_parameters())
         for _ in range(self.steps):
             # torch.func.grad differentiates under no_grad too, and keeps a graph only outside of it
             with self.inner_grad_mode():
@@ -219,18 +228,43 @@ class MAML(InnerLoopLearner):
             fast = {name: value - self.inner_lr * slopes[name] for name, value in fast.items()}
         return fast
 
-    def adapt(self, support: Tensor) -> MAMLState:
+    def _fit(self, rows: Tensor, labels: Tensor) -> Weights:
+        """The same for a loop over tasks, where plain autograd costs less than torch.func."""
+        outer = torch.is_grad_enabled()
+        through = outer and not self.first_order
+        fast: Weights = dict(self.named_parameters())
+        for _ in range(self.steps):
+            with torch.enable_grad():
+                # where no graph leads on to the start, the slopes are taken at a copy that is a leaf
+                point = {
+                    name: value if through and value.requires_grad else value.detach().requires_grad_()
+                    for name, value in fast.items()
+                }
+                loss = self._loss(point, rows, labels)
+                slopes = torch.autograd.grad(loss, list(point.values()), create_graph=through, allow_unused=True)
+            fast = {
+                name: value if slope is None else value - self.inner_lr * slope
+                for (name, value), slope in zip(fast.items(), slopes, strict=True)
+            }
+        return fast
+
+    def _checked(self, support: Tensor) -> Tensor:
+        """Labels ``[N * K]`` of a support set, after the checks that need one."""
         way, shot = support.shape[1:3]
         self.check_way(way)
         self._check_averages()
+        return torch.arange(way, device=support.device).repeat_interleave(shot)
+
+    def adapt(self, support: Tensor) -> MAMLState:
+        labels = self._checked(support)
         rows = support.flatten(1, 2)
-        labels = torch.arange(way, device=support.device).repeat_interleave(shot)
-        fast: dict[str, Tensor] | list[dict[str, Tensor]]
-        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None):
-            if self._vmapped(support):
-                fast = vmap(self._fit, in_dims=(0, None), randomness="different")(rows, labels)
+        fast: Weights | list[Weights]
+        vmapped = self._vmapped(support)
+        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, fused=not vmapped):
+            if vmapped:
+                fast = vmap(self._fit_vmapped, in_dims=(0, None), randomness="different")(rows, labels)
             else:
-                fast = [self._fit(task, labels) for task in rows]
+                fast = [self._fit(channels_last(task), labels) for task in rows]
         return MAMLState(fast, rows if norm_policy(self.encoder) == "support" else None)
 
     def predict(self, state: MAMLState, query: Tensor) -> Tensor:
@@ -240,10 +274,51 @@ class MAML(InnerLoopLearner):
         if state.support is not None:
             lead = state.support.shape[1]
             rows = torch.cat([state.support, rows], 1)
-        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, lead or None):
+        vmapped = isinstance(state.fast, dict)
+        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, lead or None, fused=not vmapped):
             if isinstance(state.fast, dict):
                 logits = vmap(self._logits, randomness="different")(state.fast, rows)
             else:
                 tasks = zip(state.fast, rows, strict=True)
-                logits = torch.stack([self._logits(fast, task) for fast, task in tasks])
+                logits = torch.stack([self._logits(fast, channels_last(task)) for fast, task in tasks])
         return logits[:, lead:]
+
+    def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Loss and logits, see `Learner`; where a graph is wanted, it is kept for `chunk` tasks at a time.
+
+        Each chunk's part of the outer gradient is taken at once and its graph let go, so that the memory of a
+        step does not grow with its tasks. The loss returned gives these gradients when it is differentiated; the
+        logits carry none.
+        """
+        weights = [p for p in self.parameters() if p.requires_grad]
+        if not torch.is_grad_enabled() or not weights:
+            return super().forward(batch)
+        chunk = self.chunk or (8 if self._vmapped(batch.images) else 1)
+        total, logits = batch.images.new_zeros((), dtype=torch.float32), []
+        sums: list[Tensor | None] = [None] * len(weights)
+        for start in range(0, batch.tasks, chunk):
+            part = batch.tasks_from(start, chunk)
+            loss, said = super().forward(part)
+            loss = loss * (part.tasks / batch.tasks)
+            for place, slope in enumerate(torch.autograd.grad(loss, weights, allow_unused=True)):
+                before = sums[place]
+                sums[place] = slope if before is None or slope is None else before.add_(slope)
+            total = total + loss.detach()
+            logits.append(said.detach())
+        used = [(weight, slope) for weight, slope in zip(weights, sums, strict=True) if slope is not None]
+        slopes = [slope for _, slope in used]
+        return _WithGradients.apply(total, *slopes, *(weight for weight, _ in used)), torch.cat(logits)
+
+
+class _WithGradients(torch.autograd.Function):
+    """A loss whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *slopes_and_weights: Tensor) -> Tensor:
+        ctx.slopes = slopes_and_weights[: len(slopes_and_weights) // 2]
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = ctx.slopes
+        return None, *(None for _ in slopes), *(outer[0].to(slope.dtype) * slope for slope in slopes)
