@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from episodes import EpisodeBatch, InputError
 from metagvae.device import channels_last
 from metagvae.learners.base import Learner
+from metagvae.learners.threads import solve_in_threads
 from metagvae.norm import Norm2d, full_precision, norm_policy, task_rows
 
 BATCHING = ("auto", "loop", "vmap")
@@ -153,6 +154,8 @@ class MAML(InnerLoopLearner):
             one, which CPUs run more slowly than a loop.
 
         chunk: tasks whose graphs are kept at once in training; 0 for one in a loop and eight under vmap.
+        threads: tasks that a processor trains on side by side, each on one core; 0 for as many as torch has
+            threads. With 1 a step takes longer and the memory of one graph.
 
     Raises:
         InputError: if an option is not allowed; at the first episode, if the running averages of a
@@ -171,13 +174,14 @@ class MAML(InnerLoopLearner):
         first_order: bool = False,
         batching: str = "auto",
         chunk: int = 0,
+        threads: int = 0,
     ) -> None:
         super().__init__(encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order)
         if batching not in BATCHING:
             raise InputError(f"maml's batching must be one of {', '.join(BATCHING)}; received {batching!r}.")
-        if chunk < 0:
-            raise InputError(f"maml's chunk must be at least 0; received {chunk}.")
-        self.chunk = chunk
+        if chunk < 0 or threads < 0:
+            raise InputError(f"maml's chunk and threads must be at least 0; received {chunk} and {threads}.")
+        self.chunk, self.threads = chunk, threads
         # vmap's rule for batch norm with affine weights gives silently wrong second derivatives
         foreign = next((layer for layer in encoder.modules() if isinstance(layer, _BatchNorm)), None)
         if foreign is not None and batching == "vmap":
@@ -284,7 +288,7 @@ class MAML(InnerLoopLearner):
         return logits[:, lead:]
 
     def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
-        """Loss and logits, see `Learner`; where a graph is wanted, it is kept for `chunk` tasks at a time.
+        """Loss and logits, see `Learner`; where a graph is wanted, it is kept for few tasks at a time.
 
         Each chunk's part of the outer gradient is taken at once and its graph let go, so that the memory of a
         step does not grow with its tasks. The loss returned gives these gradients when it is differentiated; the
@@ -293,11 +297,33 @@ class MAML(InnerLoopLearner):
         weights = [p for p in self.parameters() if p.requires_grad]
         if not torch.is_grad_enabled() or not weights:
             return super().forward(batch)
-        chunk = self.chunk or (8 if self._vmapped(batch.images) else 1)
-        total, logits = batch.images.new_zeros((), dtype=torch.float32), []
+        if self._vmapped(batch.images):
+            parts = [self._solve(batch, 0, 1, self.chunk or 8)]
+        else:
+            threads = min(self.threads or torch.get_num_threads(), batch.tasks) if batch.images.is_cpu else 1
+            if threads == 1:
+                parts = [self._solve(batch, 0, 1, self.chunk or 1)]
+            else:
+                parts = solve_in_threads(
+                    self, threads, lambda learner, number: learner._solve(batch, number, threads, self.chunk or 1)
+                )
+        pairs = []
+        for place, weight in enumerate(weights):
+            slopes = [slope for part in parts if (slope := part.slopes[place]) is not None]
+            if slopes:
+                pairs.append((weight, torch.stack(slopes).sum(0) if len(slopes) > 1 else slopes[0]))
+        total = torch.stack([part.loss for part in parts]).sum()
+        logits = torch.cat([part.logits for part in parts])
+        return _WithGradients.apply(total, *(s for _, s in pairs), *(w for w, _ in pairs)), logits
+
+    def _solve(self, batch: EpisodeBatch, number: int, of: int, chunk: int) -> _Solved:
+        """The ``number``-th of ``of`` even shares of the tasks, ``chunk`` at a time."""
+        first, last = (batch.tasks * n // of for n in (number, number + 1))
+        weights = [p for p in self.parameters() if p.requires_grad]
         sums: list[Tensor | None] = [None] * len(weights)
-        for start in range(0, batch.tasks, chunk):
-            part = batch.tasks_from(start, chunk)
+        total, logits = batch.images.new_zeros(()), []
+        for start in range(first, last, chunk):
+            part = batch.tasks_from(start, min(chunk, last - start))
             loss, said = super().forward(part)
             loss = loss * (part.tasks / batch.tasks)
             for place, slope in enumerate(torch.autograd.grad(loss, weights, allow_unused=True)):
@@ -305,9 +331,16 @@ class MAML(InnerLoopLearner):
                 sums[place] = slope if before is None or slope is None else before.add_(slope)
             total = total + loss.detach()
             logits.append(said.detach())
-        used = [(weight, slope) for weight, slope in zip(weights, sums, strict=True) if slope is not None]
-        slopes = [slope for _, slope in used]
-        return _WithGradients.apply(total, *slopes, *(weight for weight, _ in used)), torch.cat(logits)
+        return _Solved(total, sums, torch.cat(logits))
+
+
+@dataclass
+class _Solved:
+    """Some tasks' part of the loss, its gradients in the order of the learner's weights, their logits."""
+
+    loss: Tensor
+    slopes: list[Tensor | None]
+    logits: Tensor
 
 
 class _WithGradients(torch.autograd.Function):

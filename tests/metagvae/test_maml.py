@@ -15,6 +15,7 @@ from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.interop import as_learn2learn_module
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.learners.anil import ANIL
+from metagvae.learners.base import episode_loss
 from metagvae.learners.maml import MAML, MAMLState
 from metagvae.norm import task_rows
 
@@ -103,6 +104,32 @@ def test_vmap_is_the_loop(norm: str, first_order: bool, steps: int) -> None:
     vmapped = make_maml(norm, inner_steps=steps, first_order=first_order, batching="vmap")
     torch.testing.assert_close(loop(batch)[1], vmapped(batch)[1], rtol=1e-10, atol=1e-12)
     assert difference(outer_gradient(loop, batch), outer_gradient(vmapped, batch)) < 1e-11
+
+
+@pytest.mark.parametrize("options", [{"threads": 2}, {"chunk": 2, "threads": 1}, {"threads": 5, "chunk": 3}])
+@pytest.mark.parametrize("norm", ["support", "transductive"])
+def test_threads_and_chunks_change_no_gradient(norm: str, options: dict[str, int]) -> None:
+    """Against the gradient of the tasks' mean loss, all graphs kept."""
+    learner = make_maml(norm, inner_steps=2)
+    two = make_episodes()
+    batch = EpisodeBatch(
+        torch.cat([two.images, two.images.flip(1), two.images[:1] ** 2]), SHOT, two.classes, two.indices
+    )
+    threads = torch.get_num_threads()
+    loss = episode_loss(learner.predict(learner.adapt(batch.support), batch.query), batch.query_labels)
+    whole = torch.autograd.grad(loss, list(learner.parameters()), allow_unused=True)
+    for name, value in options.items():
+        setattr(learner, name, value)
+    learner.zero_grad()
+    said, logits = learner(batch)
+    (2 * said).backward()
+    torch.testing.assert_close(said.detach().double(), loss.detach())
+    assert logits.shape == (5, batch.way * batch.queries, batch.way)
+    for weight, slope in zip(learner.parameters(), whole, strict=True):
+        assert (weight.grad is None) == (slope is None)
+        if slope is not None:
+            torch.testing.assert_close(weight.grad, 2 * slope, rtol=1e-9, atol=1e-11)
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("steps", [1, 3])
