@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from episodes import EpisodeBatch, ImageBank, to_float
+from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.evaluation import Result
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.metrics import read_metrics
+from metagvae.scoring import Scores
 from metagvae.vae import GuidedVAE
 
 
@@ -123,5 +124,36 @@ def error_bars(results: Sequence[Result], path: Path) -> None:
         axis.tick_params(labelsize=8)
     axes[0].set_yticks(range(len(methods)), methods)
     axes[0].invert_yaxis()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
+    """Few-shot error against each disentanglement score: a colour per encoder, hollow for a part of its units."""
+    from matplotlib.figure import Figure
+
+    known = [row for row in rows if row.error is not None]
+    if not known:
+        raise InputError("a figure of scores against errors needs few-shot errors; sprites have none.")
+    names = list(known[0].scores)
+    encoders = list(dict.fromkeys(row.encoder for row in known))
+    figure = Figure(figsize=(11, 5.2), dpi=120, layout="constrained")
+    axes = figure.subplots(2, (len(names) + 2) // 2, sharey=True).flatten()
+    for axis, name in zip(axes, names, strict=False):
+        for row in known:
+            colour = f"C{encoders.index(row.encoder)}"
+            face = colour if row.features == "latent" else "none"
+            error = 100 * (row.error or 0.0)
+            axis.scatter(row.scores[name], error, edgecolors=colour, facecolors=face, s=40)
+        axis.set_xlabel(name, fontsize=8)
+        axis.tick_params(labelsize=8)
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis in axes[:: len(axes) // 2]:
+        axis.set_ylabel("few-shot error, %", fontsize=8)
+    for number, encoder in enumerate(encoders):
+        axes[-1].scatter([], [], color=f"C{number}", label=encoder)
+    axes[-1].scatter([], [], edgecolors="black", facecolors="none", label="hollow: content units alone")
+    axes[-1].legend(loc="center", fontsize=7, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -13,6 +13,7 @@ from episodes.datasets.lake_oneshot import LakeOneShot
 from episodes.datasets.miniimagenet import MiniImageNet
 from episodes.datasets.mnist import MNIST
 from episodes.datasets.omniglot import Omniglot
+from episodes.datasets.sprites import Sprites
 from episodes.errors import InputError
 
 DATASETS: dict[str, type[Dataset]] = {
@@ -25,6 +26,7 @@ DATASETS: dict[str, type[Dataset]] = {
         MNIST,
         MiniImageNet,
         Omniglot,
+        Sprites,
     )
 }
 

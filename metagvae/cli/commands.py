@@ -7,6 +7,7 @@ from typing import Any
 
 from metagvae.cli.benchmark import benchmark
 from metagvae.cli.data import data_check, data_fetch, data_list
+from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.import_encoder import import_encoder
@@ -23,6 +24,7 @@ CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "probe": probe,
+    "disentangle": disentangle,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,
