@@ -8,11 +8,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from metagvae.checkpoints import load_encoder, save_encoder
+    from metagvae.classifier import FewShotClassifier
     from metagvae.decoders import Decoder
     from metagvae.encoder import Encoder, EncoderConfig
     from metagvae.vae import GuidedVAE
 
 _HOMES = {
+    "FewShotClassifier": "metagvae.classifier",
     "load_encoder": "metagvae.checkpoints",
     "save_encoder": "metagvae.checkpoints",
     "Encoder": "metagvae.encoder",
@@ -20,7 +22,7 @@ _HOMES = {
     "Decoder": "metagvae.decoders",
     "GuidedVAE": "metagvae.vae",
 }
-__all__ = ["Decoder", "Encoder", "EncoderConfig", "GuidedVAE", "load_encoder", "save_encoder"]
+__all__ = ["Decoder", "Encoder", "EncoderConfig", "FewShotClassifier", "GuidedVAE", "load_encoder", "save_encoder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from metagvae.cli.benchmark import benchmark
+from metagvae.cli.calibrate import calibrate
 from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,
+    "calibrate": calibrate,
 }
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

@@ -48,14 +48,18 @@ class RidgeRegression(FeatureLearner):
 
     def fit_head(self, support: Tensor) -> Tensor:
         """Weights ``[T, D + 1, N]``."""
+        way, shot = support.shape[1:3]
+        labels = torch.eye(way, dtype=support.dtype, device=support.device).repeat_interleave(shot, 0)
+        return self.solve(support, labels)
+
+    def solve(self, support: Tensor, targets: Tensor) -> Tensor:
+        """Weights ``[T, D + 1, N]`` of features ``[T, A, B, D]`` and targets ``[A * B, N]``, classes of any sizes."""
         design = self._design(support)
         tasks, rows, _ = design.shape
-        way, shot = support.shape[1:3]
-        labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
         gram = design @ design.transpose(1, 2)
         eye = torch.eye(rows, dtype=design.dtype, device=design.device)
         factor = torch.linalg.cholesky(gram + self.log_penalty.exp() * eye)
-        return design.transpose(1, 2) @ torch.cholesky_solve(labels.expand(tasks, -1, -1), factor)
+        return design.transpose(1, 2) @ torch.cholesky_solve(targets.expand(tasks, -1, -1), factor)
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
         return self.log_scale.exp() * self._design(query) @ state + self.shift

@@ -1,0 +1,48 @@
+"""`metagvae calibrate`: an encoder's temperature and spread, into its card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def calibrate(
+    source: str,
+    data: str,
+    root: str | None = None,
+    split: str = "validation",
+    rotations: str = "none",
+    data_options: dict[str, Any] | None = None,
+    features: list[str] | None = None,
+) -> None:
+    """Fit an encoder's probabilities on classes it was not trained on, and keep the result in its card.
+
+    Args:
+        source: an encoder folder, a run folder or a shipped name; its config.json is written anew.
+        data: the data set to fit on.
+        root: where its pictures are.
+        split: validation | test | train; refused if the encoder was trained on its classes.
+        rotations: none | classes | episode.
+        data_options: further options of that data set.
+        features: what the encoder returns; leave out for its own choice. Each choice has its own calibration.
+    """
+    import json
+
+    from episodes.datasets import make_dataset
+    from metagvae.build import check_pictures
+    from metagvae.calibration import calibrate
+    from metagvae.checkpoints import CONFIG, find_encoder, load_encoder
+    from metagvae.compare import refuse_trained_classes
+    from metagvae.runs import write_json
+
+    folder = find_encoder(source)
+    encoder = load_encoder(source, features)
+    size = encoder.config.size
+    bank = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {})).load(split)
+    check_pictures(encoder, bank, source)
+    refuse_trained_classes(source, bank)
+    fitted = calibrate(encoder, bank)
+    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    details = content.setdefault("card", {}).setdefault("details", {})
+    details.setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
+    write_json(folder / CONFIG, content)
+    print(f"{source}, {' + '.join(encoder.features)}: {fitted}")
