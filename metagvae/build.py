@@ -110,6 +110,8 @@ def check_pictures(encoder: Encoder, bank: ImageBank, source: str) -> None:
     """Raises `InputError` if the bank's pictures do not fit an encoder, naming what to change."""
     channels, size, _ = bank.image_shape
     config = encoder.config
+    if ":" in config.backbone:
+        return  # another package's network brings pictures of any size to its own
     if (channels, size) != (config.channels, config.size):
         raise InputError(
             f"the encoder {source} takes pictures of {config.channels} channel(s), {config.size} x {config.size}; "

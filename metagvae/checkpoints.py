@@ -150,6 +150,10 @@ def find_encoder(name_or_path: str | Path) -> Path:
     shipped = shipped_encoders()
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
+    if provider_of(name_or_path) == "hub":
+        from metagvae.hub import download
+
+        return download(str(name_or_path).partition(":")[2])
     path = Path(name_or_path).expanduser()
     for folder in (path, path / "encoder"):
         if (folder / CONFIG).is_file():
@@ -157,7 +161,7 @@ def find_encoder(name_or_path: str | Path) -> Path:
     raise InputError(
         f"no encoder {str(name_or_path)!r}: it is none of the shipped ones ({', '.join(shipped) or 'none'}), and "
         f"neither {path / CONFIG} nor {path / 'encoder' / CONFIG} exists. Give a shipped name, an encoder folder or "
-        "the folder of a finished run."
+        "the folder of a finished run, or timm:NAME, torchvision:NAME or hub:OWNER/NAME."
     )
 
 
@@ -169,8 +173,44 @@ def classes_seen(bank: ImageBank, source: str | None = None) -> dict[str, list[s
     return seen
 
 
+def provider_of(name: str | Path) -> str | None:
+    """``timm``, ``torchvision`` or ``hub`` of a name that begins with it and a colon."""
+    provider, colon, _ = str(name).partition(":")
+    return provider if colon and provider in ("timm", "torchvision", "hub") else None
+
+
+def config_class(raw: Mapping[str, Any]) -> type[EncoderConfig]:
+    """The class of an encoder's settings: another package's network has ``PACKAGE:NAME`` for its backbone."""
+    if ":" not in str(raw.get("backbone")):
+        return EncoderConfig
+    from metagvae.foreign import ForeignConfig
+
+    return ForeignConfig
+
+
+def make_encoder(config: EncoderConfig) -> Encoder:
+    """An encoder of a config, its weights as initialised."""
+    if ":" not in config.backbone:
+        return Encoder(config)
+    from metagvae.foreign import ForeignConfig, ForeignEncoder
+
+    assert isinstance(config, ForeignConfig)
+    return ForeignEncoder(config)
+
+
 def read_card(name_or_path: str | Path) -> EncoderCard:
     """The card of an encoder."""
+    if provider_of(name_or_path) in ("timm", "torchvision"):
+        from metagvae.foreign import foreign_card
+
+        return foreign_card(str(name_or_path))
+    if provider_of(name_or_path) == "hub":
+        from metagvae.foreign import foreign_card
+        from metagvae.hub import timm_architecture
+
+        network = timm_architecture(find_encoder(name_or_path))
+        if network is not None:
+            return foreign_card(network)
     return _read_config(find_encoder(name_or_path) / CONFIG)[1]
 
 
@@ -182,13 +222,14 @@ def _read_config(path: Path) -> tuple[EncoderConfig, EncoderCard]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         raw, card = content["encoder"], content.get("card", {})
-        allowed = {f.name for f in fields(EncoderConfig)}
+        kind = config_class(raw)
+        allowed = {f.name for f in fields(kind)}
         unknown = sorted(set(raw) - allowed)
         if unknown:
             raise InputError(
                 f"{path} has the unknown encoder setting {unknown[0]!r}; allowed: {', '.join(sorted(allowed))}."
             )
-        config = EncoderConfig(**raw)
+        config = kind(**raw)
         config.check()
         return config, EncoderCard(**{f.name: card[f.name] for f in fields(EncoderCard) if f.name in card})
     except InputError:
@@ -204,26 +245,42 @@ def load_encoder(name_or_path: str | Path, features: list[str] | None = None) ->
     """A pretrained encoder, in evaluation mode, on the CPU.
 
     Args:
-        name_or_path: a shipped name such as ``guided-vae-omniglot``, an encoder folder, or a run folder.
+        name_or_path: a shipped name such as ``guided-vae-omniglot``, an encoder folder, a run folder,
+            ``timm:NAME``, ``torchvision:NAME`` or ``hub:OWNER/NAME``.
         features: what a call returns; None keeps the stored choice. See `Encoder.features`.
 
     Raises:
         InputError: if there is none, the files are damaged, or the weights do not fit the config.
     """
+    provider = provider_of(name_or_path)
+    if provider in ("timm", "torchvision"):
+        from metagvae.foreign import load_foreign
+
+        return _with_features(load_foreign(str(name_or_path)), features)
     folder = find_encoder(name_or_path)
+    if provider == "hub":
+        from metagvae.hub import load_timm_folder, timm_architecture
+
+        network = timm_architecture(folder)
+        if network is not None:
+            return _with_features(load_timm_folder(folder, network), features)
     config, _ = _read_config(folder / CONFIG)
     tensors = read_tensors(folder / WEIGHTS)
     # a forged config could ask for a huge network; weights of that size must lie beside it
     with torch.device("meta"):
-        sizes = sum(value.numel() for value in Encoder(config).state_dict().values())
+        sizes = sum(value.numel() for value in make_encoder(config).state_dict().values())
     held = sum(value.numel() for value in tensors.values())
     if sizes != held:
         raise InputError(
             f"{folder / WEIGHTS} holds {held:,} numbers; the encoder that {CONFIG} describes has {sizes:,}. The two "
             "files do not belong together."
         )
-    encoder = Encoder(config)
+    encoder = make_encoder(config)
     load_strictly(encoder, tensors, str(folder / WEIGHTS))
+    return _with_features(encoder, features)
+
+
+def _with_features(encoder: Encoder, features: list[str] | None) -> Encoder:
     if features is not None:
         encoder.features = features
     return encoder.eval()

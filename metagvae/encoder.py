@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,9 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae.backbones import BACKBONES
 from metagvae.norm import POLICIES, full_precision
+
+if TYPE_CHECKING:
+    from metagvae.checkpoints import EncoderCard
 
 MAX_LATENT = 4096
 
@@ -165,3 +170,18 @@ class Encoder(nn.Module):
                 assert mean is not None
                 parts.append(mean if name == "latent" else mean[:, self.units[name]])
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, features: list[str] | None = None) -> Encoder:
+        """The encoder of a repository on the Hub, ``OWNER/NAME``, or of anything that `load_encoder` takes."""
+        from metagvae.checkpoints import load_encoder, provider_of, shipped_encoders
+
+        name = str(name_or_path)
+        here = provider_of(name) or name in shipped_encoders() or Path(name).expanduser().exists()
+        return load_encoder(name if here else f"hub:{name}", features)
+
+    def push_to_hub(self, repository: str, card: EncoderCard | None = None, **options: Any) -> str:
+        """Uploads the encoder with a model card; see `metagvae.hub.push_to_hub`."""
+        from metagvae.hub import push_to_hub
+
+        return push_to_hub(self, repository, card, **options)

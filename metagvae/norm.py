@@ -86,5 +86,7 @@ def task_rows(module: nn.Module, tasks: int, lead: int | None, fused: bool = Fal
 
 
 def norm_policy(module: nn.Module) -> str:
-    """The policy of the module's first `Norm2d`, or ``none``."""
-    return next((layer.policy for layer in module.modules() if isinstance(layer, Norm2d)), "none")
+    """The policy of the module's first `Norm2d`; ``running`` for torch's batch normalisation; else ``none``."""
+    layers = list(module.modules())
+    plain = "running" if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers) else "none"
+    return next((layer.policy for layer in layers if isinstance(layer, Norm2d)), plain)

@@ -36,7 +36,7 @@ def calibrate(
 
     folder = find_encoder(source)
     encoder = load_encoder(source, features)
-    size = encoder.config.size
+    size = None if ":" in encoder.config.backbone else encoder.config.size
     bank = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {})).load(split)
     check_pictures(encoder, bank, source)
     refuse_trained_classes(source, bank)

@@ -14,6 +14,7 @@ from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
+from metagvae.cli.push_encoder import push_encoder
 from metagvae.cli.train import train
 from metagvae.config import PretrainConfig, TrainConfig
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,
+    "push-encoder": push_encoder,
     "calibrate": calibrate,
 }
 # commands of a second word

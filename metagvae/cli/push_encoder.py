@@ -1,0 +1,18 @@
+"""`metagvae push-encoder`: an encoder onto the Hugging Face Hub."""
+
+from __future__ import annotations
+
+
+def push_encoder(source: str, repository: str, features: list[str] | None = None, private: bool = False) -> None:
+    """Upload an encoder with its model card to the Hugging Face Hub; log in with `hf auth login` before.
+
+    Args:
+        source: a run folder, an encoder folder or a shipped name.
+        repository: OWNER/NAME on the Hub, made if it is not there.
+        features: what a call of it returns; leave out to keep the stored choice.
+        private: whether only its owner may see a repository made now.
+    """
+    from metagvae.checkpoints import load_encoder, read_card
+    from metagvae.hub import push_to_hub
+
+    print(push_to_hub(load_encoder(source, features), repository, read_card(source), private))
