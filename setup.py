@@ -35,13 +35,10 @@ setup(
         "learn2learn": ["learn2learn==0.2.0", "gym", "requests", "dill"],
         # compiled draws of episodes on a processor; torch draws the same ones without it
         "fast": ["numba>=0.60"],
-<<<<<<< HEAD
         # the benchmark's other peer; nothing else imports it
         "benchmark": ["easyfsl==1.5.0"],
-=======
         "encoders": ["timm>=1.0", "huggingface_hub>=0.23"],
         "export": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18"],
->>>>>>> 0567ce9 (Networks of timm and torchvision and encoders on the Hub through load_encoder; push_to_hub, from_pretrained)
         "test": ["pytest>=8", "hypothesis>=6.100", "numba>=0.60"],
         "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
     },
