@@ -61,15 +61,18 @@ def new_vae(encoder: Encoder, vae: VAESection, sizes: dict[str, int]) -> GuidedV
 
 
 def load_vae(folder: str | Path) -> GuidedVAE:
-    """The whole VAE of a finished pretraining run.
+    """The whole VAE of a finished pretraining run, or of a training run of mode guided.
 
     Raises:
         InputError: if the folder is no such run, or its files are damaged.
     """
     folder = Path(folder).expanduser()
     config = read_config(folder)
-    if config["kind"] != "pretrain" or not (folder / "vae.safetensors").is_file():
-        raise InputError(f"{folder} is not the folder of a finished `metagvae pretrain`; it has no vae.safetensors.")
+    if not (folder / "vae.safetensors").is_file():
+        raise InputError(
+            f"{folder} is not the folder of a finished `metagvae pretrain`, nor of a `metagvae train` of mode guided; "
+            "it has no vae.safetensors."
+        )
     encoder = load_encoder(folder)
     vae = new_vae(encoder, VAESection(**config["vae"]), config["attributes"])
     load_strictly(vae, read_tensors(folder / "vae.safetensors"), str(folder / "vae.safetensors"))

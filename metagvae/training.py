@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.loop import fit
 from metagvae.neighbours import picture_groups
-from metagvae.runs import Run
+from metagvae.runs import Run, read_config
 from metagvae.vae import GuidedVAE
 
 
@@ -120,7 +121,7 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         )
     if shape.classes == "neighbours" and config.encoder.source is None:
         raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
-    with Run(config.run.folder, "train", to_dict(config), config.run.resume) as run:
+    with Run(config.run.folder, "train", _resolved(config, parts, bank), config.run.resume) as run:
         run.check_data(bank)
         trainee = _Trainee(parts)
         device.place(trainee)
@@ -159,8 +160,21 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
             outcome = fit(run, trainee, loss_terms, config.optim, config.run, device, place, check, chosen.every)
         trainee.load_state_dict(outcome["best"])
         learner = parts.learner.eval().to("cpu")
+        if parts.vae is not None:
+            write_tensors(run.folder / "vae.safetensors", parts.vae.to("cpu").state_dict())
         _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
         return learner
+
+
+def _resolved(config: TrainConfig, parts: Parts, bank: ImageBank) -> dict[str, Any]:
+    """The config as the run folder keeps it: with the VAE that mode guided goes on with, as `load_vae` reads it."""
+    content = to_dict(config)
+    if parts.vae is None:
+        return content
+    if config.encoder.source is not None:
+        before = read_config(config.encoder.source)
+        return {**content, "vae": before["vae"], "attributes": before["attributes"]}
+    return {**content, "attributes": attribute_sizes(bank) if config.episodes.labelled else {}}
 
 
 def _groups(shape: EpisodeSection, learner: Learner, bank: ImageBank, device: Device) -> Tensor | None:

@@ -173,6 +173,13 @@ def test_pretrained_encoder_frozen_finetuned_and_guided(tmp_path: Path) -> None:
         assert ("vae/reconstruction" in terms) == (mode == "guided")
         assert ("vae/deformable_pca/reconstruction" in terms) == (mode == "guided")
     assert load_vae(tmp_path / "vae").encoder.units["geometry"] == [0]
+    # a guided run is itself a source: a further round begins with its decoder and guidance
+    first, again = read_tensors(tmp_path / "guided" / "vae.safetensors"), load_vae(tmp_path / "guided").state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    round_two = EncoderSection(source=str(tmp_path / "guided"), features=["content"])
+    do_train(train_config(tmp_path / "again", encoder=round_two, mode="guided"))
+    assert "vae/deformable_pca/reconstruction" in next(iter(read_metrics(tmp_path / "again")))
+    assert not (tmp_path / "finetune" / "vae.safetensors").exists()
     with pytest.raises(InputError, match="nothing to train"):
         do_train(train_config(tmp_path / "none", encoder=source, mode="frozen"))
     assert not (tmp_path / "none").exists()
