@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from episodes import AugmentConfig, ImageBank, InputError
+from episodes.within import Within
 from metagvae.build import load_learner, load_vae
 from metagvae.checkpoints import load_encoder, read_tensors
 from metagvae.compare import compare
@@ -341,3 +342,16 @@ def test_a_head_of_fixed_ways_is_measured_at_those_ways(
     assert 0 <= result.error < 0.67
     with pytest.raises(InputError, match="ask for --way 3"):
         compare(dataset, ways=[4], **options)  # type: ignore[arg-type]
+
+
+def test_training_and_validating_within_an_attribute(tmp_path: Path) -> None:
+    within = Within("third", 0.5, same_hands=True)
+    shapes = {
+        "episodes": EpisodeSection(3, 1, 2, 2, within=within),
+        "validation": ValidationSection(4, 3, 1, 2, 20, within),
+    }
+    do_train(train_config(tmp_path / "run", steps=4, **shapes))
+    assert read_config(tmp_path / "run")["episodes"]["within"]["attribute"] == "third"
+    assert load_learner(tmp_path / "run")[1]["validation"]["within"]["same_hands"]
+    with pytest.raises(InputError, match=r"needs episodes\.classes 'labels'"):
+        EpisodeSection(classes="pictures", within=within)
