@@ -150,8 +150,8 @@ class Run:
             ) from error
         if before != now:
             raise InputError(
-                f"{self.folder} was trained on {text}, and the pictures now are {now['dataset']} (fingerprint "
-                f"{now['fingerprint']}). Resume with the same pictures, or start a new folder."
+                f"{self.folder} was trained on {text}, says {path.name}, and the pictures now are {now['dataset']} "
+                f"(fingerprint {now['fingerprint']}). Resume with the same pictures, or start a new folder."
             )
 
     def start_metrics(self, step: int) -> None:
