@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from torch import Tensor
 
 from episodes import InputError
-from metagvae.calibration import Calibration, adapt, fit_temperature, gaussian_logits, squared_distances
+from metagvae.calibration import Calibration, adapt, fit_temperature, gaussian_logits, left_out, squared_distances
 from metagvae.checkpoints import load_encoder, read_card
 from metagvae.device import Device
 from metagvae.encoder import Encoder
@@ -56,6 +56,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         labels_: int64 ``[n]``, positions in ``classes_``.
         scale_: how numbers become brightness.
         calibration_: temperature and spread; see `metagvae.calibration`.
+        left_out_error_: the share of pictures put into a wrong class when left out themselves, among those whose
+            class has another; NaN if none has.
         n_features_in_: D, if the pictures came as rows.
     """
 
@@ -211,6 +213,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             logits = self._ridge_left_out(support, labels)
             many = counts[labels] > 1
             self.temperature_ = fit_temperature(logits[many], labels[many], _RIDGE_TEMPERATURE)
+            wrong = logits[many].argmax(1) != labels[many]
+        else:
+            distances, held, own = left_out(support, labels, len(self.classes_))
+            known = gaussian_logits(distances, held.clamp(min=1), self.calibration_).masked_fill(held == 0, -torch.inf)
+            wrong = known.argmax(1) != own
+        self.left_out_error_ = float(wrong.double().mean())
         return self
 
     def _distances(self, features: Tensor) -> Tensor:

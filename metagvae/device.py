@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import ImageBank, InputError
@@ -21,6 +24,28 @@ def _cpu_computes_bfloat16() -> bool:
         if function is not None and function():
             return True
     return False
+
+
+@cache
+def _bfloat16_pays() -> bool:
+    """Whether this processor convolves in bfloat16 at least as fast as in float32, give or take.
+
+    Measured once, in a moment: instructions alone do not say it, as libraries and virtual machines differ. The
+    margin is wide, so that a run and its resumption do not choose differently by chance.
+    """
+    if not _cpu_computes_bfloat16():
+        return False
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        images = channels_last(torch.ones(64, 64, 14, 14, dtype=dtype))
+        weight = channels_last(torch.ones(64, 64, 3, 3, dtype=dtype))
+        laps = []
+        for _ in range(6):
+            began = time.perf_counter()
+            F.conv2d(images, weight, padding=1)
+            laps.append(time.perf_counter() - began)
+        seconds[dtype] = min(laps)
+    return seconds[torch.bfloat16] < 1.5 * seconds[torch.float32]
 
 
 def keep_freed_memory() -> None:
@@ -109,7 +134,7 @@ class Device:
             # the nearest that a GPU comes to exact resumption without run.deterministic
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
-        able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _cpu_computes_bfloat16()
+        able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _bfloat16_pays()
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 
     @property

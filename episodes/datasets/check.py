@@ -15,7 +15,10 @@ from episodes.errors import InputError
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split. ``fewest``, ``median`` and ``most`` are pictures per class; ``shape`` is (C, H, W)."""
+    """One split. ``fewest``, ``median`` and ``most`` are pictures per class; ``shape`` is (C, H, W).
+
+    ``small`` names the classes of a single picture, which no episode can use.
+    """
 
     split: str
     classes: int
@@ -27,6 +30,7 @@ class SplitReport:
     polarity: str
     fingerprint: str
     notes: tuple[str, ...]
+    small: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,12 @@ class DatasetReport:
             "dataset": self.dataset,
             "licence": self.licence,
             "splits": [
-                {**dataclasses.asdict(split), "shape": list(split.shape), "notes": list(split.notes)}
+                {
+                    **dataclasses.asdict(split),
+                    "shape": list(split.shape),
+                    "notes": list(split.notes),
+                    "small": list(split.small),
+                }
                 for split in self.splits
             ],
             "missing": dict(self.missing),
@@ -84,6 +93,12 @@ class DatasetReport:
             shape = " x ".join(map(str, s.shape))
             lines.append(f"  {s.split:<11}{s.classes:>8,}{s.pictures:>10,}  {spread:<17} {shape:<13} {s.fingerprint}")
         lines += [f"  {split}: {reason}" for split, reason in self.missing.items()]
+        lines += [
+            f"  too small for one example and one query, {s.split}: {', '.join(s.small[:10])}"
+            f"{' and more' if len(s.small) > 10 else ''}"
+            for s in self.splits
+            if s.small
+        ]
         lines += [f"  note, {s.split}: {note}" for s in self.splits for note in s.notes]
         lines += self._duplicate_lines()
         return "\n".join(lines)
@@ -120,6 +135,7 @@ def _report(bank: ImageBank) -> SplitReport:
         polarity=bank.polarity,
         fingerprint=bank.fingerprint,
         notes=bank.notes,
+        small=tuple(name for name, count in zip(bank.class_names, bank.counts.tolist(), strict=True) if count < 2),
     )
 
 

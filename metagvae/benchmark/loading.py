@@ -48,11 +48,16 @@ def bank_rows(context: Context) -> list[Row]:
     return [row_of(samples, GROUP, name, label, "s", wanted=100.0, note=note), absolute]
 
 
-def import_seconds(statement: str) -> float:
-    """Wall-clock seconds of a Python process that runs one statement."""
-    start = time.perf_counter()
+def import_seconds(statement: str, processor: bool = False) -> float:
+    """Seconds of a Python process that runs one statement: the wall clock's, or those that it computes."""
+
+    def now() -> float:
+        children = os.times()
+        return children.children_user + children.children_system if processor else time.perf_counter()
+
+    start = now()
     subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def loaded_with(statement: str) -> list[str]:
@@ -65,7 +70,8 @@ def loaded_with(statement: str) -> list[str]:
 def import_row(context: Context, statement: str, name: str) -> Row:
     """A statement's process beside that of `import torch` alone."""
     import_seconds(statement)  # compiles what has not been compiled yet
-    pairs = [(import_seconds(statement), import_seconds("import torch")) for _ in range(context.repeats)]
+    way = context.processor_time
+    pairs = [(import_seconds(statement, way), import_seconds("import torch", way)) for _ in range(context.repeats)]
     ours, theirs = zip(*pairs, strict=True)
     found = loaded_with(statement)
     note = f"of {', '.join(HEAVY)} it loads {', '.join(found) or 'none'}"

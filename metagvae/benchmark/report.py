@@ -80,8 +80,8 @@ class Report:
         versions = ", ".join(f"{name} {number or 'missing'}" for name, number in host["versions"].items())
         return (
             f"{host['device']}; {host['cores']} cores, {host['threads']} threads, {host['precision']}; {versions}; "
-            f"load before {host['load']}. Medians of samples taken by turns; in brackets the least and the largest "
-            f"ratio. {self.seconds:.0f} s in all."
+            f"load before {host['load']}; {host['clock']}. Medians of samples taken by turns; in brackets the least "
+            f"and the largest ratio. {self.seconds:.0f} s in all."
         )
 
     def save(self, path: Path) -> None:

@@ -53,6 +53,7 @@ class Context:
         data: folder of the data sets, as ``METAGVAE_DATA``; None takes that, then ./data.
         sizes: how much to measure.
         seed: of weights, pictures and episodes.
+        processor_time: count the seconds that the process computes, on a processor shared with other work.
     """
 
     device: Device
@@ -61,10 +62,11 @@ class Context:
     data: Path | None = None
     sizes: Sizes = field(default_factory=Sizes)
     seed: int = 0
+    processor_time: bool = False
 
     @property
     def clock(self) -> Clock:
-        return Clock.of(self.device.device)
+        return Clock.of(self.device.device, self.processor_time)
 
     def wanted(self, cpu: float | None, cuda: float | None) -> float | None:
         """The ratio that issue and table ask for on this kind of device."""

@@ -95,7 +95,7 @@ def many_classes(context: Context) -> list[Row]:
 
 def mapped_row(context: Context) -> Row:
     """Batches out of a bank mapped from a file, gathered ahead by two threads, beside the same bank in memory."""
-    bank = noise_bank(max(WAY, context.sizes.many_classes // 10), SHOT + QUERY, seed=context.seed)
+    bank = noise_bank(max(WAY, context.sizes.many_classes // 50), SHOT + QUERY, seed=context.seed)
     tasks, device = context.sizes.tasks, context.device.device
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"

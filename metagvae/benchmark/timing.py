@@ -30,28 +30,33 @@ class Way:
 
 @dataclass(frozen=True)
 class Clock:
-    """Wall-clock time of work whose end may lie on another device.
+    """Time of work whose end may lie on another device.
 
     Args:
         wait: returns once everything asked of the device is done.
+        processor: count the seconds that this process computes in place of the wall clock's.
     """
 
     wait: Callable[[], None]
+    processor: bool = False
 
     @classmethod
-    def of(cls, device: torch.device) -> Clock:
+    def of(cls, device: torch.device, processor: bool = False) -> Clock:
         if device.type == "cuda":
-            return cls(lambda: torch.cuda.synchronize(device))
-        return cls(lambda: None)
+            return cls(lambda: torch.cuda.synchronize(device), processor)
+        return cls(lambda: None, processor)
+
+    def now(self) -> float:
+        return time.process_time() if self.processor else time.perf_counter()
 
     def seconds(self, work: Callable[[], object], calls: int = 1) -> float:
         """Seconds that ``calls`` calls take, from an idle device to an idle device."""
         self.wait()
-        start = time.perf_counter()
+        start = self.now()
         for _ in range(calls):
             work()
         self.wait()
-        return time.perf_counter() - start
+        return self.now() - start
 
 
 @dataclass(frozen=True)

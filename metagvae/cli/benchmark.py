@@ -17,6 +17,7 @@ def benchmark(
     precision: str = "auto",
     repeats: int = 5,
     episodes: int = 10000,
+    processor_time: bool = False,
 ) -> None:
     """Measure speed beside learn2learn, easyfsl and plain torch, each row by turns with its peer.
 
@@ -30,20 +31,29 @@ def benchmark(
         precision: auto | float32 | bfloat16, for the rows that do not fix it.
         repeats: samples per way; the table has their medians.
         episodes: of the evaluation's row; with fewer, less of them share the embedding of the pictures.
+        processor_time: count the seconds that the process computes, on one thread, and not the wall clock's: for a
+            machine that has other work to do. Not for GPUs, and minutes stay on the wall clock.
     """
+    import torch
+
     from episodes.errors import InputError
     from metagvae.benchmark import GROUPS, LONG, Context, Sizes
     from metagvae.benchmark import benchmark as measure
     from metagvae.device import Device
 
     check_writable(out)
+    if processor_time:
+        torch.set_num_threads(1)
     if repeats < 1 or episodes < 2:
         raise InputError(f"repeats must be at least 1 and episodes at least 2; received {repeats} and {episodes}.")
     where = Device.choose(device, precision)
+    if processor_time and where.device.type != "cpu":
+        raise InputError(f"processor_time measures a processor; received the device {where.device}.")
     on_gpu = where.device.type == "cuda"
     context = Context(
         where,
         repeats=repeats,
+        processor_time=processor_time,
         data=Path(data).expanduser() if data else None,
         sizes=Sizes(episodes=episodes, steps_of=(1, 16) if on_gpu else (1, 4), ceiling=8192 if on_gpu else 2048),
     )

@@ -7,11 +7,13 @@ from typing import Any
 
 from metagvae.cli.benchmark import benchmark
 from metagvae.cli.calibrate import calibrate
+from metagvae.cli.cross_validate import CrossValidateConfig, cross_validate
 from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
@@ -22,6 +24,7 @@ from metagvae.config import PretrainConfig, TrainConfig
 CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {
     "pretrain": (PretrainConfig, pretrain),
     "train": (TrainConfig, train),
+    "cross-validate": (CrossValidateConfig, cross_validate),
 }
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
@@ -32,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "push-encoder": push_encoder,
     "calibrate": calibrate,
+    "predict": predict,
 }
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

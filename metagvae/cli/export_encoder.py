@@ -1,4 +1,4 @@
-"""`metagvae export-encoder`: an encoder in a folder of its own."""
+"""`metagvae export-encoder`: an encoder in a folder of its own, or as one file for other programs."""
 
 from __future__ import annotations
 
@@ -8,25 +8,37 @@ from episodes.errors import InputError
 from metagvae.cli.outputs import check_writable
 
 
-def export_encoder(source: str, out: str, features: list[str] | None = None, name: str | None = None) -> None:
-    """Copy an encoder out of a run (or a shipped one) into a folder of its own, with its card.
+def export_encoder(
+    source: str, out: str, features: list[str] | None = None, name: str | None = None, to: str = "safetensors"
+) -> None:
+    """Copy an encoder into a folder of its own with its card, or into one ONNX or torch.export file.
 
     Args:
-        source: a run folder, an encoder folder or a shipped name.
-        out: the folder to write config.json and model.safetensors to.
+        source: a run folder, an encoder folder, a shipped name, timm:NAME, torchvision:NAME or hub:ID.
+        out: the folder to write config.json and model.safetensors to; else the .onnx or .pt2 file.
         features: what a call of it returns; leave out to keep the stored choice.
         name: the encoder's name on its card; leave out for the folder's.
+        to: safetensors | onnx | torch-export; the last two take any batch size and are compared with the module.
     """
     from dataclasses import replace
 
     from metagvae.checkpoints import card_text, load_encoder, read_card, save_encoder
-    from metagvae.files import write_beside
+    from metagvae.runs import write_beside
 
-    out = str(Path(out).expanduser())
-    check_writable(str(Path(out) / "config.json"))
-    if (Path(out) / "config.json").exists():
-        raise InputError(f"{out} already holds an encoder; choose another folder.")
-    encoder, card = load_encoder(source, features), replace(read_card(source), name=name or Path(out).name)
-    save_encoder(encoder, out, card)
-    write_beside(Path(out) / "README.md", card_text(card, encoder.config).encode())
-    print(f"wrote config.json, model.safetensors and README.md into {out}")
+    path = Path(out).expanduser()
+    if to != "safetensors":
+        from metagvae.export import export_to
+
+        if path.exists():
+            raise InputError(f"{path} is there already; choose another file.")
+        check_writable(str(path))
+        worst = export_to(load_encoder(source, features), path, to)
+        print(f"wrote {path}; largest difference from the module {worst:.1e} for batches of 1 and 37")
+        return
+    check_writable(str(path / "config.json"))
+    if (path / "config.json").exists():
+        raise InputError(f"{path} already holds an encoder; choose another folder.")
+    encoder, card = load_encoder(source, features), replace(read_card(source), name=name or path.name)
+    save_encoder(encoder, path, card)
+    write_beside(path / "README.md", card_text(card, encoder.config).encode())
+    print(f"wrote config.json, model.safetensors and README.md into {path}")

@@ -67,7 +67,7 @@ def needs(peer: Callable[[], Any]) -> None:
 def _in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes cost seconds each: what runs in them is called here, and they are tested once."""
     monkeypatch.setattr(maml, "_ask_process", lambda request: max(1, memory.main(request)["bytes"]))
-    monkeypatch.setattr(loading, "import_seconds", lambda statement: 1.0)
+    monkeypatch.setattr(loading, "import_seconds", lambda statement, processor=False: 1.0)
     monkeypatch.setattr(loading, "loaded_with", lambda statement: [])
 
 

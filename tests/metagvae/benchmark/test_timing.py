@@ -48,6 +48,12 @@ def test_a_long_call_is_a_sample_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     assert fake.order == "wovpop"
 
 
+def test_processor_seconds_leave_waiting_out() -> None:
+    nap = Clock(lambda: None, processor=True).seconds(lambda: time.sleep(0.2))
+    assert nap < 0.1
+    assert Clock(lambda: None).seconds(lambda: time.sleep(0.2)) >= 0.2
+
+
 def test_one_way_alone_gives_its_median(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, lengths = FakeTime(monkeypatch), iter([5.0, 1.0, 3.0, 1.0, 2.0])
     assert alone(Clock(lambda: None), Way("way", lambda: fake.work("o", next(lengths)), 2.0), 3, 0.5) == 1.0

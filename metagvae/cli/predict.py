@@ -1,0 +1,52 @@
+"""`metagvae predict`: a folder of pictures into a table, from a few examples of each class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metagvae.cli.outputs import check_writable
+
+
+def predict(
+    examples: str,
+    pictures: str,
+    out: str = "predictions.csv",
+    encoder: str = "guided-protonet-omniglot",
+    head: str = "prototype",
+    features: list[str] | None = None,
+    invert: bool | None = None,
+    none_label: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Say of every picture in a folder which class's examples it is like, into a csv file.
+
+    Args:
+        examples: a folder (or zip file) with one folder of example pictures per class.
+        pictures: the folder (or zip file) to predict; sub-folders too.
+        out: the csv file: file, prediction, its probability, novelty (above 1: like none), the second best, problem.
+        encoder: a shipped name, an encoder or run folder, timm:NAME, torchvision:NAME or hub:ID.
+        head: prototype | ridge.
+        features: what the encoder returns; leave out for its own choice.
+        invert: turn bright into dark; leave out to judge by the pictures' borders.
+        none_label: what to say of pictures whose novelty is above 1; leave out to always name a class.
+        device: auto | cpu | cuda.
+    """
+    from metagvae.classifier import FewShotClassifier
+    from metagvae.predicting import fit_folder, predict_folder
+
+    check_writable(out)
+    classifier = FewShotClassifier(
+        encoder,
+        head,
+        features=features,
+        invert="auto" if invert is None else invert,
+        none_label=none_label,
+        device=device,
+    )
+    for problem in fit_folder(classifier, examples):
+        print(f"left out: {problem}")
+    if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
+        print(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
+    count, broken = predict_folder(classifier, pictures, Path(out).expanduser())
+    known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
+    print(f"{count} pictures, {broken} of them unreadable, {known}: {out}")
