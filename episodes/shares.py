@@ -77,5 +77,5 @@ def uniform(count: int, *sizes: int, device: torch.device) -> Tensor:
 
 def normal_like(values: Tensor) -> Tensor:
     """Standard normal numbers of the shape and kind of ``values``, rows of the share that is held."""
-    kind = {"dtype": values.dtype, "device": values.device}
-    return _own_rows(lambda rows: torch.randn(rows, *values.shape[1:], **kind), len(values))  # type: ignore[arg-type]
+    sizes, dtype, device = values.shape[1:], values.dtype, values.device
+    return _own_rows(lambda rows: torch.randn(rows, *sizes, dtype=dtype, device=device), len(values))

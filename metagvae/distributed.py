@@ -2,8 +2,8 @@
 
 A step's batch is split over the ranks; each takes the gradient of its part of the loss, and one sum over the ranks
 gives every rank the whole batch's. What a layer or a loss term needs of the whole batch it asks for with the
-functions of `metagvae.whole_batch`. So the result is one process's, to rounding. DistributedDataParallel has no place here: it acts
-on a module's forward pass, and MAML's inner loop makes none.
+functions of `metagvae.whole_batch`. So the result is one process's, to rounding. DistributedDataParallel has no
+place here: it acts on a module's forward pass, and MAML's inner loop makes none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from episodes import InputError
-from episodes.shares import Share, held
+from episodes.shares import Share
 
 TIMEOUT = timedelta(minutes=10)  # for ranks to meet; a rank that hangs longer than that stops the job
 DECODING = timedelta(days=1)  # while the first process of a host fills the cache
@@ -88,8 +88,8 @@ class Ranks:
         """
         if total < self.size:
             raise InputError(
-                f"{setting} is {total}, and {self.size} processes split the {total} of a step: each needs at least one. "
-                f"Set {setting} to {self.size} or more (best a multiple of {self.size}), or start fewer processes."
+                f"{setting} is {total}, and {self.size} processes split that many between them: each needs at least "
+                f"one. Set {setting} to {self.size} or more (best a multiple of {self.size}), or start fewer processes."
             )
         first, last = (total * rank // self.size for rank in (self.rank, self.rank + 1))
         return Share(first, last - first, total)
@@ -236,6 +236,7 @@ def join() -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     with _exchange():
         store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        store = dist.PrefixStore(f"metagvae/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(
             backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=TIMEOUT
         )

@@ -112,7 +112,6 @@ def pictures_at_once(bank: ImageBank) -> int:
 def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device) -> Tensor:
     """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
 
-
     def embed(start: int, stop: int) -> Tensor:
         images = to_float(bank.images[start:stop].to(device.device))
         with device.precision():
@@ -222,12 +221,11 @@ class Evaluator:
             sampler = self.sampler(way, shot)
             rows = ROWS if features is not None else pictures_at_once(self.bank)
             chunk = max(1, rows // (way * (shot + self.query)))
-            wrong = ranks().split(
-                self.episodes,
-                chunk,
-                lambda start, stop, sampler=sampler: self._wrong(learner, sampler.span(start, stop - start), features),
-                self.bank.device,
-            )
+
+            def measured(start: int, stop: int, sampler: EpisodeSampler | FixedEpisodes = sampler) -> Tensor:
+                return self._wrong(learner, sampler.span(start, stop - start), features)
+
+            wrong = ranks().split(self.episodes, chunk, measured, self.bank.device)
             results.append(wrong.double().cpu().numpy())
         learner.train(was_training)
         return results

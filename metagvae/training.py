@@ -100,6 +100,9 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     dataset = config.data.make()
     turns = dataset.rotations == "episode"
     shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
+    if shape.tasks < 1:
+        raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
+    share = peers.share(shape.tasks, "episodes.tasks")
     if bank is None and shape.classes == "labels":
         dataset.check_episodes("train", shape.way, shape.shot, shape.query)
     if validation is None and chosen.every:
@@ -108,9 +111,6 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         bank = bank or dataset.load("train")
         validation = validation or (dataset.load("validation") if chosen.every else None)
     shape.sampler(shape.bank(bank), config.run.seed, "train", turns)
-    if shape.tasks < 1:
-        raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
-    share = peers.share(shape.tasks, "episodes.tasks")
     if validation is not None and chosen.every:
         evaluator = Evaluator(
             validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within

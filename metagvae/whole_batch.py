@@ -27,7 +27,7 @@ def batch_mean(values: Tensor) -> Tensor:
 
 
 def batch_rows(values: Tensor) -> Tensor:
-    """The rows ``[all, ...]`` of the whole batch, in order, from this process's ``[rows, ...]``, equally many per item."""
+    """Rows ``[all, ...]`` of the whole batch, in order; this process's are ``[rows, ...]``, equally many per item."""
     share = held()
     if share.whole:
         return values

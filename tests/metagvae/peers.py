@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
+
+from torch.distributed import TCPStore
 
 from metagvae.distributed import join, leave
 from tests.metagvae.faults import Sitting, begin, end
@@ -16,15 +17,14 @@ PATIENCE = 120  # seconds until processes that wait for each other for ever are 
 
 def together(work: Callable[[int], object], folder: Path, size: int = 2) -> list[Sitting]:
     """How ``size`` processes ended that each did ``work(rank)``, by rank."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent keeps one
 
     def sitting(rank: int) -> Callable[[], None]:
         def go() -> None:
             signal.alarm(PATIENCE)
-            about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-            os.environ.update({name: str(value) for name, value in about.items()}, MASTER_ADDR="127.0.0.1")
+            about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": store.port}
+            os.environ.update({name: str(value) for name, value in about.items()})
+            os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_USE_AGENT_STORE="True")
             join()
             work(rank)
             leave()

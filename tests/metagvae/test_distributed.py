@@ -102,7 +102,9 @@ WORKS = {"prototypes": prototypes, "maml": maml, "guided": guided, "pretraining"
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(next(run / name for name in ("learner.safetensors", "vae.safetensors") if (run / name).exists()))
+    return read_tensors(
+        next(run / name for name in ("learner.safetensors", "vae.safetensors") if (run / name).exists())
+    )
 
 
 def largest_difference(one: Path, other: Path) -> float:
@@ -204,22 +206,19 @@ def test_measured_errors_are_the_same_to_the_last_bit_and_in_order(tmp_path: Pat
     succeeded(together(compare, tmp_path))
 
 
-def dies_at(step: int, run: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """The process that calls this goes wrong at the batch of a step, from 0."""
-    make, made = training.make_batch, iter(range(1000))
+def goes_wrong_at(step: int, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The process that calls this gets a signal, or pictures that are no numbers, in a step of training, from 0."""
+    lay_out, made = training._laid_out, iter(range(1000))
 
-    def dying(*arguments: object):
+    def wrong(images: torch.Tensor, device: Device) -> torch.Tensor:
         if next(made) == step:
-            if how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            elif how == "asked":
-                os.kill(os.getpid(), signal.SIGTERM)
+            if how == "nan":
+                images = images * float("nan")
             else:
-                batch = make(*arguments)
-                return replace(batch, images=batch.images * float("nan"))
-        return make(*arguments)
+                os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGTERM)
+        return lay_out(images, device)
 
-    monkeypatch.setattr(training, "make_batch", dying)
+    monkeypatch.setattr(training, "_laid_out", wrong)
 
 
 def test_a_killed_process_ends_the_others_and_the_restart_ends_as_if_undisturbed(
@@ -227,7 +226,7 @@ def test_a_killed_process_ends_the_others_and_the_restart_ends_as_if_undisturbed
 ):
     def disturbed(rank: int) -> None:
         if rank == 1:
-            dies_at(5, tmp_path / "run", monkeypatch, "killed")
+            goes_wrong_at(5, monkeypatch, "killed")
         try:
             prototypes(tmp_path / "run")
         except PeerLost as error:
@@ -248,7 +247,7 @@ def test_a_killed_process_ends_the_others_and_the_restart_ends_as_if_undisturbed
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def asked(rank: int) -> None:
         if rank == 1:
-            dies_at(5, tmp_path / "run", monkeypatch, "asked")
+            goes_wrong_at(5, monkeypatch, "asked")
         prototypes(tmp_path / "run")
 
     assert [sitting.status for sitting in together(asked, tmp_path)] == [STOPPED, STOPPED]
@@ -260,7 +259,7 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all_with_one_message(
 ):
     def broken(rank: int) -> None:
         if rank == 1:
-            dies_at(5, tmp_path / "run", monkeypatch, "broken")
+            goes_wrong_at(5, monkeypatch, "nan")
         try:
             prototypes(tmp_path / "run")
         except InputError as error:
@@ -293,5 +292,3 @@ def test_an_unusable_setting_is_said_once(arguments: list[str], message: str, tm
     sittings = together(command, tmp_path)
     assert [sitting.status for sitting in sittings] == [2, 2]
     assert "".join(sitting.said for sitting in sittings).count(message) == 1
-
-
