@@ -98,9 +98,14 @@ def workers(launcher: int) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+def brief(folder: Path, *more: str) -> list[str]:
+    """A job of two processes that takes seconds."""
+    return [*command("MAML", folder, 30, 2, *more), "--episodes.tasks=2"]
+
+
 def disturbed(folder: Path, rank: int, restarts: int) -> tuple[subprocess.Popen[str], float]:
     """A job of two processes one of which is killed after the first states; the job, and when that was."""
-    line = command("MAML", folder, 40, 2, f"--max-restarts={restarts}")
+    line = brief(folder, f"--max-restarts={restarts}")
     job = subprocess.Popen(line, cwd=ROOT, env=environment(1), stderr=subprocess.PIPE, text=True)
     while not any(m["step"] >= 15 for m in read_metrics(folder)):
         if job.poll() is not None:
@@ -115,8 +120,7 @@ def kill() -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as place:
         calm = Path(place) / "calm"
-        line = command("MAML", calm, 40, 2)
-        subprocess.run(line, cwd=ROOT, env=environment(1), check=True, capture_output=True)
+        subprocess.run(brief(calm), cwd=ROOT, env=environment(1), check=True, capture_output=True)
         for rank in (0, 1):
             job, began = disturbed(Path(place) / f"ended-{rank}", rank, 0)
             _, said = job.communicate()
