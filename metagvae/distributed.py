@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from episodes import InputError
 from episodes.shares import Share
@@ -208,6 +209,15 @@ class Ranks:
             raise InputError(
                 f"each of several processes takes a GPU of its own: leave run.device at 'auto' (received {device}) and "
                 f"start at most one process per GPU (this host has {there}; this is process {local} on it, from 0)."
+            )
+
+    def check_layers(self, module: nn.Module) -> None:
+        """Raises `InputError` if a layer takes statistics of its own process's pictures where all ranks' are meant."""
+        layer = next((layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training), None)
+        if self.size > 1 and layer is not None:
+            raise InputError(
+                f"the encoder has torch's own {type(layer).__name__}, whose statistics {self.size} processes do not share. "
+                "Train it in one process, leave it frozen (mode frozen), or take an encoder of this package."
             )
 
 

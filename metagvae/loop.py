@@ -75,6 +75,7 @@ def fit(
     start, spent, skipped = 0, 0.0, 0
     best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
     peers = ranks()
+    peers.check_layers(module)
     state = peers.from_main(run.states.load())
     if state is not None:
         _restore(module, optimizer, state, run)

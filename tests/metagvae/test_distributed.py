@@ -160,6 +160,14 @@ def test_too_few_items_for_the_processes_are_refused():
         Ranks(0, 2).share(1, "episodes.tasks")
 
 
+def test_torch_s_own_batch_norm_is_refused_in_training_alone():
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
+    with pytest.raises(InputError, match="BatchNorm2d, whose statistics 2 processes do not share"):
+        Ranks(0, 2).check_layers(module)
+    Ranks(0, 2).check_layers(module.eval())
+    Ranks().check_layers(module.train())
+
+
 def test_statistics_over_the_whole_batch_and_their_gradients(tmp_path: Path):
     maps = torch.randn(10, 3, 4, 4, dtype=torch.float64) * 2 + 5
     targets = torch.randn(10, 3, 4, 4, dtype=torch.float64)
