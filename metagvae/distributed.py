@@ -216,8 +216,8 @@ class Ranks:
         layer = next((layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training), None)
         if self.size > 1 and layer is not None:
             raise InputError(
-                f"the encoder has torch's own {type(layer).__name__}, whose statistics {self.size} processes do not share. "
-                "Train it in one process, leave it frozen (mode frozen), or take an encoder of this package."
+                f"the encoder has torch's own {type(layer).__name__}, whose statistics {self.size} processes do not "
+                "share. Train it in one process, leave it frozen (mode frozen), or take an encoder of this package."
             )
 
 
