@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from episodes.errors import InputError
+from episodes.shares import uniform
 
 PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
 
@@ -123,7 +124,7 @@ def warp(images: Tensor, config: AugmentConfig) -> Warped:
     count, device = len(flat), flat.device
 
     def symmetric(*sizes: int) -> Tensor:
-        return torch.rand(count, *sizes, device=device) * 2 - 1
+        return uniform(count, *sizes, device=device) * 2 - 1
 
     size = math.log1p(config.scale)
     limits = (math.radians(config.rotation), size, size, config.shear, *[2 * config.translation] * 2, config.stroke)
@@ -133,7 +134,7 @@ def warp(images: Tensor, config: AugmentConfig) -> Warped:
     if config.stroke:
         flat = stroke_width(flat, stroke)
     if config.warps:
-        mirrored = torch.rand(count, device=device) < config.flip
+        mirrored = uniform(count, device=device) < config.flip
         theta = affine_matrix(angle, log_x, log_y, shear, torch.stack((right, down), -1))
         mirror = torch.where(mirrored, -1.0, 1.0)[:, None]
         theta = torch.cat((theta[:, :1] * mirror.unsqueeze(-1), theta[:, 1:]), 1)

@@ -19,6 +19,7 @@ from metagvae.build import check_pictures, load_learner
 from metagvae.checkpoints import load_encoder, read_card
 from metagvae.controls import CONTROLS, make_control
 from metagvae.device import Device
+from metagvae.distributed import ranks
 from metagvae.encoder import Encoder
 from metagvae.evaluation import (
     Evaluator,
@@ -272,7 +273,8 @@ def compare(
     shapes = [(way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]]
     for way, shot in shapes:
         dataset.check_episodes(split, way, shot, query)
-    bank = dataset.load(split)
+    with ranks().first_here():
+        bank = dataset.load(split)
     drawn = dataset.fixed_episodes(bank)
     if drawn is not None and within is not None:
         raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
@@ -281,7 +283,8 @@ def compare(
     for way, shot in shapes:
         evaluator.check(way, shot)
     fits = any(name in ("pca", "random") for name in encoders)
-    train = (fit_data or dataset).load("train") if fits else bank
+    with ranks().first_here():
+        train = (fit_data or dataset).load("train") if fits else bank
     if train.image_shape != bank.image_shape or train.polarity != bank.polarity:
         raise InputError(
             f"the controls would be fitted on {train.dataset} ({train.image_shape}, {train.polarity}) and measured on "

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import ImageBank, InputError
+from metagvae.distributed import ranks
 
 
 def _cpu_computes_bfloat16() -> bool:
@@ -128,6 +129,7 @@ class Device:
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"the device {device!r} cannot be used ({first}); 'cpu' always can.") from error
+        ranks().check_device(chosen)
         if chosen.type == "cpu":
             keep_freed_memory()
         elif chosen.type == "cuda":

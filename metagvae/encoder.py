@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.shares import normal_like
 from metagvae.backbones import BACKBONES
 from metagvae.norm import POLICIES, full_precision
 
@@ -81,7 +82,7 @@ class Posterior:
 
     def sample(self) -> Tensor:
         """A reparametrised draw ``[B, latent]`` from torch's generator."""
-        return self.mean + torch.randn_like(self.mean) * (0.5 * self.log_var).exp()
+        return self.mean + normal_like(self.mean) * (0.5 * self.log_var).exp()
 
 
 class Encoder(nn.Module):

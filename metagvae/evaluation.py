@@ -15,6 +15,7 @@ from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, In
 from episodes.fixed import FixedEpisodes
 from episodes.within import Within, WithinSampler
 from metagvae.device import Device
+from metagvae.distributed import ranks
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.norm import norm_policy
 
@@ -110,13 +111,13 @@ def pictures_at_once(bank: ImageBank) -> int:
 @torch.no_grad()
 def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device) -> Tensor:
     """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
-    parts = []
-    count = pictures_at_once(bank) // 8
-    for start in range(0, len(bank), count):
-        images = to_float(bank.images[start : start + count].to(device.device))
+
+    def embed(start: int, stop: int) -> Tensor:
+        images = to_float(bank.images[start:stop].to(device.device))
         with device.precision():
-            parts.append(encoder(device.layout(images)).float())
-    return torch.cat(parts)
+            return encoder(device.layout(images)).float()
+
+    return ranks().split(len(bank), pictures_at_once(bank) // 8, embed, device.device)
 
 
 def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
@@ -220,11 +221,12 @@ class Evaluator:
             sampler = self.sampler(way, shot)
             rows = ROWS if features is not None else pictures_at_once(self.bank)
             chunk = max(1, rows // (way * (shot + self.query)))
-            wrong = []
-            for start in range(0, self.episodes, chunk):
-                drawn = sampler.span(start, min(chunk, self.episodes - start))
-                wrong.append(self._wrong(learner, drawn, features))
-            results.append(torch.cat(wrong).double().cpu().numpy())
+
+            def measured(start: int, stop: int, sampler: EpisodeSampler | FixedEpisodes = sampler) -> Tensor:
+                return self._wrong(learner, sampler.span(start, stop - start), features)
+
+            wrong = ranks().split(self.episodes, chunk, measured, self.bank.device)
+            results.append(wrong.double().cpu().numpy())
         learner.train(was_training)
         return results
 

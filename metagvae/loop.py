@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from episodes import InputError
 from episodes.rng import seed_for
+from episodes.shares import Share, holding
 from metagvae.config import OptimSection, RunSection
 from metagvae.device import Device, deterministic_algorithms
+from metagvae.distributed import ranks
 from metagvae.finite import FiniteGuard, check_finite_state
 from metagvae.runs import Run
 from metagvae.stopping import Interrupted, StopSignals
@@ -43,6 +45,7 @@ def fit(
     section: RunSection,
     device: Device,
     place: Callable[[int], str],
+    share: Share,
     validate: Callable[[], float] | None = None,
     validate_every: int = 0,
     label: str = "training",
@@ -53,6 +56,7 @@ def fit(
         loss_terms: the named terms of a step, given its number; called in the device's precision, with
             torch's generators seeded from (seed, step).
         place: what a step was made of, such as its episodes, for messages.
+        share: of a step's items, what this process works on; ``loss_terms`` are means over it.
         validate: an error in [0, 1]; the weights of the lowest are kept.
 
     Returns:
@@ -70,10 +74,14 @@ def fit(
     optimizer = torch.optim.AdamW(trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused)
     start, spent, skipped = 0, 0.0, 0
     best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
-    state = run.states.load()
+    peers = ranks()
+    peers.check_layers(module)
+    state = peers.from_main(run.states.load())
     if state is not None:
         _restore(module, optimizer, state, run)
         start, spent, skipped, best = state["step"], state["seconds"], state["skipped"], state["best"]
+    elif peers.size > 1:
+        module.load_state_dict(peers.from_main(module.state_dict()))  # whatever its files said on this host
     run.start_metrics(start)
     guard = FiniteGuard(module, optimizer, optim.skip_nonfinite, skipped, place)
 
@@ -84,7 +92,8 @@ def fit(
         run.states.save(step, {**content, "skipped": guard.skipped, "seconds": time.perf_counter() - began})
 
     done, began = start, time.perf_counter() - spent
-    progress = tqdm(total=optim.steps, initial=start, desc=label, unit="step", disable=None, leave=False)
+    hidden = None if peers.main else True
+    progress = tqdm(total=optim.steps, initial=start, desc=label, unit="step", disable=hidden, leave=False)
     with progress, StopSignals() as stop, deterministic_algorithms(section.deterministic):
         for step in range(start, optim.steps):
             rate = learning_rate(optim, step)
@@ -92,11 +101,11 @@ def fit(
                 group["lr"] = rate
             torch.manual_seed(seed_for(section.seed, 1, step))
             guard.before()
-            with device.precision():
+            with holding(share), device.precision():
                 terms = loss_terms(step)
-            loss = torch.stack([term.float() for term in terms.values()]).sum()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (share.weight * _sum(terms)).backward()
+            terms = peers.reduce(trainable, terms, share)
             norm = torch.nn.utils.clip_grad_norm_(trainable, optim.clip or math.inf)
             guard.step(step, terms, norm)
             done = step + 1
@@ -111,8 +120,9 @@ def fit(
                 if optim.skip_nonfinite:
                     values["skipped_steps"] = guard.skipped
                 seconds = time.perf_counter() - began
-                run.log(done, {"loss": float(loss.detach()), **values, "lr": rate, "seconds": seconds})
-                progress.set_postfix(loss=f"{float(loss.detach()):.4g}")
+                loss = float(_sum(terms).detach())
+                run.log(done, {"loss": loss, **values, "lr": rate, "seconds": seconds})
+                progress.set_postfix(loss=f"{loss:.4g}")
             if validating:
                 assert validate is not None
                 error = validate()
@@ -120,7 +130,7 @@ def fit(
                 if error < best["best_error"]:
                     kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
                     best = {"best_error": error, "best_step": done, "best": kept}
-            halt = stop.asked or section.stop_after == done
+            halt = peers.any(stop.asked) or section.stop_after == done
             if halt or last or done % section.save_every == 0:
                 save(done)
             if halt and not last:
@@ -131,6 +141,10 @@ def fit(
     if not best["best"]:
         best = {**best, "best_step": done, "best": module.state_dict()}
     return {"step": done, **best}
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([term.float() for term in terms.values()]).sum()
 
 
 def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], run: Run) -> None:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.shares import held
+from metagvae.whole_batch import batch_moments
 
 POLICIES = ("running", "group", "support", "transductive")
 
@@ -51,6 +53,8 @@ class Norm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.policy == "running":
             mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+            if self.training and not held().whole:
+                return self._over_whole_batch(x, mean, var)
             return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
         if self.policy == "group":
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
@@ -64,6 +68,16 @@ class Norm2d(nn.Module):
         scale = (var + self.eps).rsqrt() * self.weight[:, None, None]
         shift = self.bias[:, None, None] - mean * scale
         return (per_task * scale.to(x.dtype) + shift.to(x.dtype)).reshape(x.shape)
+
+    def _over_whole_batch(self, x: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
+        """Batch normalisation with the statistics of a batch of which ``x`` is this process's part."""
+        mean, var, count = batch_moments(full_precision(x))
+        with torch.no_grad():
+            running_mean.lerp_(mean, self.momentum)
+            running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
+        scale = (var + self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        return (full_precision(x) * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
 
 @contextmanager

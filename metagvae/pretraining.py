@@ -11,9 +11,10 @@ from metagvae.build import attribute_sizes, new_encoder, new_vae
 from metagvae.checkpoints import EncoderCard, classes_seen, save_encoder, write_tensors
 from metagvae.config import PretrainConfig, to_dict
 from metagvae.device import Device
+from metagvae.distributed import ranks
 from metagvae.guidance import Views
 from metagvae.loop import fit
-from metagvae.runs import Run
+from metagvae.runs import open_run
 from metagvae.vae import GuidedVAE
 
 
@@ -55,13 +56,16 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         raise InputError(f"batch must be >= 1 and vae.warm_up >= 0; received {config.batch}, {config.vae.warm_up}.")
     if config.views < 1:
         raise InputError(f"views must be at least 1; received {config.views}.")
+    peers = ranks()
     device = Device.choose(config.run.device, config.optim.precision)
-    bank = bank or config.data.make().load("train")
+    with peers.first_here():
+        bank = bank or config.data.make().load("train")
+    share = peers.share(min(config.batch, len(bank)), "batch")
     encoder = new_encoder(config.encoder, config.vae, bank, config.run.seed)
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
     vae.check_views(config.views)
-    with Run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume) as run:
+    with open_run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume) as run:
         run.check_data(bank)
         device.place(vae)
         bank = bank.to(device.device)
@@ -70,7 +74,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         class_values = {name: a.values for name, a in bank.attributes.items()}
 
         def loss_terms(step: int) -> dict[str, Tensor]:
-            chosen = shuffle(step).to(device.device)
+            chosen = shuffle(step)[share.rows(share.count)].to(device.device)
             if config.views > 1:
                 chosen = chosen.repeat_interleave(config.views)
             warped = warp(to_float(bank.gather(chosen)), config.augment)
@@ -85,8 +89,10 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
             return f"epoch {epoch}, batch {batch}, seed {config.run.seed}"
 
         vae.train()
-        fit(run, vae, loss_terms, config.optim, config.run, device, place, label="pretraining")
+        fit(run, vae, loss_terms, config.optim, config.run, device, place, share, label="pretraining")
         vae.eval().to("cpu")
+        if not peers.main:
+            return vae
         write_tensors(run.folder / "vae.safetensors", vae.state_dict())
         guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
         card = EncoderCard(

@@ -16,6 +16,7 @@ import yaml
 
 import metagvae
 from episodes import ImageBank, InputError
+from metagvae.distributed import ranks
 from metagvae.files import is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.lock import FolderLock
 from metagvae.metrics import MetricsLog
@@ -40,6 +41,7 @@ def provenance() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "commit": commit,
         "threads": torch.get_num_threads(),
+        "processes": ranks().size,
     }
 
 
@@ -166,6 +168,39 @@ class Run:
         if self._metrics is not None:
             self._metrics.close()
         self._lock.release()
+
+
+class _Elsewhere(Run):
+    """A run whose folder another process writes."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder, self.provenance = Path(folder).expanduser(), provenance()
+        self.states = _NoStates(self.folder / "state")
+
+    def check_data(self, bank: ImageBank) -> None:
+        pass
+
+    def start_metrics(self, step: int) -> None:
+        pass
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _NoStates(States):
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        pass
+
+    def load(self) -> None:
+        pass
+
+
+def open_run(folder: str | Path, kind: str, config: Mapping[str, Any], resume: bool | Literal["auto"]) -> Run:
+    """The `Run` of these arguments; of several processes, rank 0 alone reads and writes its folder."""
+    return Run(folder, kind, config, resume) if ranks().main else _Elsewhere(folder)
 
 
 def _foreign(path: Path) -> bool:

@@ -7,6 +7,8 @@ import signal
 from types import FrameType
 from typing import Any
 
+from metagvae.distributed import ranks
+
 STOPPED = 75  # of sysexits.h: failed for now, ask again
 
 
@@ -23,8 +25,12 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
+            if number == signal.SIGTERM and ranks().size > 1:
+                return  # a scheduler ends each process and torchrun too, which then ends its processes
             raise KeyboardInterrupt
         self.asked = True
+        if not ranks().main:
+            return
         # not print: the signal may come while something is being printed
         os.write(2, b"\nstopping after this step; once more stops at once\n")
 

@@ -21,6 +21,7 @@ from metagvae.build import (
 from metagvae.checkpoints import EncoderCard, classes_seen, load_encoder, save_encoder, write_tensors
 from metagvae.config import EpisodeSection, TrainConfig, to_dict
 from metagvae.device import Device
+from metagvae.distributed import ranks
 from metagvae.encoder import Encoder
 from metagvae.evaluation import Evaluator
 from metagvae.files import write_json
@@ -28,7 +29,7 @@ from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.loop import fit
 from metagvae.neighbours import picture_groups
-from metagvae.runs import Run, read_config
+from metagvae.runs import Run, open_run, read_config
 from metagvae.vae import GuidedVAE
 
 
@@ -98,17 +99,19 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
     device = Device.choose(config.run.device, config.optim.precision)
     dataset = config.data.make()
     turns = dataset.rotations == "episode"
-    shape, chosen, evaluator = config.episodes, config.validation, None
+    shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
+    if shape.tasks < 1:
+        raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
+    share = peers.share(shape.tasks, "episodes.tasks")
     if bank is None and shape.classes == "labels":
         dataset.check_episodes("train", shape.way, shape.shot, shape.query)
     if validation is None and chosen.every:
         dataset.check_episodes("validation", chosen.way, chosen.shot, chosen.query)
-    bank = bank or dataset.load("train")
+    with peers.first_here():
+        bank = bank or dataset.load("train")
+        validation = validation or (dataset.load("validation") if chosen.every else None)
     shape.sampler(shape.bank(bank), config.run.seed, "train", turns)
-    if shape.tasks < 1:
-        raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
-    if chosen.every:
-        validation = validation or dataset.load("validation")
+    if validation is not None and chosen.every:
         evaluator = Evaluator(
             validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within
         )
@@ -121,7 +124,7 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         )
     if shape.classes == "neighbours" and config.encoder.source is None:
         raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
-    with Run(config.run.folder, "train", _resolved(config, parts, bank), config.run.resume) as run:
+    with open_run(config.run.folder, "train", _resolved(config, parts, bank), config.run.resume) as run:
         run.check_data(bank)
         trainee = _Trainee(parts)
         device.place(trainee)
@@ -129,7 +132,11 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         episode_bank = shape.bank(bank)
         groups = _groups(shape, parts.learner, bank, device)
         sampler = shape.sampler(episode_bank, config.run.seed, "train", turns, groups)
-        loader = EpisodeLoader(episode_bank, sampler, shape.tasks, device.device)
+
+        def numbers(step: int) -> Tensor:
+            return step * shape.tasks + share.first + torch.arange(share.count)
+
+        loader = EpisodeLoader(episode_bank, sampler, share.count, device.device, numbers)
 
         def place(step: int) -> str:
             first = step * shape.tasks
@@ -157,9 +164,11 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         _training_mode(trainee, config)
         check = validate if evaluator else None
         with loader:
-            outcome = fit(run, trainee, loss_terms, config.optim, config.run, device, place, check, chosen.every)
+            outcome = fit(run, trainee, loss_terms, config.optim, config.run, device, place, share, check, chosen.every)
         trainee.load_state_dict(outcome["best"])
         learner = parts.learner.eval().to("cpu")
+        if not peers.main:
+            return learner
         if parts.vae is not None:
             write_tensors(run.folder / "vae.safetensors", parts.vae.to("cpu").state_dict())
         _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])

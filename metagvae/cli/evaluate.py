@@ -66,6 +66,7 @@ def evaluate(
     from episodes.within import Within
     from metagvae.compare import choose_dataset, compare
     from metagvae.device import Device
+    from metagvae.distributed import ranks
 
     check_writable(json, figure)
     if same_hands and not within:
@@ -91,6 +92,8 @@ def evaluate(
         within=Within(within, same_hands=same_hands) if within else None,
         warps=warps,
     )
+    if not ranks().main:
+        return
     print(comparison.table())
     if json:
         comparison.save(Path(json))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from episodes.errors import InputError
+from metagvae.distributed import PeerLost, join, leave, ranks
 from metagvae.files import OUT_OF_DISK
 from metagvae.stopping import STOPPED, Interrupted
+
+TOGETHER = ("pretrain", "train", "evaluate")
 
 
 def run(arguments: list[str] | None) -> None:
@@ -14,9 +15,12 @@ def run(arguments: list[str] | None) -> None:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
     from metagvae.cli.parser import build_parser
 
+    join()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
     command, settings = chosen.command, chosen[chosen.command]
+    if ranks().size > 1 and command not in TOGETHER:
+        raise InputError(f"several processes can do {', '.join(TOGETHER)}; start {command} without torchrun.")
     if command in CONFIGURED:
         cls, work = CONFIGURED[command]
         values = vars(parser.instantiate(chosen)[command])
@@ -31,24 +35,26 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command and prints one message if it cannot end well.
 
     Returns 0; 2 for unusable input or a full disk; 75 for a run that was asked to stop, its state written; 130 for
-    what was stopped at once.
+    what was stopped at once; 1 if another of several processes is gone.
     """
     try:
         run(arguments)
+        leave()
     except InputError as error:
-        print(f"metagvae: {error}", file=sys.stderr)
+        ranks().tell(f"metagvae: {error}")
         return 2
     except KeyboardInterrupt:
-        print("metagvae: stopped", file=sys.stderr)
+        ranks().tell("metagvae: stopped")
         return 130
     except Interrupted as error:
-        print(f"metagvae: {error}", file=sys.stderr)
+        ranks().tell(f"metagvae: {error}")
         return STOPPED
+    except PeerLost as error:
+        ranks().tell_lost(error)
+        return 1
     except OSError as error:  # of what no other message covers, such as a figure
         if error.errno not in OUT_OF_DISK:
             raise
-        print(
-            f"metagvae: no room for {error.filename or 'a file'} ({error.strerror}); make room first", file=sys.stderr
-        )
+        ranks().tell(f"metagvae: no room for {error.filename or 'a file'} ({error.strerror}); make room first")
         return 2
     return 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, get_type_hints
+
+from metagvae.distributed import ranks
 
 
 def _headline(function: Callable[..., Any]) -> str:
@@ -40,9 +41,7 @@ def build_parser() -> Any:
     class ArgumentParser(jsonargparse.ArgumentParser):
         def error(self, message: str, ex: Any = None) -> NoReturn:
             """One message and status 2, in place of two pages of usage."""
-            print(
-                f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help", file=sys.stderr
-            )
+            ranks().tell(f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help")
             raise SystemExit(2)
 
     def of_config(cls: type, function: Callable[..., None]) -> Any:

@@ -10,8 +10,11 @@ from metagvae.config import PretrainConfig
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain a guided VAE."""
     from metagvae import figures, pretraining
+    from metagvae.distributed import ranks
 
     vae = pretraining.pretrain(config)
+    if not ranks().main:
+        return
     folder = Path(config.run.folder)
     bank = config.data.make().load("train")
     figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")

@@ -11,8 +11,11 @@ def train(config: TrainConfig) -> None:
     """Train a few-shot learner on episodes."""
     from episodes import make_batch
     from metagvae import figures, training
+    from metagvae.distributed import ranks
 
     training.train(config)
+    if not ranks().main:
+        return
     dataset = config.data.make()
     bank = config.episodes.bank(dataset.load("train"))
     folder = Path(config.run.folder)

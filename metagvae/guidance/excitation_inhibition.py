@@ -13,10 +13,16 @@ from torch.func import functional_call
 from episodes import InputError
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
 from metagvae.norm import full_precision
+from metagvae.whole_batch import batch_count, batch_mean
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Its mean over the step's pictures whose labels are known."""
+    return batch_mean(F.cross_entropy(full_precision(logits), labels, reduction="none"))
 
 
 class ExcitationInhibition(Guidance):
@@ -97,14 +103,12 @@ class ExcitationInhibition(Guidance):
             labels = inputs.attributes[name]
             known = labels >= 0
             z, labels = inputs.z[known], labels[known]
-            if not len(labels):
+            if not batch_count(labels):
                 continue
             own, rest = z[:, units], z[:, self.rest[name]]
-            terms[f"excitation/{name}"] = self.excitation * F.cross_entropy(
-                full_precision(self.exciters[name](own)), labels
-            )
+            terms[f"excitation/{name}"] = self.excitation * _cross_entropy(self.exciters[name](own), labels)
             adversary = self.adversaries[name]
-            terms[f"adversary/{name}"] = F.cross_entropy(full_precision(adversary(rest.detach())), labels)
+            terms[f"adversary/{name}"] = _cross_entropy(adversary(rest.detach()), labels)
             still = {key: value.detach() for key, value in adversary.named_parameters()}
             hidden_from = full_precision(functional_call(adversary, still, (rest,)))
             terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels)
@@ -114,5 +118,5 @@ class ExcitationInhibition(Guidance):
         """What the encoder minimises, given the adversary's logits ``[B, K]``; zero at a uniform guess."""
         entropy = torch.log(torch.tensor(float(logits.shape[-1]), device=logits.device))
         if self.form == "confusion":
-            return -F.log_softmax(logits, -1).mean() - entropy
-        return (entropy - F.cross_entropy(logits, labels)).clamp(min=0)
+            return batch_mean(-F.log_softmax(logits, -1).mean(-1)) - entropy
+        return (entropy - _cross_entropy(logits, labels)).clamp(min=0)

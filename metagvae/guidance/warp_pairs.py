@@ -13,6 +13,7 @@ from episodes import InputError
 from episodes.augment import PARAMETERS
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
 from metagvae.norm import full_precision
+from metagvae.whole_batch import batch_rows
 
 
 class WarpPairs(Guidance):
@@ -108,7 +109,7 @@ class WarpPairs(Guidance):
 
         content, moved = mean[:, self.content], differences(views.parameters)
         with torch.autocast(mean.device.type, enabled=False):
-            terms = {"content": self.contrast * self.recognition(content, views.count)}
+            terms = {"content": self.contrast * self.recognition(batch_rows(content), views.count)}
         read = full_precision(self.reader(differences(mean[:, self.geometry])))
         terms["geometry"] = self.prediction * F.mse_loss(read, moved)
         if self.inhibition:

@@ -1,0 +1,81 @@
+"""A batch split over several processes, each drawing the whole batch's random numbers and keeping its own rows.
+
+So what an item gets does not depend on how many processes share its batch, nor on which of them it falls to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Share:
+    """The items (episodes, pictures) of a step's batch that a process works on.
+
+    Args:
+        first: number of its first item in the batch.
+        count: how many.
+        total: items of the whole batch.
+    """
+
+    first: int = 0
+    count: int = 1
+    total: int = 1
+
+    @property
+    def whole(self) -> bool:
+        return self.count == self.total
+
+    @property
+    def weight(self) -> float:
+        """Its part of the batch: what a mean over its items counts for in the mean over all."""
+        return self.count / self.total
+
+    def rows(self, count: int) -> slice:
+        """Where ``count`` rows of its own, equally many per item, lie among the rows of the whole batch."""
+        each = count // self.count
+        return slice(each * self.first, each * (self.first + self.count))
+
+    def all_rows(self, count: int) -> int:
+        """Rows of the whole batch if its own items have ``count``."""
+        return count // self.count * self.total
+
+
+_held = Share()
+
+
+def held() -> Share:
+    """The share of the step that is being computed; outside of `holding`, the whole."""
+    return _held
+
+
+@contextmanager
+def holding(share: Share) -> Iterator[None]:
+    """Within it, batches are that share of a step's batch, for draws and for statistics over the batch."""
+    global _held
+    before, _held = _held, share
+    try:
+        yield
+    finally:
+        _held = before
+
+
+def _own_rows(draw: Callable[[int], Tensor], count: int) -> Tensor:
+    share = held()
+    return draw(count) if share.whole else draw(share.all_rows(count))[share.rows(count)]
+
+
+def uniform(count: int, *sizes: int, device: torch.device) -> Tensor:
+    """``[count, *sizes]`` in [0, 1) from torch's generator, for ``count`` rows of the share that is held."""
+    return _own_rows(lambda rows: torch.rand(rows, *sizes, device=device), count)
+
+
+def normal_like(values: Tensor) -> Tensor:
+    """Standard normal numbers of the shape and kind of ``values``, rows of the share that is held."""
+    sizes, dtype, device = values.shape[1:], values.dtype, values.device
+    return _own_rows(lambda rows: torch.randn(rows, *sizes, dtype=dtype, device=device), len(values))
