@@ -140,8 +140,12 @@ class Device:
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 
     @property
+    def precision_name(self) -> str:
+        return "bfloat16" if self.autocast else "float32"
+
+    @property
     def description(self) -> str:
-        return f"{self.device}, {'bfloat16' if self.autocast else 'float32'}, channels last"
+        return f"{self.device}, {self.precision_name}, channels last"
 
     def precision(self) -> AbstractContextManager[object]:
         """The context in which networks run."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from metagvae.config import OptimSection, RunSection
 from metagvae.device import Device, deterministic_algorithms
 from metagvae.distributed import ranks
 from metagvae.finite import FiniteGuard, check_finite_state
-from metagvae.runs import Run
+from metagvae.runs import Run, begun_precision
 from metagvae.stopping import Interrupted, StopSignals
 
 
@@ -35,6 +36,15 @@ def learning_rate(optim: OptimSection, step: int) -> float:
     if optim.schedule == "halving":
         return optim.lr * 0.5 ** (step // optim.halve_every)
     return optim.lr
+
+
+def run_device(section: RunSection, optim: OptimSection) -> Device:
+    """Where and in what precision a run computes: the same in each of its sittings, and on each rank.
+
+    ``auto`` may be settled by timing the processor, and a busy one could answer otherwise the next time.
+    """
+    device = Device.choose(section.device, begun_precision(section.folder, section.resume, optim.precision))
+    return replace(device, autocast=ranks().from_main(device.autocast))
 
 
 def fit(

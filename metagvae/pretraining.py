@@ -10,10 +10,9 @@ from episodes.rng import seed_for
 from metagvae.build import attribute_sizes, new_encoder, new_vae
 from metagvae.checkpoints import EncoderCard, classes_seen, save_encoder, write_tensors
 from metagvae.config import PretrainConfig, to_dict
-from metagvae.device import Device
 from metagvae.distributed import ranks
 from metagvae.guidance import Views
-from metagvae.loop import fit
+from metagvae.loop import fit, run_device
 from metagvae.runs import open_run
 from metagvae.vae import GuidedVAE
 
@@ -57,7 +56,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     if config.views < 1:
         raise InputError(f"views must be at least 1; received {config.views}.")
     peers = ranks()
-    device = Device.choose(config.run.device, config.optim.precision)
+    device = run_device(config.run, config.optim)
     with peers.first_here():
         bank = bank or config.data.make().load("train")
     share = peers.share(min(config.batch, len(bank)), "batch")
@@ -65,7 +64,13 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
     vae.check_views(config.views)
-    with open_run(config.run.folder, "pretrain", {**to_dict(config), "attributes": sizes}, config.run.resume) as run:
+    with open_run(
+        config.run.folder,
+        "pretrain",
+        {**to_dict(config), "attributes": sizes},
+        config.run.resume,
+        device.precision_name,
+    ) as run:
         run.check_data(bank)
         device.place(vae)
         bank = bank.to(device.device)

@@ -63,6 +63,7 @@ class Run:
         kind: ``pretrain`` or ``train``.
         config: the resolved config, plain containers.
         resume: True goes on with what the folder holds; False needs a new or empty one; ``auto`` does what fits.
+        precision: what a new run computes in, noted for `begun_precision`.
 
     Raises:
         InputError: if the folder holds something and ``resume`` is off, holds no run and ``resume`` is on,
@@ -70,7 +71,12 @@ class Run:
     """
 
     def __init__(
-        self, folder: str | Path, kind: str, config: Mapping[str, Any], resume: bool | Literal["auto"]
+        self,
+        folder: str | Path,
+        kind: str,
+        config: Mapping[str, Any],
+        resume: bool | Literal["auto"],
+        precision: str = "auto",
     ) -> None:
         self.folder = Path(folder).expanduser()
         self.states = States(self.folder / "state")
@@ -83,7 +89,7 @@ class Run:
         try:
             sweep(self.folder)
             if not self._holds_run(config, resume):
-                write_json(self.folder / "provenance.json", self.provenance)
+                write_json(self.folder / "provenance.json", {**self.provenance, "precision": precision})
                 # last: with its config a folder is a run
                 text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
                 write_beside(self.folder / "config.yaml", text.encode())
@@ -198,9 +204,26 @@ class _NoStates(States):
         pass
 
 
-def open_run(folder: str | Path, kind: str, config: Mapping[str, Any], resume: bool | Literal["auto"]) -> Run:
+def open_run(
+    folder: str | Path,
+    kind: str,
+    config: Mapping[str, Any],
+    resume: bool | Literal["auto"],
+    precision: str = "auto",
+) -> Run:
     """The `Run` of these arguments; of several processes, rank 0 alone reads and writes its folder."""
-    return Run(folder, kind, config, resume) if ranks().main else _Elsewhere(folder)
+    return Run(folder, kind, config, resume, precision) if ranks().main else _Elsewhere(folder)
+
+
+def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: str) -> str:
+    """The precision asked for; for ``auto``, what it came to when the run to be resumed began, if it is known."""
+    if asked != "auto" or resume is False:
+        return asked
+    try:
+        noted = json.loads((Path(folder).expanduser() / "provenance.json").read_text(encoding="utf-8"))["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return asked
+    return noted if noted in ("float32", "bfloat16") else asked
 
 
 def _foreign(path: Path) -> bool:

@@ -27,7 +27,7 @@ from metagvae.evaluation import Evaluator
 from metagvae.files import write_json
 from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, make_learner
-from metagvae.loop import fit
+from metagvae.loop import fit, run_device
 from metagvae.neighbours import picture_groups
 from metagvae.runs import Run, open_run, read_config
 from metagvae.vae import GuidedVAE
@@ -96,7 +96,7 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         InputError: before any training, if the config cannot work.
         metagvae.loop.Interrupted: if the run was stopped; its state is written.
     """
-    device = Device.choose(config.run.device, config.optim.precision)
+    device = run_device(config.run, config.optim)
     dataset = config.data.make()
     turns = dataset.rotations == "episode"
     shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
@@ -124,7 +124,9 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         )
     if shape.classes == "neighbours" and config.encoder.source is None:
         raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
-    with open_run(config.run.folder, "train", _resolved(config, parts, bank), config.run.resume) as run:
+    with open_run(
+        config.run.folder, "train", _resolved(config, parts, bank), config.run.resume, device.precision_name
+    ) as run:
         run.check_data(bank)
         trainee = _Trainee(parts)
         device.place(trainee)

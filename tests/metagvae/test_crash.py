@@ -6,19 +6,22 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from episodes import InputError
 from metagvae.config import OptimSection
+from metagvae.device import Device
 from metagvae.files import is_remnant
 from metagvae.lock import FolderLock
 from metagvae.loop import learning_rate
 from metagvae.metrics import read_metrics
 from metagvae.pretraining import pretrain
 from metagvae.states import States
-from metagvae.stopping import STOPPED
+from metagvae.stopping import STOPPED, Interrupted
 from tests.metagvae.faults import Sitting, begin, dying_at, end, sit, with_files_up_to
 from tests.metagvae.test_training import assert_same_run, bank, do_train, pretrain_config, train_config
 
@@ -221,3 +224,18 @@ def test_damaged_metrics_lose_the_damaged_lines_only(tmp_path: Path) -> None:
     path.write_bytes(b'\xff\xfe\n[1]\n{"step": "x"}\n' + path.read_bytes() + b'{"step": 13, "lo')
     training(tmp_path / "run", steps=12)
     assert list(read_metrics(tmp_path / "run")) == whole
+
+
+def test_a_run_keeps_the_precision_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``auto`` is settled by timing, another sitting may find another answer."""
+    seen: list[bool] = []
+    precision = Device.precision
+    monkeypatch.setattr(Device, "precision", lambda self: (seen.append(self.autocast), precision(self))[1])
+    for folder, answers in ((tmp_path / "whole", (False, False)), (tmp_path / "stopped", (False, True))):
+        for answer, stop in zip(answers, (7, None), strict=True):
+            monkeypatch.setattr("metagvae.device._bfloat16_pays", lambda answer=answer: answer)
+            sitting = partial(training, folder, steps=12, run_stop_after=stop)
+            with pytest.raises(Interrupted) if stop else nullcontext():
+                sitting()
+    assert set(seen) == {False}
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
