@@ -79,7 +79,7 @@ class Report:
         host = self.host
         versions = ", ".join(f"{name} {number or 'missing'}" for name, number in host["versions"].items())
         return (
-            f"{host['device']}; {host['cores']} cores, {host['threads']} threads, {host['precision']}; {versions}; "
+            f"{host['device']}; {host['cores']} cores, {host['threads']} thread{'s' if host['threads'] != 1 else ''}, {host['precision']}; {versions}; "
             f"load before {host['load']}; {host['clock']}. Medians of samples taken by turns; in brackets the least "
             f"and the largest ratio. {self.seconds:.0f} s in all."
         )
