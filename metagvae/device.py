@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -159,6 +160,17 @@ class Device:
         for parameter in module.parameters():
             if parameter.ndim == 4:
                 parameter.data = channels_last(parameter.data)
+
+    def compile(self, encoder: nn.Module) -> None:
+        """Runs the encoder's backbone through torch.compile, in place; its weights and files stay what they are.
+
+        Raises:
+            InputError: if that needs a C++ compiler and there is none.
+        """
+        backbone = getattr(encoder, "backbone", encoder)
+        if self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise InputError("optim.compile needs a C++ compiler (g++, or CXX names one); leave it off without.")
+        backbone.compile(dynamic=False, mode="reduce-overhead" if self.device.type == "cuda" else "default")
 
     def hold(self, bank: ImageBank) -> ImageBank:
         """The bank on this device if it takes at most half of its free memory, else as it is."""

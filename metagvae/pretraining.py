@@ -73,6 +73,8 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     ) as run:
         run.check_data(bank)
         device.place(vae)
+        if config.optim.compile:
+            device.compile(vae.encoder)
         bank = bank.to(device.device)
         shuffle = Shuffle(len(bank), config.batch, config.run.seed)
         labels = bank.labels

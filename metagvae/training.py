@@ -122,6 +122,11 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
             f"the learner '{config.learner.name}' has a head of {config.episodes.way} ways; set validation.way to "
             f"that (received {chosen.way})."
         )
+    if config.optim.compile and not isinstance(parts.learner, FeatureLearner):
+        raise InputError(
+            f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
+            "adapts them per task. Leave it off."
+        )
     if shape.classes == "neighbours" and config.encoder.source is None:
         raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
     with open_run(
@@ -130,6 +135,8 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         run.check_data(bank)
         trainee = _Trainee(parts)
         device.place(trainee)
+        if config.optim.compile:
+            device.compile(parts.learner.encoder)
         bank = device.hold(bank)
         episode_bank = shape.bank(bank)
         groups = _groups(shape, parts.learner, bank, device)

@@ -45,7 +45,7 @@ def episode_by_episode(context: Context, bank: ImageBank) -> Way:
         truth = torch.arange(WAY, device=nearest.device).repeat_interleave(QUERY)
         return float((nearest != truth).float().mean())
 
-    each = max(1, context.sizes.peer_episodes // repeats_of(context))  # per sample
+    each = -(-context.sizes.peer_episodes // repeats_of(context))  # per sample, rounded up
     return Way("learn2learn-style loop", lambda: [episode() for _ in range(each)], each, warm=episode)
 
 
@@ -70,8 +70,8 @@ def rows(context: Context) -> list[Row]:
                 "learn2learn-style loop",
                 repeats=repeats_of(context),
                 wanted=context.wanted(300, 300),
-                note=f"{bank.dataset}, {what}: {len(chosen):,} pictures; the loop's rate is that of "
-                f"{context.sizes.peer_episodes} episodes",
+                note=f"{bank.dataset}, {what}: {len(chosen):,} pictures; the loop's rate is "
+                f"extrapolated from {context.sizes.peer_episodes} episodes",
             )
         )
     return made

@@ -78,8 +78,9 @@ class Report:
         """One sentence on the machine and how to read the ratios."""
         host = self.host
         versions = ", ".join(f"{name} {number or 'missing'}" for name, number in host["versions"].items())
+        threads = f"{host['threads']} thread{'s' if host['threads'] != 1 else ''}"
         return (
-            f"{host['device']}; {host['cores']} cores, {host['threads']} threads, {host['precision']}; {versions}; "
+            f"{host['device']}; {host['cores']} cores, {threads}, {host['precision']}; {versions}; "
             f"load before {host['load']}; {host['clock']}. Medians of samples taken by turns; in brackets the least "
             f"and the largest ratio. {self.seconds:.0f} s in all."
         )

@@ -69,7 +69,7 @@ class Context:
         return Clock.of(self.device.device, self.processor_time)
 
     def wanted(self, cpu: float | None, cuda: float | None) -> float | None:
-        """The ratio that issue and table ask for on this kind of device."""
+        """What is asked for on this kind of device; None for nothing."""
         return cuda if self.device.device.type == "cuda" else cpu
 
     def root(self, name: str) -> str | None:

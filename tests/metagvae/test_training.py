@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from episodes import AugmentConfig, ImageBank, InputError
+from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, make_batch
 from episodes.within import Within
 from metagvae.build import load_learner, load_vae
 from metagvae.checkpoints import load_encoder, read_tensors
@@ -355,3 +356,24 @@ def test_training_and_validating_within_an_attribute(tmp_path: Path) -> None:
     assert load_learner(tmp_path / "run")[1]["validation"]["within"]["same_hands"]
     with pytest.raises(InputError, match=r"needs episodes\.classes 'labels'"):
         EpisodeSection(classes="pictures", within=within)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_backbone_learns_the_same(tmp_path: Path) -> None:
+    """By its logits: the last bias, which no distance sees, drifts with the rounding."""
+    said = []
+    for compiled in (False, True):
+        config = train_config(tmp_path / str(compiled), steps=4)
+        config = replace(config, optim=replace(config.optim, compile=compiled, precision="float32"))
+        learner = train(config, bank(), bank("validation"))
+        with torch.no_grad():
+            said.append(learner(make_batch(bank(), EpisodeSampler(bank(), 3, 1, 2).span(0, 2)))[1])
+    torch.testing.assert_close(said[1], said[0], rtol=1e-2, atol=1e-3)
+
+
+def test_compile_is_refused_where_weights_differ_by_task(tmp_path: Path) -> None:
+    config = train_config(tmp_path / "run", learner="maml")
+    with pytest.raises(InputError, match="adapts them per task"):
+        train(replace(config, optim=replace(config.optim, compile=True)), bank(), bank("validation"))
+    assert not (tmp_path / "run").exists()
