@@ -395,11 +395,14 @@ def cold(soak: Soak, count: int, rng: random.Random) -> dict[str, Any]:
     command(whole).wait()
     seconds = time.perf_counter() - began
     while soak.faults < count or run.exists():
-        process = command(run)
-        if soak.faults < count:
-            time.sleep(rng.uniform(0.3, 1.0) * seconds)
+        process, fresh, began = command(run), not run.exists(), time.perf_counter()
+        try:
+            status = process.wait(rng.uniform(0.3, 1.0) * seconds if soak.faults < count else None)
+        except subprocess.TimeoutExpired:
             process.kill()
-        status = process.wait()
+            status = process.wait()
+        if status == 0 and fresh:  # the first one may have had to wait for the machine
+            seconds = min(seconds, time.perf_counter() - began)
         if status == -signal.SIGKILL:
             soak.faults += 1
         elif status == 0:
