@@ -91,7 +91,7 @@ class Job:
             encoder=EncoderSection(width=self.width, latent=8, norm="group", features=["backbone"]),
             learner=LearnerSection(self.kind),
             episodes=EpisodeSection(5, 1, 2),
-            validation=ValidationSection(50, 5, 1, 5, 20),
+            validation=ValidationSection(max(50, self.steps // 10), 5, 1, 5, 20),
             optim=optim,
             run=run,
         )
