@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +27,13 @@ WAY, SHOT, QUERY = 5, 1, 5
 INNER_LR = 0.4
 # statistics of the pictures being embedded: what the paper's code and learn2learn's examples do
 NORM = "transductive"
+FRUGAL: dict[str, Any] = {"recompute": True, "threads": 1}
 
 
-def our_learner(width: int, steps: int) -> MAML:
+def our_learner(width: int, steps: int, **options: Any) -> MAML:
     """Our MAML around Conv-4."""
     torch.manual_seed(0)
-    return MAML(conv4_encoder(width, NORM), WAY, inner_lr=INNER_LR, inner_steps=steps)
+    return MAML(conv4_encoder(width, NORM), WAY, inner_lr=INNER_LR, inner_steps=steps, **options)
 
 
 def peer_network(learner: MAML, width: int) -> Classifier:
@@ -77,12 +79,12 @@ def peer_step(network: nn.Module, batch: EpisodeBatch, steps: int) -> Callable[[
 
 
 def make_step(side: str, context: Context, steps: int) -> Callable[[], None]:
-    """The step of ``ours`` or ``peer`` on Omniglot's training characters."""
+    """The step of ``ours``, ``frugal`` (ours with the least memory) or ``peer`` on Omniglot's training characters."""
     bank = bank_or_noise(context, "omniglot", "train", 1028, 20)
     batch = make_batch(bank, EpisodeSampler(bank, WAY, SHOT, QUERY).span(0, context.sizes.tasks))
     device = context.device.device
     batch = EpisodeBatch(batch.images.to(device), batch.shot, batch.classes.to(device), batch.indices.to(device))
-    learner = our_learner(context.sizes.width, steps)
+    learner = our_learner(context.sizes.width, steps, **(FRUGAL if side == "frugal" else {}))
     if side == "peer":
         return peer_step(peer_network(learner, context.sizes.width).to(device), batch, steps)
     context.device.place(learner)
@@ -121,11 +123,12 @@ def peak_memory(side: str, context: Context, steps: int) -> int:
     )
 
 
-def memory_row(context: Context, steps: int) -> Row:
+def memory_row(context: Context, steps: int, side: str) -> Row:
     """Peak memory of the step beside learn2learn's."""
+    how = ", inner steps recomputed, one task at a time" if side == "frugal" else ", a task per core"
     row = Row(
         GROUP,
-        f"peak memory of the step, {steps} inner steps",
+        f"peak memory of the step, {steps} inner steps{how}",
         "learn2learn's MAML",
         "MB",
         sense="of it",
@@ -134,7 +137,7 @@ def memory_row(context: Context, steps: int) -> Row:
     )
     try:
         learn2learn()
-        ours, theirs = (peak_memory(side, context, steps) / 1e6 for side in ("ours", "peer"))
+        ours, theirs = (peak_memory(side, context, steps) / 1e6 for side in (side, "peer"))
     except InputError as error:
         row.note = f"not measured: {error}"
         return row
@@ -147,20 +150,22 @@ def rows(context: Context) -> list[Row]:
     """Every row on MAML."""
     # float32 for both: second derivatives of bfloat16 are not the reference's
     context = Context(**{**vars(context), "device": Device(context.device.device, autocast=False)})
-    tasks, made = context.sizes.tasks, []
-    for steps in (1, 5):
-        made.append(
-            compare(
-                context,
-                GROUP,
-                f"step of {tasks} tasks, {WAY}-way {SHOT}-shot, {QUERY} queries, {steps} inner steps, second order",
-                "s",
-                Way("ours", make_step("ours", context, steps)),
-                lambda steps=steps: Way("learn2learn's MAML", make_step("peer", context, steps)),  # type: ignore[misc]
-                "learn2learn's MAML",
-                repeats=min(context.repeats, 3),
-                wanted=context.wanted(1.5, 15),
-                note=f"Conv-4 of {context.sizes.width}, float32, norm {NORM}; same weights and tasks",
-            )
+    tasks = context.sizes.tasks
+
+    def row(steps: int, side: str) -> Row:
+        how = ", inner steps recomputed, one task at a time" if side == "frugal" else ""
+        return compare(
+            context,
+            GROUP,
+            f"step of {tasks} tasks, {WAY}-way {SHOT}-shot, {QUERY} queries, {steps} inner steps, second order{how}",
+            "s",
+            Way("ours", make_step(side, context, steps)),
+            lambda: Way("learn2learn's MAML", make_step("peer", context, steps)),
+            "learn2learn's MAML",
+            repeats=min(context.repeats, 3),
+            wanted=None if side == "frugal" else context.wanted(1.5, 15),
+            note=f"Conv-4 of {context.sizes.width}, float32, norm {NORM}; same weights and tasks",
         )
-    return [*made, memory_row(context, 5)]
+
+    timed = [row(1, "ours"), row(5, "ours"), row(5, "frugal")]
+    return [*timed, memory_row(context, 5, "ours"), memory_row(context, 5, "frugal")]

@@ -49,7 +49,7 @@ def main(request: dict[str, object]) -> dict[str, int]:
     side, steps = str(request["side"]), int(str(request["steps"]))
     name = str(request["device"])
     # keeping freed memory is part of our way, and none of the peer's
-    device = Device(Device.choose(name, "float32").device if side == "ours" else torch.device(name), autocast=False)
+    device = Device(Device.choose(name, "float32").device if side != "peer" else torch.device(name), autocast=False)
     data = Path(str(request["data"])) if request["data"] else None
     # a step of next to no size first: what torch loads at its first step is not the step's
     make_step(side, Context(device, data=data, sizes=Sizes(tasks=1, width=1)), 1)()

@@ -20,7 +20,8 @@ class Sizes:
     """How much each row measures; the tests take less.
 
     Args:
-        classes: classes of 20 pictures in the bank that episodes are drawn from.
+        drawn_classes: classes of 20 pictures in the bank that episodes are drawn from; as many as Omniglot trains on.
+        classes: classes of the bank that more classes are compared with.
         many_classes: classes of the bank that shows what more classes cost.
         tasks: episodes per batch, and tasks per MAML step.
         steps_of: episodes per step of the prototypical network, one or more numbers.
@@ -31,6 +32,7 @@ class Sizes:
         ceiling: side of the matrices, and mebibytes of the copy, that measure the machine's ceilings.
     """
 
+    drawn_classes: int = 4112
     classes: int = 1000
     many_classes: int = 1_000_000
     tasks: int = 32

@@ -119,7 +119,7 @@ def mapped_row(context: Context) -> Row:
 
 def rows(context: Context) -> list[Row]:
     """Every row on sampling."""
-    bank = noise_bank(context.sizes.classes, PER_CLASS, seed=context.seed, device=context.device.device)
+    bank = noise_bank(context.sizes.drawn_classes, PER_CLASS, seed=context.seed, device=context.device.device)
     tasks = context.sizes.tasks
     bytes_per_episode = WAY * (SHOT + QUERY) * bank.images[0].nbytes
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from episodes import EpisodeBatch, InputError
 from metagvae.device import channels_last
@@ -156,6 +157,8 @@ class MAML(InnerLoopLearner):
         chunk: tasks whose graphs are kept at once in training; 0 for one in a loop and eight under vmap.
         threads: tasks that a processor trains on side by side, each on one core; 0 for as many as torch has
             threads. With 1 a step takes longer and the memory of one graph.
+        recompute: keep no graph of an inner step, compute it again when the outer gradient comes by: the memory
+            of one inner step for however many, in a loop and second order.
 
     Raises:
         InputError: if an option is not allowed; at the first episode, if the running averages of a
@@ -175,13 +178,14 @@ class MAML(InnerLoopLearner):
         batching: str = "auto",
         chunk: int = 0,
         threads: int = 0,
+        recompute: bool = False,
     ) -> None:
         super().__init__(encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order)
         if batching not in BATCHING:
             raise InputError(f"maml's batching must be one of {', '.join(BATCHING)}; received {batching!r}.")
         if chunk < 0 or threads < 0:
             raise InputError(f"maml's chunk and threads must be at least 0; received {chunk} and {threads}.")
-        self.chunk, self.threads = chunk, threads
+        self.chunk, self.threads, self.recompute = chunk, threads, recompute
         # vmap's rule for batch norm with affine weights gives silently wrong second derivatives
         foreign = next((layer for layer in encoder.modules() if isinstance(layer, _BatchNorm)), None)
         if foreign is not None and batching == "vmap":
@@ -234,23 +238,28 @@ class MAML(InnerLoopLearner):
 
     def _fit(self, rows: Tensor, labels: Tensor) -> Weights:
         """The same for a loop over tasks, where plain autograd costs less than torch.func."""
-        outer = torch.is_grad_enabled()
-        through = outer and not self.first_order
-        fast: Weights = dict(self.named_parameters())
-        for _ in range(self.steps):
-            with torch.enable_grad():
+        through = torch.is_grad_enabled() and not self.first_order
+        names, values = zip(*self.named_parameters(), strict=True)
+
+        def step(*fast: Tensor) -> tuple[Tensor, ...]:
+            # its contexts are its own: it may run again when those of its caller are gone
+            contexts = averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, fused=True)
+            with torch.enable_grad(), contexts[0], contexts[1]:
                 # where no graph leads on to the start, the slopes are taken at a copy that is a leaf
-                point = {
-                    name: value if through and value.requires_grad else value.detach().requires_grad_()
-                    for name, value in fast.items()
-                }
-                loss = self._loss(point, rows, labels)
-                slopes = torch.autograd.grad(loss, list(point.values()), create_graph=through, allow_unused=True)
-            fast = {
-                name: value if slope is None else value - self.inner_lr * slope
-                for (name, value), slope in zip(fast.items(), slopes, strict=True)
-            }
-        return fast
+                point = [v if through and v.requires_grad else v.detach().requires_grad_() for v in fast]
+                loss = self._loss(dict(zip(names, point, strict=True)), rows, labels)
+                slopes = torch.autograd.grad(loss, point, create_graph=through, allow_unused=True)
+            return tuple(
+                value if slope is None else value - self.inner_lr * slope
+                for value, slope in zip(fast, slopes, strict=True)
+            )
+
+        for _ in range(self.steps):
+            if through and self.recompute:
+                values = checkpoint(step, *values, use_reentrant=False, preserve_rng_state=False)
+            else:
+                values = step(*values)
+        return dict(zip(names, values, strict=True))
 
     def _checked(self, support: Tensor) -> Tensor:
         """Labels ``[N * K]`` of a support set, after the checks that need one."""

@@ -119,7 +119,7 @@ def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, ob
     assert torch.autograd.gradcheck(loss, (support.requires_grad_(), query.requires_grad_(), *values))
 
 
-@pytest.mark.parametrize("name", list(LEARNERS))
+@pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"statistician"}))  # which sees pictures: in its own file
 def test_logits_permute_with_the_ways(name: str) -> None:
     """Whatever the order of the ways, if no way has a head's output of its own."""
     torch.manual_seed(0)

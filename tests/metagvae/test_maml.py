@@ -106,9 +106,18 @@ def test_vmap_is_the_loop(norm: str, first_order: bool, steps: int) -> None:
     assert difference(outer_gradient(loop, batch), outer_gradient(vmapped, batch)) < 1e-11
 
 
-@pytest.mark.parametrize("options", [{"threads": 2}, {"chunk": 2, "threads": 1}, {"threads": 5, "chunk": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"threads": 2},
+        {"chunk": 2, "threads": 1},
+        {"threads": 5, "chunk": 3},
+        {"recompute": True, "threads": 1},
+        {"recompute": True, "threads": 2},
+    ],
+)
 @pytest.mark.parametrize("norm", ["support", "transductive"])
-def test_threads_and_chunks_change_no_gradient(norm: str, options: dict[str, int]) -> None:
+def test_threads_chunks_and_recomputing_change_no_gradient(norm: str, options: dict[str, int]) -> None:
     """Against the gradient of the tasks' mean loss, all graphs kept."""
     learner = make_maml(norm, inner_steps=2)
     two = make_episodes()

@@ -37,6 +37,7 @@ from metagvae.device import Device
 from metagvae.learners import PrototypicalNetwork
 
 SIZES = Sizes(
+    drawn_classes=30,
     classes=30,
     many_classes=600,
     tasks=2,
