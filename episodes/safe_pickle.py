@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,19 +20,21 @@ from episodes.errors import InputError
 
 MAX_ITEMS = 50_000_000
 MAX_DEPTH = 16
+MAX_READS = 2_000_000  # a bit over a second of work; the largest file of use, miniImageNet's, takes a tenth of it
 _CONTAINERS = (dict, list, tuple, set, frozenset, bytes, bytearray)
-_PLAIN = (type(None), bool, int, float, complex, str, set, frozenset, bytes, bytearray)
+PLAIN = (type(None), bool, int, float, complex, str, set, frozenset, bytes, bytearray)
 # numpy 1 wrote numpy.core, numpy 2 writes numpy._core
 _NUMPY = ("numpy", *(f"numpy.{core}.{m}" for core in ("core", "_core") for m in ("multiarray", "numeric")))
 _NUMBER = re.compile(r"[<>=|]?([biufc]\d{1,2}|[?SU]\d{0,6})")
-# Opcodes that plain data never needs: extension registry, old-style objects, persistent ids, buffers outside.
+# Opcodes that plain data never needs: extension registry, old-style objects, persistent ids, buffers outside,
+# integers of more than 255 bytes.
 _REFUSED = (
     pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.PERSID, pickle.BINPERSID,
-    pickle.NEWOBJ_EX, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+    pickle.NEWOBJ_EX, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.LONG4,
 )  # fmt: skip
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """What the file holds that is not read."""
 
 
@@ -44,7 +46,7 @@ class _Dtype:
     def __init__(self, code: Any = None, *_: Any) -> None:
         code = code.decode("latin-1") if isinstance(code, bytes) else code
         if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-            raise _Refused(f"an array of type {code!r}")
+            raise Refused(f"an array of type {code!r}")
         self.value = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -52,7 +54,7 @@ class _Dtype:
         # taken; the flags could tell numpy to take bytes for pointers
         order = state[1].decode("latin-1") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise _Refused("an array with fields")
+            raise Refused("an array with fields")
         self.value = self.value.newbyteorder(order)  # type: ignore[arg-type]
 
 
@@ -75,25 +77,25 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None)
     if isinstance(data, str):
         data = data.encode("latin-1")  # written by Python 2
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
-        raise _Refused("an array that is not made of numbers")
+        raise Refused("an array that is not made of numbers")
     flat = np.frombuffer(data, dtype=dtype.value) if dtype.value.itemsize else np.empty(0, dtype.value)
     array = flat.reshape(tuple(int(n) for n in shape), order="F" if order == "F" else "C")
     return array if axes is None else array.transpose(axes)
 
 
-class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whatever memo index it is told
+class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for whatever memo index it is told
     dispatch = {  # noqa: RUF012
         code: load for code, load in pickle._Unpickler.dispatch.items() if code not in {op[0] for op in _REFUSED}
     }
 
-    def __init__(self, file: _Bounded) -> None:
-        super().__init__(file, encoding="latin-1")
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(_Bounded(file, size), encoding="latin-1")
         self._copied = 0
 
     def _count(self, items: int) -> None:
         self._copied += items
         if self._copied > MAX_ITEMS:
-            raise _Refused(f"copies of more than {MAX_ITEMS:,} items")
+            raise Refused(f"copies of more than {MAX_ITEMS:,} items")
 
     def _load_bytearray(self) -> None:
         (count,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
@@ -102,14 +104,52 @@ class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whateve
     # the original zeroes as many bytes as it is told before it looks for them
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray  # type: ignore[assignment]
 
+    stateful: tuple[type, ...] = (_Dtype, _Array)
+
+    def _load_build(self) -> None:
+        if not isinstance(self.stack[-2], self.stateful):  # type: ignore[attr-defined]
+            raise Refused("a state for something that has none")
+        super().load_build()  # type: ignore[misc]
+
+    dispatch[pickle.BUILD[0]] = _load_build  # type: ignore[assignment]
+
+    def _load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()  # type: ignore[attr-defined]
+        _keyed(self.stack[-1], [key])[key] = value  # type: ignore[attr-defined]
+
+    def _load_setitems(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        _keyed(self.stack[-1], items[::2]).update(zip(items[::2], items[1::2], strict=True))  # type: ignore[attr-defined]
+
+    def _load_additems(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        if not isinstance(self.stack[-1], set):  # type: ignore[attr-defined]
+            raise Refused("members for something that is no set")
+        self.stack[-1].update(_hashable(items))  # type: ignore[attr-defined]
+
+    def _load_frozenset(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self.append(frozenset(_hashable(items)))  # type: ignore[attr-defined]
+
+    dispatch[pickle.SETITEM[0]] = _load_setitem  # type: ignore[assignment]
+    dispatch[pickle.SETITEMS[0]] = _load_setitems  # type: ignore[assignment]
+    dispatch[pickle.ADDITEMS[0]] = _load_additems  # type: ignore[assignment]
+    dispatch[pickle.FROZENSET[0]] = _load_frozenset  # type: ignore[assignment]
+
     def _plain(self, kind: Callable[[Any], Any]) -> Callable[..., Any]:
         """``set(list)`` and the like; copying one long list over and over must not fill the memory."""
 
         def make(*arguments: Any) -> Any:
             items = arguments[0] if arguments else ()
             if len(arguments) > 1 or not isinstance(items, _CONTAINERS):
-                raise _Refused("a container made of something else")
+                raise Refused("a container made of something else")
             self._count(len(items) // 256 if isinstance(items, bytes | bytearray) else len(items))
+            if kind in (set, frozenset):
+                _hashable(items)
+            elif kind is dict:
+                # the pairs of an ordered dict of Python 2
+                pairs = [] if isinstance(items, dict) else [p for p in items if isinstance(p, list | tuple)]
+                _hashable([key for key, _ in pairs])
             return kind(items)
 
         return make
@@ -117,7 +157,7 @@ class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whateve
     def _encode(self, text: Any, codec: Any = "latin1") -> bytes:
         """Stands for ``_codecs.encode``, by which protocol 2 writes bytes."""
         if codec not in ("latin1", "latin-1") or not isinstance(text, str):
-            raise _Refused("an unusual text encoding")
+            raise Refused("an unusual text encoding")
         self._count(len(text) // 256)
         return text.encode("latin-1")
 
@@ -144,16 +184,34 @@ class _Unpickler(pickle._Unpickler):  # the one in C reserves memory for whateve
             }
             if name in known:
                 return known[name]
-        raise _Refused(f"the name {module}.{name}")
+        raise Refused(f"the name {module}.{name}")
+
+
+def _hashable(keys: Iterable[Any]) -> Iterable[Any]:
+    """``keys``, all of them text or small numbers: the hash of nested tuples, or many equal hashes, take for ever."""
+    for key in keys:
+        if not isinstance(key, str | bytes | bool) and not (isinstance(key, int) and abs(key) < 1 << 48):
+            raise Refused(f"a {type(key).__name__} as a key")
+    return keys
+
+
+def _keyed(target: Any, keys: Iterable[Any]) -> dict[Any, Any]:
+    if not isinstance(target, dict):
+        raise Refused("items for something that is no dict")
+    _hashable(keys)
+    return target
 
 
 class _Bounded:
-    """A file that refuses to be asked for more than it holds, before any memory is set aside."""
+    """A file that refuses to be asked for more than it holds, before any memory is set aside, or too often."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size = file, size
+        self._file, self._size, self._reads = file, size, 0
 
     def read(self, count: int) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise Refused(f"more than {MAX_READS:,} items")
         if count < 0 or count > self._size - self._file.tell():
             raise EOFError
         return self._file.read(count)
@@ -167,27 +225,28 @@ class _Bounded:
         return len(data)
 
 
-def _unwrap(value: Any, done: dict[int, Any], depth: int = 0) -> Any:
+def unwrap(value: Any, done: dict[int, Any], plain: tuple[type, ...] = PLAIN, depth: int = 0) -> Any:
     """Arrays for their stand-ins, in dicts, lists and tuples.
 
     A part that is shared stays shared (``done``), so that a small file of lists of shared lists stays small.
     """
     if depth > MAX_DEPTH:
-        raise _Refused(f"containers more than {MAX_DEPTH} deep")
+        raise Refused(f"containers more than {MAX_DEPTH} deep")
     if isinstance(value, _Array):
         if value.value is None:
-            raise _Refused("an array without contents")
+            raise Refused("an array without contents")
         return value.value
     if isinstance(value, dict | list | tuple):
         if id(value) not in done:
             if isinstance(value, dict):
-                done[id(value)] = {key: _unwrap(item, done, depth + 1) for key, item in value.items()}
+                done[id(value)] = {key: unwrap(item, done, plain, depth + 1) for key, item in value.items()}
             else:
-                done[id(value)] = type(value)(_unwrap(item, done, depth + 1) for item in value)
+                kind = list if isinstance(value, list) else tuple
+                done[id(value)] = kind(unwrap(item, done, plain, depth + 1) for item in value)
         return done[id(value)]
-    if isinstance(value, _PLAIN):
+    if isinstance(value, plain):
         return value
-    raise _Refused(f"a {type(value).__name__}")
+    raise Refused(f"a {type(value).__name__}")
 
 
 def load_arrays(path: Path) -> Any:
@@ -201,13 +260,13 @@ def load_arrays(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
-            loaded = _Unpickler(_Bounded(file, size)).load()
-            return _unwrap(loaded, {})
+            loaded = PlainUnpickler(file, size).load()
+            return unwrap(loaded, {})
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error}).") from error
     except EOFError as error:
         raise InputError(f"{path} is cut short: it ends before its pickle does. Fetch it again.") from error
-    except _Refused as error:
+    except Refused as error:
         raise InputError(
             f"{path} holds {error}; only numpy arrays and plain containers are read from a pickle. Nothing "
             "in it was run; do not trust this file."

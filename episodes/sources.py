@@ -27,6 +27,11 @@ MAX_MEMBER_BYTES = 64 * 2**20
 MAX_DIRECTORY_BYTES = 512 * 2**20
 MAX_SIDE = 20_000
 MAX_PIXELS = 64_000_000
+MAX_VALUES = 108_000_000  # pixels times channels, but for JPEGs in RGB: a 600 dpi page in colour
+MAX_DEEP_PIXELS = 16_000_000  # of 16 or 32 bits each, which are scaled as float32
+MAX_SCANNED_PIXELS = 10 * MAX_PIXELS  # over all scans of a progressive JPEG
+MAX_SLOW_BYTES = 2 * 2**20  # of the variants that Pillow decodes in Python
+MAX_RATIO, RATIO_BYTES = 100, 256 * 2**20  # a zip that unpacks to more than both is a bomb
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Named one by one because Pillow goes by content, not by suffix, and its EPS reader starts Ghostscript.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -152,7 +157,17 @@ class Source:
 
     def _scan_zip(self) -> list[str]:
         names = []
-        for member in self._archive().infolist():
+        members = self._archive().infolist()
+        size = self.path.stat().st_size
+        if sum(member.compress_size for member in members) > size:
+            raise InputError(f"{self.path} has members that overlap, as only a zip bomb's do. Do not trust this file.")
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > max(RATIO_BYTES, MAX_RATIO * size):
+            raise InputError(
+                f"{self.path} has {size:,} bytes and unpacks to {unpacked:,}, more than {MAX_RATIO} times as many, as "
+                "only a zip bomb does. If you trust it, unpack it and give the folder."
+            )
+        for member in members:
             name = PurePosixPath(member.filename)
             # a drive letter or a backslash is a way out on Windows only, but nobody needs one
             drive = bool(name.parts) and ":" in name.parts[0]
@@ -230,6 +245,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
                     f"{where} is {width} x {height} pixels; at most {MAX_SIDE:,} a side and {MAX_PIXELS:,} "
                     "in all are decoded. Make it smaller."
                 )
+            _check_effort(picture, data, where)
             picture.load()
             if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
                 raise InputError(
@@ -253,6 +269,28 @@ def open_picture(data: bytes, where: str) -> Image.Image:
         raise InputError(f"{where} is not a readable picture ({error}).") from error
 
 
+def _check_effort(picture: Image.Image, data: bytes, where: str) -> None:
+    """Refuses small files whose decoding takes many seconds, or more memory than their pixels say."""
+    pixels = picture.width * picture.height
+    if pixels > MAX_DEEP_PIXELS and (picture.mode in ("I", "F") or picture.mode.startswith("I;16")):
+        raise InputError(
+            f"{where} has {pixels:,} pixels of 16 or 32 bits; at most {MAX_DEEP_PIXELS:,} are decoded. Make it smaller."
+        )
+    jpeg = picture.format in ("JPEG", "MPO")
+    channels = 4 if picture.mode in ("P", "PA") else len(picture.getbands())
+    if pixels * channels > MAX_VALUES and not (jpeg and channels < 4):
+        raise InputError(
+            f"{where} has {pixels:,} pixels of {channels} channels; at most {MAX_VALUES // channels:,} of these are "
+            "decoded, more as a JPEG. Make it smaller."
+        )
+    if jpeg and pixels * data.count(b"\xff\xda") > MAX_SCANNED_PIXELS:
+        raise InputError(f"{where} is a progressive JPEG of too many scans for its size. Save it again.")
+    # plain-text PNM and run-length BMP
+    slow = data[:2] in (b"P1", b"P2", b"P3") or (picture.format == "BMP" and data[30:31] in (b"\1", b"\2"))
+    if slow and len(data) > MAX_SLOW_BYTES:
+        raise InputError(f"{where} is a text PNM or a run-length BMP of {len(data):,} bytes; save it as a PNG.")
+
+
 def _to_8_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits to 8, by the scale its numbers are on; never by the picture's own extremes where
     that scale is known, or a dark picture would become as bright as any other."""
@@ -267,12 +305,22 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values).astype(np.uint8))
 
 
+def _reduced(picture: Image.Image, size: int) -> Image.Image:
+    """A very large picture brought to at least four times ``size`` before anything copies it."""
+    factor = min(picture.size) // (4 * size)
+    if factor < 2 or picture.width * picture.height < 4_000_000 or picture.mode.startswith(("I", "F")):
+        return picture
+    wide = {"1": "L", "P": "RGBA", "PA": "RGBA", "La": "LA", "HSV": "RGB"}  # modes that cannot be averaged
+    return (picture.convert(wide[picture.mode]) if picture.mode in wide else picture).reduce(factor)
+
+
 def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = False) -> Tensor:
     """uint8 ``[channels, size, size]``: grey or RGB, centre-cropped to a square, then resized with a filter.
 
     1-bit and palette pictures are widened to 8 bits first; resized as they are, the filter is ignored.
     Transparent pixels become white.
     """
+    picture = _reduced(picture, size)
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (picture.mode == "P" and "transparency" in picture.info):
         picture = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))

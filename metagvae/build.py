@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.rng import seed_for
-from metagvae.checkpoints import load_encoder, load_strictly, read_tensors
-from metagvae.config import DataConfig, EncoderSection, LearnerSection, VAESection
+from episodes.typed import fits
+from metagvae.checkpoints import load_encoder, read_tensors
+from metagvae.config import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection, section
 from metagvae.decoders import DECODERS
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.guidance import GuidanceContext, assign_units, make_guidances
 from metagvae.learners import Learner, make_learner
 from metagvae.runs import read_config
+from metagvae.sizes import build, load_strictly
 from metagvae.vae import GuidedVAE
 
 
@@ -28,36 +32,48 @@ def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed:
     """An untrained encoder for a bank's pictures; its weights are a pure function of ``seed``."""
     torch.manual_seed(seed_for(seed, 0))
     channels, size, _ = bank.image_shape
-    return Encoder(
-        EncoderConfig(
-            backbone=section.backbone,
-            width=section.width,
-            channels=channels,
-            size=size,
-            polarity=bank.polarity,
-            mean=section.mean,
-            std=section.std,
-            latent=section.latent,
-            norm=section.norm,
-            units=assign_units(vae.guidance, section.latent),
-            features=list(section.features or ["latent"]),
-        )
+    config = EncoderConfig(
+        backbone=section.backbone,
+        width=section.width,
+        channels=channels,
+        size=size,
+        polarity=bank.polarity,
+        mean=section.mean,
+        std=section.std,
+        latent=section.latent,
+        norm=section.norm,
+        units=assign_units(vae.guidance, section.latent),
+        features=list(section.features or ["latent"]),
     )
+    return build(lambda: Encoder(config), "the section 'encoder'")
 
 
-def new_vae(encoder: Encoder, vae: VAESection, sizes: dict[str, int]) -> GuidedVAE:
+def new_vae(
+    encoder: Encoder,
+    vae: VAESection,
+    sizes: dict[str, int],
+    tensors: Mapping[str, Tensor] | None = None,
+    where: str = "the section 'vae'",
+) -> GuidedVAE:
     """A VAE around an encoder whose units fit the section's guidance.
 
     Args:
         sizes: values of each known attribute, from `attribute_sizes`.
+        tensors: weights that it is to fit, of the file ``where``; they are not loaded here.
     """
     config = encoder.config
-    context = GuidanceContext(config.channels, config.size, config.units, sizes)
     if vae.decoder not in DECODERS:
         raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
-    decoder = DECODERS[vae.decoder](config.latent, config.channels, config.size, vae.decoder_width)
-    guidances = make_guidances(vae.guidance, context)
-    return GuidedVAE(encoder, decoder, guidances, vae.beta, vae.likelihood, vae.sigma)
+    if vae.decoder_width < 1:
+        raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
+
+    def make() -> GuidedVAE:
+        context = GuidanceContext(config.channels, config.size, config.units, sizes)
+        decoder = DECODERS[vae.decoder](config.latent, config.channels, config.size, vae.decoder_width)
+        guidances = make_guidances(vae.guidance, context)
+        return GuidedVAE(encoder, decoder, guidances, vae.beta, vae.likelihood, vae.sigma)
+
+    return build(make, where, tensors)
 
 
 def load_vae(folder: str | Path) -> GuidedVAE:
@@ -74,14 +90,25 @@ def load_vae(folder: str | Path) -> GuidedVAE:
             "it has no vae.safetensors."
         )
     encoder = load_encoder(folder)
-    vae = new_vae(encoder, VAESection(**config["vae"]), config["attributes"])
-    load_strictly(vae, read_tensors(folder / "vae.safetensors"), str(folder / "vae.safetensors"))
+    where = str(folder / "vae.safetensors")
+    tensors = read_tensors(Path(where))
+    vae = new_vae(encoder, section(VAESection, config, "vae", folder), _attributes(config, folder), tensors, where)
+    load_strictly(vae, tensors, where)
     return vae.eval()
+
+
+def _attributes(config: dict[str, Any], folder: Path) -> dict[str, int]:
+    """How many values each attribute had that a pretraining run could be taught."""
+    sizes = config.get("attributes")
+    if not fits(sizes, dict[str, int]):
+        raise InputError(f"the config of the run {folder} needs a section 'attributes' of numbers by name.")
+    assert isinstance(sizes, dict)
+    return sizes
 
 
 def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, int]) -> None:
     """Raises `InputError` if a pretrained guidance was taught other labels than ``now``, from `attribute_sizes`."""
-    before = read_config(folder)["attributes"]
+    before = _attributes(read_config(folder), Path(folder))
     for guidance in vae.guidances:
         for name in getattr(guidance, "units", {}):
             if before.get(name) != now.get(name):
@@ -98,15 +125,18 @@ def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
     if config["kind"] != "train" or not (folder / "learner.safetensors").is_file():
         raise InputError(f"{folder} is not the folder of a finished `metagvae train`; it has no learner.safetensors.")
     encoder = load_encoder(folder)
-    section = LearnerSection(**config["learner"])
-    learner = make_learner(section.name, encoder, config["episodes"]["way"], **section.options)
-    load_strictly(learner, read_tensors(folder / "learner.safetensors"), str(folder / "learner.safetensors"))
+    chosen = section(LearnerSection, config, "learner", folder)
+    way = section(EpisodeSection, config, "episodes", folder).way
+    where = str(folder / "learner.safetensors")
+    tensors = read_tensors(Path(where))
+    learner = build(lambda: make_learner(chosen.name, encoder, way, **chosen.options), where, tensors)
+    load_strictly(learner, tensors, where)
     return learner.eval(), config
 
 
 def data_config(config: dict[str, Any]) -> DataConfig:
     """The data section of a run's config."""
-    return DataConfig(**config["data"])
+    return section(DataConfig, config, "data", "given")
 
 
 def check_pictures(encoder: Encoder, bank: ImageBank, source: str) -> None:

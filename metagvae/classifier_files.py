@@ -71,12 +71,10 @@ def load_classifier(folder: Path) -> FewShotClassifier:
     path = folder / SETTINGS
     if not path.is_file():
         raise InputError(f"{folder} holds no classifier: {SETTINGS} is missing. Give a folder that `save` wrote.")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_CONFIG_BYTES:,} are read.")
     encoder = load_encoder(folder / ENCODER)
     tensors = read_tensors(folder / SUPPORT)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(path, "the settings of a classifier")
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
         settings = content["settings"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,9 +15,11 @@ from torch import nn
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
 from episodes.fixed import FixedEpisodes
+from episodes.typed import fits
 from episodes.within import Within
 from metagvae.build import check_pictures, load_learner
 from metagvae.checkpoints import load_encoder, read_card
+from metagvae.config import DataConfig, section
 from metagvae.controls import CONTROLS, make_control
 from metagvae.device import Device
 from metagvae.distributed import ranks
@@ -197,7 +200,7 @@ def choose_dataset(
     So that a run is measured on the split that its own data section sets apart, and nothing has to be said twice.
     """
     run = next((s for s in sources if (Path(s).expanduser() / "config.yaml").is_file()), None)
-    inherited: dict[str, Any] = read_config(run)["data"] if run else {}
+    inherited: dict[str, Any] = asdict(section(DataConfig, read_config(run), "data", run)) if run else {}
     if name not in (None, inherited.get("name")):
         inherited = {}
     return make_dataset(
@@ -214,7 +217,8 @@ def describe(source: str) -> dict[str, Any]:
     if source in CONTROLS:
         return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
     about = asdict(read_card(source))
-    seconds = [line["seconds"] for line in read_metrics(Path(source).expanduser()) if "seconds" in line]
+    lines = read_metrics(Path(source).expanduser())
+    seconds = [line["seconds"] for line in lines if fits(line.get("seconds"), float) and line["seconds"] < math.inf]
     if seconds:
         about["training_seconds"] = round(seconds[-1])
     return about

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
 from episodes.datasets import Dataset, make_dataset
+from episodes.typed import check_types
 from episodes.within import Within, WithinSampler
+
+S = TypeVar("S")
 
 
 @dataclass
@@ -316,3 +320,20 @@ class TrainConfig:
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain containers, for YAML and JSON."""
     return asdict(config)
+
+
+def section(kind: type[S], config: Mapping[str, Any], name: str, where: str | Path) -> S:
+    """The section ``name`` of a run's config, which may be a stranger's.
+
+    Raises:
+        InputError: if it is missing, or has an unknown setting or one of another type.
+    """
+    content = config.get(name)
+    allowed = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    if not isinstance(content, Mapping) or not all(key in allowed for key in content):
+        raise InputError(
+            f"the config of the run {where} needs a section '{name}' with settings among {', '.join(allowed)}; "
+            f"received {repr(content)[:200]}."
+        )
+    check_types(kind, content, f"{name}.")
+    return kind(**content)

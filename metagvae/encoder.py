@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from metagvae.checkpoints import EncoderCard
 
 MAX_LATENT = 4096
+
+
+def _short(value: object) -> str:
+    """A value in an error message, however long a stranger made it."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join([str(name)[:40] for name in names[:20]] + (["..."] if len(names) > 20 else []))
 
 
 @dataclass
@@ -51,26 +62,45 @@ class EncoderConfig:
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
-        if self.backbone not in BACKBONES:
-            raise InputError(f"unknown backbone {self.backbone!r}; allowed: {', '.join(BACKBONES)}.")
-        if self.norm not in POLICIES:
-            raise InputError(f"unknown norm policy {self.norm!r}; allowed: {', '.join(POLICIES)}.")
+        if not isinstance(self.backbone, str) or self.backbone not in BACKBONES:
+            raise InputError(f"unknown backbone {_short(self.backbone)}; allowed: {', '.join(BACKBONES)}.")
+        if not isinstance(self.norm, str) or self.norm not in POLICIES:
+            raise InputError(f"unknown norm policy {_short(self.norm)}; allowed: {', '.join(POLICIES)}.")
         for name, value, low, high in (
             ("width", self.width, 1, 1024),
             ("channels", self.channels, 1, 16),
             ("size", self.size, 16, 512),
             ("latent", self.latent, 1, MAX_LATENT),
         ):
-            if not isinstance(value, int) or not low <= value <= high:
-                raise InputError(f"encoder.{name} must be between {low} and {high}; received {value}.")
+            if type(value) is not int or not low <= value <= high:
+                raise InputError(f"encoder.{name} must be between {low} and {high}; received {_short(value)}.")
+        for name, number in (("mean", self.mean), ("std", self.std)):
+            if not isinstance(number, int | float) or not math.isfinite(number):
+                raise InputError(f"encoder.{name} must be a number; received {_short(number)}.")
         if not self.std > 0:
             raise InputError(f"encoder.std must be positive; received {self.std}.")
-        covered = sorted(unit for group in self.units.values() for unit in group)
-        if covered != list(range(self.latent)):
+        if not isinstance(self.polarity, str):
+            raise InputError(f"encoder.polarity must be 'ink' or 'light'; received {_short(self.polarity)}.")
+        if not isinstance(self.units, dict) or not all(isinstance(group, list) for group in self.units.values()):
+            raise InputError(f"encoder.units must be lists of numbers by name; received {_short(self.units)}.")
+        units = [unit for group in self.units.values() for unit in group]
+        if not all(type(unit) is int for unit in units) or sorted(units) != list(range(self.latent)):
             raise InputError(
                 f"encoder.units must name each of the {self.latent} latent units once; received groups of "
-                f"{ {name: len(group) for name, group in self.units.items()} }."
+                f"{_short({name: len(group) for name, group in self.units.items()})}."
             )
+        self.check_features(self.features)
+
+    def check_features(self, names: list[str]) -> None:
+        """Raises `InputError` unless each of ``names`` is a group of units, ``latent`` or ``backbone``, and there once."""
+        allowed = ["latent", "backbone", *self.units]
+        if not isinstance(names, list | tuple) or not names:
+            raise InputError(f"features must name at least one of {_listed(allowed)}; received {_short(names)}.")
+        for name in names:
+            if name not in allowed:
+                raise InputError(f"this encoder has no features {_short(name)}; allowed: {_listed(allowed)}.")
+        if len(set(names)) < len(names):
+            raise InputError(f"features must name each group once; received {_short(names)}.")
 
 
 @dataclass(frozen=True)
@@ -94,12 +124,11 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        # a copy: two encoders of one config must not share what a call returns
-        config = replace(config, units=dict(config.units), features=list(config.features))
-        if not config.units and isinstance(config.latent, int) and config.latent <= MAX_LATENT:
-            config.units = {"content": list(range(config.latent))}
+        if config.units == {} and isinstance(config.latent, int) and config.latent <= MAX_LATENT:
+            config = replace(config, units={"content": list(range(config.latent))})
         config.check()
-        self.config = config
+        # a copy: two encoders of one config must not share what a call returns
+        self.config = config = replace(config, units=dict(config.units), features=list(config.features))
         self.backbone = BACKBONES[config.backbone](config.channels, config.width, config.norm)
         self.backbone_size = self.backbone.out_channels * self.backbone.side(config.size) ** 2
         self.to_mean = nn.Linear(self.backbone_size, config.latent)
@@ -121,12 +150,7 @@ class Encoder(nn.Module):
 
     @features.setter
     def features(self, names: list[str]) -> None:
-        allowed = ["latent", "backbone", *self.units]
-        for name in names:
-            if name not in allowed:
-                raise InputError(f"this encoder has no features {name!r}; allowed: {', '.join(allowed)}.")
-        if not names:
-            raise InputError(f"features must name at least one of {', '.join(allowed)}; received none.")
+        self.config.check_features(names)
         self.config.features = list(names)
 
     @property

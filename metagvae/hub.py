@@ -10,16 +10,16 @@ from typing import Any
 from episodes import InputError
 from metagvae.checkpoints import (
     CONFIG,
-    MAX_CONFIG_BYTES,
     WEIGHTS,
     EncoderCard,
     card_text,
-    load_strictly,
     read_tensors,
     save_encoder,
 )
 from metagvae.encoder import Encoder
+from metagvae.plain_files import read_json
 from metagvae.runs import write_beside
+from metagvae.sizes import load_strictly
 
 
 def _client() -> Any:
@@ -54,12 +54,7 @@ def download(name: str) -> Path:
 def timm_architecture(folder: Path) -> str | None:
     """``timm:NAME`` if the folder is a network in timm's layout, else None."""
     path = folder / CONFIG
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes; a config has at most {MAX_CONFIG_BYTES:,}.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}).") from error
+    content = read_json(path, "a network's config")
     name = content.get("architecture") if isinstance(content, dict) and "encoder" not in content else None
     return f"timm:{name}" if isinstance(name, str) else None
 

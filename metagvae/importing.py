@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from episodes import InputError
-from metagvae.checkpoints import MAX_CONFIG_BYTES, EncoderCard, read_tensors, save_encoder
-from metagvae.encoder import MAX_LATENT, Encoder, EncoderConfig
-
-MAX_WEIGHT_BYTES = 4 * 2**30
+from metagvae.checkpoints import EncoderCard, read_tensors, save_encoder
+from metagvae.encoder import Encoder, EncoderConfig
+from metagvae.plain_files import read_yaml
+from metagvae.sizes import build, load_strictly
+from metagvae.torch_files import load_torch
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A flat state dict from a safetensors or a torch file; the latter is unpickled with weights only.
+    """A flat state dict from a safetensors or a torch file, by `metagvae.torch_files`.
 
     Dicts nested under ``state_dict``, ``model`` or ``encoder`` are looked into.
 
@@ -28,23 +27,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a .safetensors or a torch file.")
-    if path.stat().st_size > MAX_WEIGHT_BYTES:
-        raise InputError(f"{path} is larger than {MAX_WEIGHT_BYTES:,} bytes; no encoder of this package is.")
     if path.suffix == ".safetensors":
         return read_tensors(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
-        text = str(error)
-        cause = "it holds objects other than tensors" if "eights_only" in text else text.splitlines()[0][:200]
-        raise InputError(
-            f"{path} cannot be read with weights only ({cause}). Nothing in it was run. Save its state_dict() alone, "
-            "best as safetensors, and import that."
-        ) from error
+    content = load_torch(path)
     while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
         inner = next((content[key] for key in ("state_dict", "model", "encoder") if key in content), None)
         if inner is None:
-            raise InputError(f"{path} holds no tensors; its keys are {', '.join(map(str, list(content)[:10]))}.")
+            names = ", ".join(str(key)[:40] for key in list(content)[:10])
+            raise InputError(f"{path} holds no tensors; its keys are {names or 'none'}.")
         content = inner
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict.")
@@ -59,12 +49,7 @@ def read_encoder_config(path: Path) -> EncoderConfig:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a YAML or JSON file with the encoder's settings.")
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InputError(f"{path} is larger than {MAX_CONFIG_BYTES:,} bytes; it is no encoder's config.")
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not readable YAML or JSON ({error}).") from error
+    content = read_yaml(path, "the settings of an encoder")
     if isinstance(content, dict) and isinstance(content.get("encoder"), dict):
         content = content["encoder"]
     allowed = [field.name for field in fields(EncoderConfig)]
@@ -72,16 +57,9 @@ def read_encoder_config(path: Path) -> EncoderConfig:
         unknown = sorted(map(str, set(content) - set(allowed))) if isinstance(content, dict) else []
         raise InputError(
             f"{path} must hold encoder settings among {', '.join(allowed)}; received "
-            f"{', '.join(unknown) or type(content).__name__}."
+            f"{', '.join(unknown)[:200] or type(content).__name__}."
         )
-    try:
-        config = EncoderConfig(**content)
-        if not config.units and isinstance(config.latent, int) and config.latent <= MAX_LATENT:
-            config.units = {"content": list(range(config.latent))}
-        config.check()
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{path} has a setting of the wrong type ({error}).") from error
-    return config
+    return EncoderConfig(**content)
 
 
 def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
@@ -118,9 +96,9 @@ def import_weights(
         raise InputError("import-encoder needs --out FOLDER to write to, or --dry_run true to only look.")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another folder.")
-    encoder = Encoder(read_encoder_config(config))
-    given = renamed(read_weights(weights), prefixes)
-    wanted = encoder.state_dict()
+    settings, given = read_encoder_config(config), renamed(read_weights(weights), prefixes)
+    with torch.device("meta"):  # nothing is allocated until the weights are known to fit
+        wanted = Encoder(settings).state_dict()
     latent = {name for name in wanted if name.startswith(("to_mean.", "to_log_var."))}
     matched = sorted(n for n in wanted.keys() & given.keys() if wanted[n].shape == given[n].shape)
     shapes = sorted(n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape)
@@ -143,7 +121,8 @@ def import_weights(
             f"{report}\nMend the config or --prefix; --dry_run true shows this without writing."
         )
     assert out is not None
-    encoder.load_state_dict({**wanted, **{name: given[name] for name in matched}})
+    encoder = build(lambda: Encoder(settings), str(config))
+    load_strictly(encoder, {**encoder.state_dict(), **{name: given[name] for name in matched}}, str(weights))
     if latent & set(missing):
         encoder.features = ["backbone"]
     save_encoder(encoder, out, EncoderCard(name=out.name, method=f"imported from {weights.name}"))

@@ -14,6 +14,9 @@ from typing import Any
 
 from episodes import InputError
 from metagvae.files import OUT_OF_DISK, make_folder, write_beside
+from metagvae.plain_files import parse_json
+
+MAX_LINE_BYTES = 2**16
 
 
 class MetricsLog:
@@ -26,7 +29,9 @@ class MetricsLog:
 
     def __init__(self, folder: Path, step: int) -> None:
         self._path = folder / "metrics.jsonl"
-        if self._path.exists():
+        if os.path.lexists(self._path) and not self._path.is_file():  # a pipe would be waited on for ever
+            raise InputError(f"{self._path} is not a regular file; remove it.")
+        if self._path.is_file():
             kept = [line for line in _lines(self._path) if line["step"] <= step]
             write_beside(self._path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
         self._file = self._path.open("ab", buffering=0)
@@ -94,13 +99,14 @@ class _Events:
 
 
 def _lines(path: Path) -> Iterable[dict[str, float]]:
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:  # cut short by a crash
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            yield line
+    with path.open("rb") as file:
+        while text := file.readline(MAX_LINE_BYTES):
+            try:
+                line = parse_json(text.decode())
+            except ValueError:  # cut short by a crash
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                yield line
 
 
 def read_metrics(folder: str | Path) -> Iterable[dict[str, float]]:

@@ -20,6 +20,7 @@ from metagvae.distributed import ranks
 from metagvae.files import is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.lock import FolderLock
 from metagvae.metrics import MetricsLog
+from metagvae.plain_files import read_json, read_yaml
 from metagvae.states import States
 
 
@@ -150,7 +151,7 @@ class Run:
             write_json(path, now)
             return
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_json(path, "what the run notes of its pictures")
             text = f"{before['dataset']} (fingerprint {before['fingerprint']})"
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
@@ -242,10 +243,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder).expanduser() / "config.yaml"
     if not path.is_file():
         raise InputError(f"{folder} is no run folder: it has no config.yaml.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable YAML ({error}).") from error
+    content = read_yaml(path, "the config of a run")
     if not isinstance(content, dict) or content.get("kind") not in ("pretrain", "train"):
         raise InputError(f"{path} is not the config of a run: it has no kind 'pretrain' or 'train'.")
     return content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -13,6 +12,7 @@ import torch
 
 from episodes import InputError
 from metagvae.files import PatientWriter, replacing
+from metagvae.torch_files import load_torch
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.pt")
@@ -22,7 +22,7 @@ class States:
     """``step-0000400.pt`` and its like in one folder.
 
     Each holds tensors and plain containers, as `torch.save` writes them: a zip file, whose checksums tell when a
-    bit has changed. torch itself does not look at them.
+    bit has changed. torch itself does not look at them, `load_torch` does.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,12 +80,7 @@ class States:
         return None
 
     def _read(self, step: int) -> dict[str, Any]:
-        path = self.path(step)
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()
-        if changed is not None:
-            raise ValueError(f"the checksum of {changed} is wrong")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_torch(self.path(step))
         if not isinstance(state, dict) or state.get("step") != step:
             raise ValueError(f"it holds no state of step {step}")
         return state

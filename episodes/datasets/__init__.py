@@ -15,6 +15,7 @@ from episodes.datasets.mnist import MNIST
 from episodes.datasets.omniglot import Omniglot
 from episodes.datasets.sprites import Sprites
 from episodes.errors import InputError
+from episodes.typed import check_types
 
 DATASETS: dict[str, type[Dataset]] = {
     cls.name: cls
@@ -45,6 +46,7 @@ def make_dataset(name: str, **options: Any) -> Dataset:
         raise InputError(
             f"the data set '{name}' has no option {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}."
         )
+    check_types(DATASETS[name], options, f"the data set '{name}': ")
     return DATASETS[name](**options)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import logging
 import math
 import unicodedata
@@ -20,6 +18,7 @@ from episodes.cache import cached_bank
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.errors import InputError
 from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
+from episodes.tables import read_table, table_rows
 
 _log = logging.getLogger(__name__)
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "valid": "validation"}
@@ -163,13 +162,8 @@ class Folder(Dataset):
     def _table(self) -> str | None:
         if self.splits_csv is None:
             return None
-        try:
-            return Path(self.splits_csv).expanduser().read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"data.splits_csv is {self.splits_csv}, which cannot be read ({error}); give a UTF-8 file "
-                "with the columns class,split."
-            ) from error
+        path = Path(self.splits_csv).expanduser()
+        return read_table(path, "class,split", f"data.splits_csv is {path}, which")
 
     def _decode(self, source: Source, table: str | None, split: str) -> ImageBank:
         classes, splits, notes = self._classes(source, table)
@@ -291,26 +285,22 @@ def _wrapper(pictures: list[list[str]], any_name: bool) -> list[str]:
 
 def _read_table(text: str, where: str, known: set[str]) -> dict[str, str]:
     """The split of each class listed."""
-    first = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in first else ",", skipinitialspace=True)
-    if not {"class", "split"} <= set(rows.fieldnames or ()):
-        raise InputError(f"{where} needs the columns class,split; its first line is {first[:60]!r}.")
+    delimiter = ";" if ";" in text.partition("\n")[0] else ","
     splits: dict[str, str] = {}
-    for row in rows:
-        name, given = row["class"] or "", (row["split"] or "").strip()
-        split = _SPLIT_NAMES.get(given.lower())
+    for line, (name, given) in table_rows(text, where, ("class", "split"), delimiter):
+        split = _SPLIT_NAMES.get(given.strip().lower())
         if split is None:
             raise InputError(
-                f"{where}, line {rows.line_num}: unknown split {given!r}; allowed: train, validation, test."
+                f"{where}, line {line}: unknown split {given.strip()[:100]!r}; allowed: train, validation, test."
             )
         if name not in known:
             raise InputError(
-                f"{where}, line {rows.line_num}: there is no class folder {name!r}; there are {len(known)}, "
+                f"{where}, line {line}: there is no class folder {name[:100]!r}; there are {len(known)}, "
                 f"such as {min(known)!r}."
             )
         if splits.setdefault(name, split) != split:
             raise InputError(
-                f"{where}, line {rows.line_num}: the class {name!r} is in both {splits[name]} and {split}; "
+                f"{where}, line {line}: the class {name!r} is in both {splits[name]} and {split}; "
                 "few-shot splits hold different classes."
             )
     return splits

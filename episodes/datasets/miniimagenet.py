@@ -5,9 +5,7 @@ The split by classes, 64 / 16 / 20, is that of Ravi & Larochelle (ICLR 2017).
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -25,6 +23,7 @@ from episodes.datasets.base import SPLITS, Dataset
 from episodes.errors import InputError
 from episodes.safe_pickle import load_arrays
 from episodes.sources import Source, open_picture, to_tensor
+from episodes.tables import read_table, table_rows
 
 PER_CLASS = 600
 _CSV = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
@@ -50,7 +49,7 @@ def _check_classes(names: Iterable[str], split: str, where: Path) -> None:
     if strange:
         raise InputError(
             f"{where} has {len(strange)} classes that are not in Ravi & Larochelle's {split} split, the "
-            f"first is {strange[0]!r}; allowed are its {len(wanted)} WordNet ids, such as {min(wanted)}. Is "
+            f"first is {strange[0][:100]!r}; allowed are its {len(wanted)} WordNet ids, such as {min(wanted)}. Is "
             "it another split's file, or another data set?"
         )
 
@@ -104,10 +103,7 @@ class MiniImageNet(Dataset):
 
     def _load_csv(self, root: Path, split: str) -> ImageBank:
         table = root / _CSV[split]
-        try:
-            text = table.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{table} cannot be read as text ({error}); fetch it again.") from error
+        text = read_table(table, "filename,label")
         source = Source(_pictures(root))
         key = {
             "dataset": self.name,
@@ -232,14 +228,11 @@ def _pictures(root: Path) -> Path:
 
 def _read_table(table: Path, text: str, split: str) -> dict[str, list[str]]:
     """File names by class, in the table's order."""
-    rows = csv.DictReader(io.StringIO(text))
-    if not {"filename", "label"} <= set(rows.fieldnames or ()):
-        raise InputError(f"{table} needs the columns filename,label; it starts with {text[:60]!r}.")
     wanted: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        if not row["filename"] or not row["label"]:
-            raise InputError(f"{table}, line {rows.line_num}, lacks a filename or a label.")
-        wanted[row["label"]].append(PurePosixPath(row["filename"]).name)
+    for line, (filename, label) in table_rows(text, str(table), ("filename", "label")):
+        if not filename or not label:
+            raise InputError(f"{table}, line {line}, lacks a filename or a label.")
+        wanted[label].append(PurePosixPath(filename).name)
     if not wanted:
         raise InputError(f"{table} lists no pictures; a filename and a label on each line are needed.")
     _check_classes(wanted, split, table)
@@ -265,7 +258,9 @@ def _read_pickle(path: Path, split: str) -> tuple[np.ndarray, dict[str, list[int
     _check_classes(map(str, table), split, path)
     members = {}
     for label, values in table.items():
-        numbers = np.asarray(values)
+        # nested lists that share their parts would become an array without end
+        flat = isinstance(values, np.ndarray) or (isinstance(values, list | tuple) and set(map(type, values)) <= {int})
+        numbers = np.asarray(values) if flat else np.empty(0)
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers):
             raise InputError(f"{path}: the class {label} should have a list of picture numbers.")
         if numbers.min() < 0 or numbers.max() >= len(images):

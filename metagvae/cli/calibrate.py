@@ -32,6 +32,7 @@ def calibrate(
     from metagvae.calibration import calibrate
     from metagvae.checkpoints import CONFIG, find_encoder, load_encoder
     from metagvae.compare import refuse_trained_classes
+    from metagvae.plain_files import read_json
     from metagvae.runs import write_json
 
     folder = find_encoder(source)
@@ -41,7 +42,7 @@ def calibrate(
     check_pictures(encoder, bank, source)
     refuse_trained_classes(source, bank)
     fitted = calibrate(encoder, bank)
-    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    content = read_json(folder / CONFIG, "an encoder's config")
     details = content.setdefault("card", {}).setdefault("details", {})
     details.setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
     write_json(folder / CONFIG, content)

@@ -16,7 +16,7 @@ def import_encoder(
     """Bring a foreign state dict in as an encoder folder.
 
     Args:
-        weights: a .safetensors file, or a torch file, which is read with weights only.
+        weights: a .safetensors file, or a torch file, read without running anything in it.
         config: YAML or JSON file with the encoder's settings, such as {width: 64, channels: 1, size: 28}.
         out: the encoder folder to write; not needed with --dry_run.
         prefix: prefixes to replace in names, such as {"module.": "", "features.": "backbone.blocks."}.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from episodes import InputError
+from episodes.typed import check_types
 from metagvae.encoder import MAX_LATENT
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.guidance.deformable_pca import DeformablePCA
@@ -19,13 +20,14 @@ GUIDANCES: dict[str, type[Guidance]] = {cls.name: cls for cls in (DeformablePCA,
 def _split(spec: Mapping[str, Any]) -> tuple[type[Guidance], dict[str, Any]]:
     options = dict(spec)
     name = options.pop("name", None)
-    if name not in GUIDANCES:
-        raise InputError(f"unknown guidance {name!r}; each needs a name among: {', '.join(GUIDANCES)}.")
+    if not isinstance(name, str) or name not in GUIDANCES:
+        raise InputError(f"unknown guidance {repr(name)[:100]}; each needs a name among: {', '.join(GUIDANCES)}.")
     cls = GUIDANCES[name]
     allowed = [key for key in inspect.signature(cls).parameters if key != "context"]
     unknown = [key for key in options if key not in allowed]
     if unknown:
         raise InputError(f"the guidance '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
+    check_types(cls, options, f"the guidance '{name}': ")
     return cls, options
 
 

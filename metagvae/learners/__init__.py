@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from episodes import InputError
+from episodes.typed import check_types
 from metagvae.learners.anil import ANIL
 from metagvae.learners.base import FeatureLearner, Learner
 from metagvae.learners.maml import MAML
@@ -30,12 +31,13 @@ def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Lea
         InputError: naming the known learners, or the options that this one takes.
     """
     if name not in LEARNERS:
-        raise InputError(f"unknown learner {name!r}; known: {', '.join(LEARNERS)}.")
+        raise InputError(f"unknown learner {name[:100]!r}; known: {', '.join(LEARNERS)}.")
     cls = LEARNERS[name]
     allowed = [key for key in inspect.signature(cls).parameters if key not in ("encoder", "way")]
     unknown = [key for key in options if key not in allowed]
     if unknown:
         raise InputError(f"the learner '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
+    check_types(cls, options, f"the learner '{name}': ")
     if not cls.any_way:
         options["way"] = way
     return cls(encoder, **options)

@@ -21,6 +21,7 @@ from metagvae.learners.threads import solve_in_threads
 from metagvae.norm import Norm2d, full_precision, norm_policy, task_rows
 
 BATCHING = ("auto", "loop", "vmap")
+MAX_STEPS = 1000
 Weights = dict[str, Tensor]
 
 
@@ -88,8 +89,8 @@ class InnerLoopLearner(Learner):
         if not inner_lr > 0:
             raise InputError(f"{self.name}'s inner_lr must be positive; received {inner_lr}.")
         for option, value in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
-            if value is not None and value < 1:
-                raise InputError(f"{self.name}'s {option} must be at least 1; received {value}.")
+            if value is not None and not 1 <= value <= MAX_STEPS:
+                raise InputError(f"{self.name}'s {option} must be from 1 to {MAX_STEPS:,}; received {value}.")
         self.inner_lr, self.first_order = inner_lr, first_order
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps
         self.way = way

@@ -70,7 +70,7 @@ def edit(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 16}, "do not belong together"),
+        ({"width": 16}, "of another shape"),
         ({"width": 100000}, "width must be between"),
         ({"latent": 5.5}, "latent"),
         ({"backbone": "os.system"}, "allowed: conv4"),

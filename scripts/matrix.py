@@ -1,0 +1,136 @@
+"""Runs the tests from a fresh clone on every supported Python found, and on the oldest torch that setup.py names.
+
+    python scripts/matrix.py [--python PATH ...] [--json docs/results/matrix.json]
+
+Interpreters are looked for on PATH and among pyenv's. Each gets a clone, a virtual environment of its own through
+scripts/install.sh, and ./scripts/test.sh; the clone is removed afterwards. The last row is the oldest Python found
+with the lowest torch and torchvision of setup.py. Arguments after -- go to pytest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
+
+
+def version_of(python: str) -> str | None:
+    """``3.12.1`` of an interpreter that runs, else None."""
+    code = "import sys, venv; print('.'.join(map(str, sys.version_info[:3])))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def interpreters(given: list[str]) -> dict[str, str]:
+    """Path by supported version (``3.10``): those given, else the first found of each."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found: dict[str, str] = {}
+    for wanted in SUPPORTED:
+        places = given or [f"python{wanted}", *(str(p) for p in sorted(pyenv.glob(f"{wanted}.*/bin/python{wanted}")))]
+        for python in places:
+            version = version_of(python)
+            if version and version.startswith(f"{wanted}."):
+                found.setdefault(wanted, python)
+    return found
+
+
+def lowest(package: str) -> str:
+    """The lowest version that setup.py allows of a package."""
+    match = re.search(rf'"{package}>=([\d.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
+    assert match, f"setup.py names no lowest {package}"
+    return match[1]
+
+
+def run(python: str, oldest: bool, arguments: list[str], log: Path) -> dict[str, Any]:
+    """One row: a fresh clone, its installation and its tests."""
+    with tempfile.TemporaryDirectory(prefix="matrix-") as name:
+        clone = Path(name) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        # what this process was started with must not leak into the clone
+        outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        environment = {**outside, "PYTHON": python}
+        with log.open("w") as out:
+
+            def call(*command: str) -> int:
+                return subprocess.run(
+                    command, cwd=clone, env=environment, stdout=out, stderr=out, check=False
+                ).returncode
+
+            start = time.perf_counter()
+            status = call("./scripts/install.sh")
+            if oldest and not status:
+                # the wheels of the lowest versions, whatever the other packages would rather have
+                pins = [f"{package}=={lowest(package)}.*" for package in ("torch", "torchvision")]
+                status = call(".venv/bin/python", "-m", "pip", "install", "--quiet", *pins, "numpy<2.3")
+            installed = time.perf_counter()
+            if not status:
+                status = call("./scripts/test.sh", *arguments)
+            done = time.perf_counter()
+        question = (
+            "import torch, numpy, platform; print(platform.python_version(), torch.__version__, numpy.__version__)"
+        )
+        versions = [".venv/bin/python", "-c", question]
+        told = subprocess.run(versions, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+        row = dict(zip(("python", "torch", "numpy"), [*told.stdout.split(), "?", "?", "?"][:3], strict=True))
+        lines = log.read_text(errors="replace").splitlines()
+        summary = next(
+            (line for line in reversed(lines) if re.search(r"\d+ (passed|failed|error)", line)), "no summary"
+        )
+        summary = re.sub(r" in [\d.]+s.*", "", summary.strip("= "))
+        return {
+            **row,
+            "tests": summary,
+            "green": "yes" if status == 0 else "no",
+            "install, s": round(installed - start),
+            "tests, s": round(done - installed),
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--python", nargs="+", default=[], help="interpreters to use in place of those found")
+    parser.add_argument("--only", choices=["newest", "oldest"], help="only with the newest torch, or only the oldest")
+    parser.add_argument("--json", type=Path, help="file to add the rows to")
+    parser.add_argument("--logs", type=Path, default=Path(tempfile.gettempdir()), help="folder of the full outputs")
+    parser.add_argument("arguments", nargs="*", help="for pytest, after --")
+    chosen = parser.parse_args()
+    found = interpreters(chosen.python)
+    if not found:
+        sys.exit(f"no Python of {', '.join(SUPPORTED)} was found; name some with --python.")
+    jobs = [] if chosen.only == "oldest" else [(python, False) for python in found.values()]
+    jobs += [] if chosen.only == "newest" else [(next(iter(found.values())), True)]
+    rows = []
+    for python, oldest in jobs:
+        log = chosen.logs / f"matrix-{version_of(python)}{'-oldest' if oldest else ''}.log"
+        rows.append(run(python, oldest, chosen.arguments, log))
+        print("  ".join(f"{key}: {value}" for key, value in rows[-1].items()), f" ({log})", flush=True)
+        if chosen.json:
+            commit = subprocess.run(
+                ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+            )
+            old = json.loads(chosen.json.read_text())["rows"] if chosen.json.exists() else []
+            new = {"commit": commit.stdout.strip(), **rows[-1]}
+            kept = [row for row in old if (row["python"], row["torch"]) != (new["python"], new["torch"])]
+            content = {
+                "provenance": {"command": "python scripts/matrix.py", "commit": new["commit"]},
+                "rows": [*kept, new],
+            }
+            chosen.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(row["green"] == "yes" for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
