@@ -38,7 +38,7 @@ def check_types(maker: Callable[..., Any], values: Mapping[str, Any], where: str
     """
     hints = get_type_hints(maker)
     if isinstance(maker, type):
-        hints |= get_type_hints(maker.__init__)
+        hints |= get_type_hints(maker.__init__)  # type: ignore[misc]
     for name, value in values.items():
         if name in hints and not fits(value, hints[name]):
             wanted = getattr(hints[name], "__name__", "") if not get_args(hints[name]) else str(hints[name])

@@ -92,7 +92,7 @@ class EncoderConfig:
         self.check_features(self.features)
 
     def check_features(self, names: list[str]) -> None:
-        """Raises `InputError` unless each of ``names`` is a group of units, ``latent`` or ``backbone``, and there once."""
+        """Raises `InputError` unless ``names`` are groups of units, ``latent`` or ``backbone``, each once."""
         allowed = ["latent", "backbone", *self.units]
         if not isinstance(names, list | tuple) or not names:
             raise InputError(f"features must name at least one of {_listed(allowed)}; received {_short(names)}.")

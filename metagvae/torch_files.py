@@ -38,7 +38,7 @@ class _StateDict(dict):
 
 
 class _Unpickler(PlainUnpickler):
-    dispatch = {**PlainUnpickler.dispatch, pickle.BINPERSID[0]: pickle._Unpickler.load_binpersid}  # noqa: RUF012
+    dispatch = {**PlainUnpickler.dispatch, pickle.BINPERSID[0]: pickle._Unpickler.dispatch[pickle.BINPERSID[0]]}  # noqa: RUF012
     stateful = (*PlainUnpickler.stateful, _StateDict)
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:

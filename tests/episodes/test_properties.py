@@ -52,7 +52,7 @@ def rows(drawn: EpisodeIndices, at: torch.Tensor) -> EpisodeIndices:
 
 
 def check_invariants(drawn: EpisodeIndices, bank: ImageBank, way: int, shot: int, query: int) -> None:
-    """Distinct classes, distinct pictures (so support and query share none), exact counts, every picture its class's."""
+    """Distinct classes, distinct pictures (so support and query share none), exact counts, pictures of their class."""
     tasks = len(drawn.classes)
     assert drawn.classes.shape == (tasks, way)
     assert drawn.images.shape == (tasks, way, shot + query)
