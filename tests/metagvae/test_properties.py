@@ -125,7 +125,7 @@ def encoder_configs(draw: st.DrawFn) -> EncoderConfig:
         backbone=draw(st.sampled_from(sorted(BACKBONES))),
         width=draw(st.sampled_from([1, 2, 3, 4, 8])),
         channels=draw(st.sampled_from([1, 3])),
-        size=draw(st.integers(16, 24)),
+        size=draw(st.integers(24, 28)),
         polarity=draw(st.sampled_from(["ink", "light"])),
         mean=draw(st.floats(-1, 1)),
         std=draw(st.floats(0.1, 2)),
