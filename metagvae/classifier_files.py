@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from episodes import InputError
 from metagvae.calibration import Calibration
 from metagvae.checkpoints import (
-    MAX_CONFIG_BYTES,
     EncoderCard,
     load_encoder,
     read_card,
@@ -24,6 +22,7 @@ from metagvae.checkpoints import (
 from metagvae.classifier import FewShotClassifier
 from metagvae.encoder import Encoder
 from metagvae.pictures import Scale
+from metagvae.plain_files import read_json
 from metagvae.runs import write_json
 
 SETTINGS, SUPPORT, ENCODER = "classifier.json", "support.safetensors", "encoder"

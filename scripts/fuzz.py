@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS, GIVE_UP, MEMORY = 2.0, 20, 2**30
 ADDRESSES = 6 * 2**30  # a process may reserve this much above its start: the machine survives what a case asks for
 
+Outcome = tuple[str, str, float, float, int]  # and message, seconds, CPU seconds, bytes above the start
+
 
 def _resident(key: str) -> int:
     """VmRSS or VmHWM of this process in bytes."""

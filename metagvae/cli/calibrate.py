@@ -25,7 +25,6 @@ def calibrate(
         data_options: further options of that data set.
         features: what the encoder returns; leave out for its own choice. Each choice has its own calibration.
     """
-    import json
 
     from episodes.datasets import make_dataset
     from metagvae.build import check_pictures
