@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,9 @@ def load_torch(path: Path) -> Any:
         InputError: if the file is missing, damaged, of an older format, or holds anything else.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise Refused(f"more than {MAX_BYTES:,} bytes")
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_BYTES:  # a pipe would be waited on for ever
+            raise Refused(f"no regular file of at most {MAX_BYTES:,} bytes")
         archive, root = _open(path)
         with archive:
             return unwrap(_Unpickler(archive, root).load(), {}, (*PLAIN, Tensor))

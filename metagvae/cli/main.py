@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+
 from episodes.errors import InputError
 from metagvae.distributed import PeerLost, join, leave, ranks
 from metagvae.files import OUT_OF_DISK
+from metagvae.plain_files import read_yaml
 from metagvae.stopping import STOPPED, Interrupted
 
 TOGETHER = ("pretrain", "train", "evaluate")
+MAX_MESSAGE = 20_000
 
 
 def run(arguments: list[str] | None) -> None:
@@ -15,6 +22,8 @@ def run(arguments: list[str] | None) -> None:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
     from metagvae.cli.parser import build_parser
 
+    for path in _configs(sys.argv[1:] if arguments is None else arguments):
+        read_yaml(path, "a config")  # the parser itself would follow a page of aliases, or a pipe, without end
     join()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
@@ -31,6 +40,19 @@ def run(arguments: list[str] | None) -> None:
         COMMANDS[command](**vars(settings))
 
 
+def _configs(arguments: list[str]) -> list[Path]:
+    """The files given by ``--config FILE`` or ``--config=FILE``."""
+    given = [after for option, after in pairwise(arguments) if option == "--config"]
+    given += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
+    return [Path(name) for name in given if os.path.lexists(name)]
+
+
+def _one_line(error: InputError) -> str:
+    """The message without what would steer a terminal, cut where a stranger made it long."""
+    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ..."
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and prints one message if it cannot end well.
 
@@ -41,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         run(arguments)
         leave()
     except InputError as error:
-        ranks().tell(f"metagvae: {error}")
+        ranks().tell(f"metagvae: {_one_line(error)}")
         return 2
     except KeyboardInterrupt:
         ranks().tell("metagvae: stopped")
