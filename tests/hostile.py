@@ -71,7 +71,6 @@ def _png(size: int = 12, kind: str = "png") -> bytes:
 
 def make_samples(root: Path) -> None:
     """Good files of every kind, under ``root``."""
-    warnings.simplefilter("ignore")  # of members written twice, on purpose
     bank = pictures()
     vae = pretrain(pretrain_config(root / "pretrain"), bank)
     config = sections.TrainConfig(
@@ -409,7 +408,8 @@ def hostile_safetensors(good: bytes) -> list[bytes]:
 
 def _zip(members: list[tuple[Any, bytes]], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", kind) as archive:
+    with zipfile.ZipFile(buffer, "w", kind) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of members written twice, on purpose
         for name, data in members:
             archive.writestr(name, data)
     return buffer.getvalue()
@@ -503,7 +503,9 @@ def hostile_torch(good: bytes, canary: Path) -> list[bytes]:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive_tar.addfile(info, io.BytesIO(data))
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its age
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), script)
     whole = io.BytesIO()
     torch.save(torch.nn.Linear(2, 2), whole)
     return [

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
+from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import get_type_hints
 
 from episodes.errors import InputError
 from metagvae.distributed import PeerLost, join, leave, ranks
@@ -32,6 +35,9 @@ def run(arguments: list[str] | None) -> None:
         raise InputError(f"several processes can do {', '.join(TOGETHER)}; start {command} without torchrun.")
     if command in CONFIGURED:
         cls, work = CONFIGURED[command]
+        for name, hint in get_type_hints(cls).items():
+            if is_dataclass(hint) and not isinstance(settings[name], Namespace):
+                raise InputError(f"the section '{name}' must hold settings; received {repr(settings[name])[:100]}.")
         values = vars(parser.instantiate(chosen)[command])
         work(cls(**{key: value for key, value in values.items() if key != "config"}))
     elif command in GROUPS:
