@@ -108,6 +108,9 @@ def make_samples(root: Path) -> None:
     (root / "minipkl" / "mini-imagenet-cache-test.pkl").write_bytes(
         pickle.dumps({"image_data": images, "class_dict": table})
     )
+    digits = {"images": np.zeros((20, 28, 28), np.uint8), "labels": np.arange(20) % 10}
+    (root / "mnist").mkdir()
+    np.savez(root / "mnist" / "mnist.npz", **{f"{s}_{k}": v for s in ("train", "test") for k, v in digits.items()})
     for part, count in (("images_background", 8), ("images_evaluation", 3)):
         with zipfile.ZipFile(root / "omniglot" / f"{part}.zip", "w") as archive:
             for number in range(count):
@@ -221,6 +224,11 @@ ENTRIES = {
         ("omniglot",),
         ("omniglot/images_background.zip",),
         lambda f: make_dataset("omniglot", root=str(f / "omniglot"), splits="lake", size=16).load("train"),
+    ),
+    "MNIST arrays": Entry(
+        ("mnist",),
+        ("mnist/mnist.npz",),
+        lambda f: make_dataset("mnist", root=str(f / "mnist")).load("test"),
     ),
     "cache": Entry(("cache",), ("cache/images.npy", "cache/bank.json"), _cached),
 }
@@ -731,6 +739,12 @@ def crafted(root: Path, name: str, canary: Path) -> list[bytes]:
         return hostile_tables()
     if suffix == ".pkl":
         return hostile_pickles(canary)
+    if suffix == ".npz":
+        bombs = [
+            _zip([("test_images.npy", b"\0" * 100_000_000)]),
+            *(_zip([("test_images.npy", x)]) for x in hostile_arrays()),
+        ]
+        return [*bombs, *hostile_pickles(canary), *hostile_zips(root)]
     if suffix == ".npy":
         return hostile_arrays()
     return hostile_pictures() if name == "picture.png" else []

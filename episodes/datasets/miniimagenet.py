@@ -143,6 +143,8 @@ class MiniImageNet(Dataset):
 
     def _load_pickle(self, path: Path, split: str) -> ImageBank:
         # hashing most of a gigabyte at every start would cost seconds: its size, time and ends stand for it
+        if not path.is_file():  # a pipe would be waited on for ever
+            raise InputError(f"{path} is not a regular file; fetch it again.")
         info = path.stat()
         with path.open("rb") as file:
             ends = file.read(2**20)

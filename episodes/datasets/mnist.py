@@ -58,6 +58,8 @@ class MNIST(Dataset):
     def _read(path: Path, split: str) -> tuple[Tensor, Tensor]:
         """uint8 ``[n, 1, 28, 28]`` and int64 ``[n]`` in [0, 10)."""
         try:
+            if not path.is_file():  # a pipe would be waited on for ever
+                raise ValueError("it is no regular file")
             with zipfile.ZipFile(path) as archive:
                 largest = max((member.file_size for member in archive.infolist()), default=0)
             if largest > MAX_ARRAY_BYTES:
