@@ -43,6 +43,8 @@ def _save(bank: ImageBank, folder: Path) -> None:
 
 
 def _load(folder: Path) -> ImageBank:
+    if not all((folder / name).is_file() for name in ("bank.json", "images.npy")):
+        raise FileNotFoundError(folder)  # or pipes, which would be waited on for ever
     meta = json.loads((folder / "bank.json").read_text(encoding="utf-8"))
     # copy-on-write: torch wants writable memory, the file must stay as it is
     images = np.load(folder / "images.npy", mmap_mode="c", allow_pickle=False)
