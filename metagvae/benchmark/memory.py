@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from episodes import InputError
 from metagvae.benchmark.maml import make_step
 from metagvae.benchmark.rows import Context, Sizes
 from metagvae.device import Device
 
 
-def _resident_peak() -> int:
-    """The largest resident size of this process so far, in bytes."""
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else 1024 * largest
+def _status(field: str) -> int:
+    """A size of this process that Linux's /proc/self/status names, in bytes.
 
-
-def _resident() -> int:
-    """The resident size of this process now, in bytes; its peak where the system does not say."""
+    Raises:
+        InputError: on a system without it.
+    """
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return _resident_peak()
-    return pages * resource.getpagesize()
+        text = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError as error:
+        raise InputError("peak memory is read from /proc, which this system does not have") from error
+    return 1024 * int(text.split(f"{field}:")[1].split()[0])
 
 
 def peak_above(work: Callable[[], object], device: torch.device) -> int:
@@ -39,9 +37,10 @@ def peak_above(work: Callable[[], object], device: torch.device) -> int:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    before = _resident()
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # what was held once before is not the work's
     work()
-    return _resident_peak() - before
+    return _status("VmHWM") - before
 
 
 def main(request: dict[str, object]) -> dict[str, int]:
