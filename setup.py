@@ -23,7 +23,7 @@ setup(
         "pyyaml>=6.0",
         "jsonargparse[signatures]>=4.49",
         "safetensors>=0.4.3",
-        "pillow>=10.0",
+        "pillow>=10.3",
         "tqdm>=4.60",
         "tensorboard>=2.14",
         "matplotlib>=3.8",

@@ -62,6 +62,10 @@ def run(python: str, oldest: bool, arguments: list[str], log: Path) -> dict[str,
         # what this process was started with must not leak into the clone
         outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
         environment = {**outside, "PYTHON": python}
+        if oldest:
+            pins = Path(name) / "oldest.txt"
+            pins.write_text("".join(f"{package}=={lowest(package)}.*\n" for package in ("torch", "torchvision")))
+            environment["PIP_CONSTRAINT"] = str(pins)
         with log.open("w") as out:
 
             def call(*command: str) -> int:
@@ -71,10 +75,6 @@ def run(python: str, oldest: bool, arguments: list[str], log: Path) -> dict[str,
 
             start = time.perf_counter()
             status = call("./scripts/install.sh")
-            if oldest and not status:
-                # the wheels of the lowest versions, whatever the other packages would rather have
-                pins = [f"{package}=={lowest(package)}.*" for package in ("torch", "torchvision")]
-                status = call(".venv/bin/python", "-m", "pip", "install", "--quiet", *pins, "numpy<2.3")
             installed = time.perf_counter()
             if not status:
                 status = call("./scripts/test.sh", *arguments)
