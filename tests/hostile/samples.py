@@ -1,0 +1,226 @@
+"""Good files of every kind, and every function of the package that takes one."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from episodes import ImageBank, InputError
+from episodes.cache import cached_bank
+from episodes.datasets import make_dataset
+from episodes.datasets.miniimagenet import ravi_split
+from episodes.sources import open_picture, to_tensor
+from metagvae import config as sections
+from metagvae.build import load_learner, load_vae
+from metagvae.checkpoints import load_encoder, read_card, write_tensors
+from metagvae.compare import choose_dataset, describe
+from metagvae.importing import import_weights
+from metagvae.pretraining import pretrain
+from metagvae.training import build_parts, train
+
+FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
+
+
+def pictures() -> ImageBank:
+    rng = np.random.default_rng(0)
+    parts = [(f"c{i}", torch.from_numpy(rng.integers(0, 255, (4, 1, 16, 16), dtype=np.uint8))) for i in range(6)]
+    return ImageBank.from_classes(parts)
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    return {"folder": str(folder), "log_every": 2, "save_every": 2, "device": "cpu"}
+
+
+def pretrain_config(folder: Path, resume: bool = False) -> sections.PretrainConfig:
+    return sections.PretrainConfig(
+        encoder=sections.EncoderSection(width=4, latent=9),
+        vae=sections.VAESection(decoder_width=4, guidance=[{"name": "deformable_pca"}]),
+        batch=4,
+        optim=sections.OptimSection(steps=2, precision="float32"),
+        run=sections.RunSection(**_run(folder), resume=resume),
+    )
+
+
+def small_picture(size: int = 12, kind: str = "png") -> bytes:
+    buffer = io.BytesIO()
+    picture = Image.fromarray(np.random.default_rng(size).integers(0, 255, (size, size, 3), dtype=np.uint8))
+    picture.save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(kind, kind.upper()))
+    return buffer.getvalue()
+
+
+def make_samples(root: Path) -> None:
+    """Good files of every kind, under ``root``."""
+    bank = pictures()
+    vae = pretrain(pretrain_config(root / "pretrain"), bank)
+    config = sections.TrainConfig(
+        encoder=sections.EncoderSection(width=4, latent=9),
+        learner=sections.LearnerSection("ridge", {"scale": 2.0}),
+        episodes=sections.EpisodeSection(2, 1, 1),
+        validation=sections.ValidationSection(every=0),
+        optim=sections.OptimSection(steps=2, precision="float32"),
+        run=sections.RunSection(**_run(root / "train")),
+    )
+    train(config, bank)
+    (root / "config.yaml").write_text(yaml.safe_dump(sections.to_dict(config)))
+    torch.save({"state_dict": vae.encoder.state_dict(), "epoch": 3}, root / "weights.pt")
+    write_tensors(root / "weights.safetensors", vae.encoder.state_dict())
+    settings = {"width": 4, "latent": 9, "size": 16, "polarity": "light", "units": vae.encoder.units}
+    (root / "settings.yaml").write_text(yaml.safe_dump(settings))
+    with zipfile.ZipFile(root / "pictures.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(18):
+            archive.writestr(
+                f"top/class{number % 6}/{number}.{FORMATS[number % 6]}", small_picture(12, FORMATS[number % 6])
+            )
+    (root / "splits.csv").write_text(
+        "class,split\n" + "".join(f"class{i},{'train' if i < 3 else 'test'}\n" for i in range(6))
+    )
+    for kind in FORMATS:
+        (root / f"picture.{kind}").write_bytes(small_picture(24, kind))
+    labels = ravi_split("test")[:3]
+    for place in ("mini", "minipkl", "omniglot"):
+        (root / place).mkdir()
+    rows = [f"{label}_{i}.jpg,{label}" for label in labels for i in range(3)]
+    (root / "mini" / "test.csv").write_text("filename,label\n" + "\n".join(rows) + "\n")
+    with zipfile.ZipFile(root / "mini" / "images.zip", "w") as archive:
+        for row in rows:
+            archive.writestr(row.split(",")[0], small_picture(20, "jpg"))
+    images = np.random.default_rng(0).integers(0, 255, (9, 84, 84, 3), dtype=np.uint8)
+    table = {label: [3 * i, 3 * i + 1, 3 * i + 2] for i, label in enumerate(labels)}
+    (root / "minipkl" / "mini-imagenet-cache-test.pkl").write_bytes(
+        pickle.dumps({"image_data": images, "class_dict": table})
+    )
+    digits = {"images": np.zeros((20, 28, 28), np.uint8), "labels": np.arange(20) % 10}
+    (root / "mnist").mkdir()
+    np.savez(root / "mnist" / "mnist.npz", **{f"{s}_{k}": v for s in ("train", "test") for k, v in digits.items()})
+    for part, count in (("images_background", 8), ("images_evaluation", 3)):
+        with zipfile.ZipFile(root / "omniglot" / f"{part}.zip", "w") as archive:
+            for number in range(count):
+                archive.writestr(f"{part}/A{part[7]}{number}/character01/1.png", small_picture(8))
+    before = os.environ.get("METAGVAE_CACHE")
+    os.environ["METAGVAE_CACHE"] = str(root / "cache")
+    cached_bank({"dataset": "fuzz"}, pictures)
+    if before is None:
+        del os.environ["METAGVAE_CACHE"]
+    else:
+        os.environ["METAGVAE_CACHE"] = before
+
+
+def _cli(folder: Path) -> None:
+    """What ``metagvae train --config`` does up to the first step."""
+    from metagvae.cli.commands import CONFIGURED
+    from metagvae.cli.main import main
+
+    before = CONFIGURED["train"]
+    CONFIGURED["train"] = (before[0], lambda config: (config.data.make(), build_parts(config, pictures())))
+    try:
+        status = main(["train", "--config", str(folder / "config.yaml"), "--run.folder", str(folder / "out")])
+    except SystemExit as error:
+        status = error.code
+    finally:
+        CONFIGURED["train"] = before
+    if status == 2:
+        raise InputError("said at the command line")
+    assert status == 0, status
+
+
+def _picture(folder: Path) -> None:
+    for path in folder.glob("picture.*"):
+        to_tensor(open_picture(path.read_bytes(), path.name), 28, 3)
+
+
+def _import(name: str) -> Callable[[Path], object]:
+    return lambda f: import_weights(f / name, f / "settings.yaml", f / "out", {}, False, False)
+
+
+def _cached(folder: Path) -> None:
+    bank = cached_bank({"dataset": "fuzz"}, pictures)
+    assert bank.gather(torch.arange(len(bank))).shape == (24, 1, 16, 16)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function that takes a file: what it needs, what of that is corrupted, how it is called."""
+
+    needs: tuple[str, ...]
+    corrupts: tuple[str, ...]
+    call: Callable[[Path], object]
+
+
+def _folder(folder: Path) -> None:
+    make_dataset("folder", root=str(folder / "pictures.zip"), size=16).load("train")
+
+
+def _splits(folder: Path) -> None:
+    table = str(folder / "splits.csv")
+    make_dataset("folder", root=str(folder / "pictures.zip"), size=16, splits_csv=table).load("train")
+
+
+ENTRIES = {
+    "encoder": Entry(
+        ("pretrain/encoder",),
+        ("pretrain/encoder/config.json", "pretrain/encoder/model.safetensors"),
+        lambda f: (load_encoder(f / "pretrain/encoder")(torch.rand(2, 1, 16, 16)), read_card(f / "pretrain/encoder")),
+    ),
+    "vae of a run": Entry(
+        ("pretrain",),
+        ("pretrain/config.yaml", "pretrain/vae.safetensors"),
+        lambda f: load_vae(f / "pretrain"),
+    ),
+    "learner of a run": Entry(
+        ("train",),
+        ("train/config.yaml", "train/learner.safetensors"),
+        lambda f: (load_learner(f / "train"), choose_dataset([str(f / "train")], None)),
+    ),
+    "run's card and curves": Entry(
+        ("train",),
+        ("train/encoder/config.json", "train/metrics.jsonl"),
+        lambda f: describe(str(f / "train")),
+    ),
+    "resume": Entry(
+        ("pretrain",),
+        ("pretrain/state/step-0000002.pt", "pretrain/config.yaml", "pretrain/data.json", "pretrain/metrics.jsonl"),
+        lambda f: pretrain(pretrain_config(f / "pretrain", resume=True), pictures()),
+    ),
+    "import torch file": Entry(("weights.pt", "settings.yaml"), ("weights.pt", "settings.yaml"), _import("weights.pt")),
+    "import safetensors": Entry(
+        ("weights.safetensors", "settings.yaml"),
+        ("weights.safetensors", "settings.yaml"),
+        _import("weights.safetensors"),
+    ),
+    "train --config": Entry(("config.yaml",), ("config.yaml",), _cli),
+    "picture": Entry((), tuple(f"picture.{kind}" for kind in FORMATS), _picture),
+    "zip of pictures": Entry(("pictures.zip",), ("pictures.zip",), _folder),
+    "table of splits": Entry(("pictures.zip", "splits.csv"), ("splits.csv",), _splits),
+    "miniImageNet csv": Entry(
+        ("mini",),
+        ("mini/test.csv", "mini/images.zip"),
+        lambda f: make_dataset("miniimagenet", root=str(f / "mini"), size=16).load("test"),
+    ),
+    "miniImageNet pickle": Entry(
+        ("minipkl",),
+        ("minipkl/mini-imagenet-cache-test.pkl",),
+        lambda f: make_dataset("miniimagenet", root=str(f / "minipkl")).load("test"),
+    ),
+    "omniglot zip": Entry(
+        ("omniglot",),
+        ("omniglot/images_background.zip",),
+        lambda f: make_dataset("omniglot", root=str(f / "omniglot"), splits="lake", size=16).load("train"),
+    ),
+    "MNIST arrays": Entry(
+        ("mnist",),
+        ("mnist/mnist.npz",),
+        lambda f: make_dataset("mnist", root=str(f / "mnist")).load("test"),
+    ),
+    "cache": Entry(("cache",), ("cache/images.npy", "cache/bank.json"), _cached),
+}
