@@ -137,7 +137,8 @@ class Device:
             # the nearest that a GPU comes to exact resumption without run.deterministic
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
-        able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _bfloat16_pays()
+        # measured, so ranks could find differently: rank 0's answer is for all
+        able = ranks().from_main(torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _bfloat16_pays())
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 
     @property

@@ -53,8 +53,8 @@ def difference(one: Path, other: Path) -> float:
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
 
 
-def compare(steps: int) -> list[dict[str, Any]]:
-    """A row per method: the largest weight difference, and milliseconds per item once under way."""
+def compare(steps: int, timed: bool) -> list[dict[str, Any]]:
+    """A row per method: the largest weight difference and, if timed, milliseconds per item once under way."""
     rows = []
     with tempfile.TemporaryDirectory() as place:
         for work, (_, items, unit) in WORKS.items():
@@ -67,18 +67,20 @@ def compare(steps: int) -> list[dict[str, Any]]:
                 (first, early), (last, late) = marks[1], marks[-1]
                 times[name] = 1000 * (late - early) / ((last - first) * items)
             base = Path(place) / f"{work}-one"
-            rows.append(
-                {
-                    "method": work,
-                    "steps": steps,
-                    "largest weight difference, 2 processes": f"{difference(base, base.with_name(f'{work}-two')):.1e}",
-                    "the same, 2 threads": f"{difference(base, base.with_name(f'{work}-threads')):.1e}",
+            row = {
+                "method": work,
+                "steps": steps,
+                "largest weight difference, 2 processes": f"{difference(base, base.with_name(f'{work}-two')):.1e}",
+                "the same, 2 threads": f"{difference(base, base.with_name(f'{work}-threads')):.1e}",
+            }
+            if timed:
+                row |= {
                     "unit": unit,
                     "1 process, 1 thread (ms per unit)": f"{times['one']:.2f}",
                     "1 process, 2 threads": f"{times['threads']:.2f}",
                     "2 processes, 1 thread each": f"{times['two']:.2f}",
                 }
-            )
+            rows.append(row)
             print(rows[-1], flush=True)
     return rows
 
@@ -145,8 +147,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("compare", "kill"))
     parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--timed", action="store_true", help="report times too; for a machine with no other work")
     given = parser.parse_args()
-    name, rows = ("processes", compare(given.steps)) if given.what == "compare" else ("killed-rank", kill())
+    name, rows = (
+        ("processes", compare(given.steps, given.timed)) if given.what == "compare" else ("killed-rank", kill())
+    )
     write_json(ROOT / "docs" / "results" / f"{name}.json", {"provenance": provenance(), "rows": rows})
 
 
