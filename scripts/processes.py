@@ -23,9 +23,9 @@ from metagvae.runs import provenance
 ROOT = Path(__file__).resolve().parent.parent
 # what is compared: its command, and the episodes (or pictures) of a step
 WORKS = {
-    "prototypes": (["train", "--config", "configs/cluster/protonet.yaml"], 4, "episode"),
-    "MAML": (["train", "--config", "configs/omniglot/maml.yaml", "--episodes.tasks=8"], 8, "episode"),
-    "pretraining": (["pretrain", "--config", "configs/omniglot/guided-vae.yaml"], 128, "picture"),
+    "prototypes": (["train", "--config", "configs/cluster/protonet.yaml", "--episodes.way=5"], 4, "episode"),
+    "MAML": (["train", "--config", "configs/omniglot/maml.yaml", "--episodes.tasks=4"], 4, "episode"),
+    "pretraining": (["pretrain", "--config", "configs/omniglot/guided-vae.yaml", "--batch=64"], 64, "picture"),
 }
 
 
@@ -59,7 +59,7 @@ def compare(steps: int, timed: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         for work, (_, items, unit) in WORKS.items():
             times = {}
-            for name, processes, threads in (("one", 1, 1), ("threads", 1, 2), ("two", 2, 1)):
+            for name, processes, threads in (("one", 1, 1), ("two", 2, 1), ("threads", 1, 2)):
                 folder = Path(place) / f"{work}-{name}"
                 line = command(work, folder, steps, processes)
                 subprocess.run(line, cwd=ROOT, env=environment(threads), check=True, capture_output=True)
