@@ -113,10 +113,18 @@ def largest_difference(one: Path, other: Path) -> float:
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
 
 
-def check_two_against_one(name: str, folder: Path, steps: int) -> None:
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch):
+    """Networks in float64: in float32 Adam drives two orders of summation apart, those of two threads as well."""
+    lay_out = Device.layout
+    monkeypatch.setattr(Device, "layout", staticmethod(lambda images: lay_out(images).double()))
+    monkeypatch.setattr(Device, "place", lambda self, module: module.double())
+
+
+def check_two_against_one(name: str, folder: Path, steps: int, tolerance: float) -> None:
     WORKS[name](folder / "one", steps)
     succeeded(together(lambda rank: WORKS[name](folder / "two", steps), folder))
-    assert largest_difference(folder / "one", folder / "two") < 1e-5
+    assert largest_difference(folder / "one", folder / "two") < tolerance
     logged = [list(read_metrics(folder / run)) for run in ("one", "two")]
     for a, b in zip(*logged, strict=True):
         assert a.keys() == b.keys()
@@ -125,13 +133,14 @@ def check_two_against_one(name: str, folder: Path, steps: int) -> None:
 
 @pytest.mark.parametrize("name", WORKS)
 def test_two_processes_train_as_one(name: str, tmp_path: Path):
-    check_two_against_one(name, tmp_path, STEPS)
+    check_two_against_one(name, tmp_path, STEPS, 1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["prototypes", "maml", "pretraining"])
+@pytest.mark.usefixtures("double")
 def test_two_processes_train_as_one_for_50_steps(name: str, tmp_path: Path):
-    check_two_against_one(name, tmp_path, 50)
+    check_two_against_one(name, tmp_path, 50, 1e-6)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
