@@ -131,9 +131,15 @@ def check_two_against_one(name: str, folder: Path, steps: int, tolerance: float)
         assert all(a[key] == pytest.approx(b[key], rel=1e-3, abs=1e-5) for key in a if key != "seconds")
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("name", ["prototypes", "maml", "pretraining"])
+@pytest.mark.usefixtures("double")
 def test_two_processes_train_as_one(name: str, tmp_path: Path):
-    check_two_against_one(name, tmp_path, STEPS, 1e-5)
+    check_two_against_one(name, tmp_path, STEPS, 1e-6)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_two_processes_begin_as_one_in_float32(name: str, tmp_path: Path):
+    check_two_against_one(name, tmp_path, 3, 1e-5)
 
 
 @pytest.mark.slow
