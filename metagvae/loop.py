@@ -80,7 +80,9 @@ def fit(
     trainable = [p for p in module.parameters() if p.requires_grad]
     if not trainable:
         raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
-    optimizer = torch.optim.AdamW(trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=device.device.type == "cuda"
+    )
     start, spent, skipped = 0, 0.0, 0
     best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
     peers = ranks()
