@@ -34,10 +34,10 @@ class FiniteGuard:
         place: Callable[[int], str],
     ) -> None:
         self.optimizer, self.allowed, self.place = optimizer, allowed, place
+        self.on_device = bool(optimizer.defaults.get("fused"))
         self._buffers = list(module.buffers()) if allowed else []
         self._kept: list[Tensor] = []
         device = next(module.parameters()).device
-        self.on_device = device.type == "cuda" and bool(optimizer.defaults.get("fused"))
         self._count = torch.tensor(skipped, device=device)
         self._last = torch.tensor(-1, device=device)
         self._broken = torch.zeros(0, dtype=torch.bool, device=device)
