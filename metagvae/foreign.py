@@ -63,6 +63,9 @@ class ForeignEncoder(Encoder):
     size, and returns ``[B, length]``. It is fine-tuned like any encoder; there is no VAE around it.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: ForeignConfig, network: nn.Module | None = None) -> None:
         nn.Module.__init__(self)
         config.check()
@@ -93,7 +96,7 @@ class ForeignEncoder(Encoder):
             images = images.expand(-1, channels, -1, -1)
         if tuple(images.shape[-2:]) != (size, size):
             images = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
-        images = (images - self.get_buffer("mean")) / self.get_buffer("std")
+        images = (images - self.mean) / self.std
         return full_precision(self.network(images)).flatten(1)
 
     def posterior(self, images: Tensor) -> Posterior:

@@ -35,6 +35,9 @@ class Norm2d(nn.Module):
     last two read which rows belong to which task from `task_rows`.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, policy: str = "running", momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         if policy not in POLICIES:
@@ -52,7 +55,7 @@ class Norm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.policy == "running":
-            mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+            mean, var = self.running_mean, self.running_var  # torch.export of 2.4 does not follow get_buffer
             if self.training and not held().whole:
                 return self._over_whole_batch(x, mean, var)
             return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
