@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -335,5 +335,20 @@ def section(kind: type[S], config: Mapping[str, Any], name: str, where: str | Pa
             f"the config of the run {where} needs a section '{name}' with settings among {', '.join(allowed)}; "
             f"received {repr(content)[:200]}."
         )
-    check_types(kind, content, f"{name}.")
-    return kind(**content)
+    return _built(kind, content, f"{name}.")
+
+
+def _built(kind: Any, content: Mapping[str, Any], where: str) -> Any:
+    """A dataclass, and those inside it, from plain containers."""
+    hints, values = get_type_hints(kind), dict(content)
+    check_types(kind, values, where)
+    for name, value in values.items():
+        inner = next((choice for choice in (hints[name], *get_args(hints[name])) if is_dataclass(choice)), None)
+        if inner is not None and value is not None:
+            known = {f.name for f in fields(inner)}
+            if not isinstance(value, Mapping) or not set(value) <= known:
+                raise InputError(
+                    f"{where}{name} needs settings among {', '.join(known)}; received {repr(value)[:200]}."
+                )
+            values[name] = _built(inner, value, f"{where}{name}.")
+    return kind(**values)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from episodes import InputError
 from metagvae.encoder import Encoder
@@ -84,6 +85,8 @@ def _torch_export(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _onnx(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
+    if torch.__version__ < TorchVersion("2.6"):
+        raise InputError(f"the export to ONNX needs torch 2.6 or later; this is {torch.__version__}. Use torch-export.")
     try:
         import onnx
         import onnxruntime

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,10 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, default=Path(tempfile.gettempdir()), help="folder of the full outputs")
     parser.add_argument("arguments", nargs="*", help="for pytest, after --")
     chosen = parser.parse_args()
+    if (
+        signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    ):  # of a job in the background; the tests send themselves Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     found = interpreters(chosen.python)
     if not found:
         sys.exit(f"no Python of {', '.join(SUPPORTED)} was found; name some with --python.")

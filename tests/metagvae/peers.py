@@ -24,7 +24,9 @@ def together(work: Callable[[int], object], folder: Path, size: int = 2) -> list
             signal.alarm(PATIENCE)
             about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": store.port}
             os.environ.update({name: str(value) for name, value in about.items()})
-            os.environ.update(MASTER_ADDR="127.0.0.1", TORCHELASTIC_USE_AGENT_STORE="True")
+            os.environ.update(
+                MASTER_ADDR="127.0.0.1", TORCHELASTIC_USE_AGENT_STORE="True", TORCHELASTIC_RESTART_COUNT="0"
+            )
             join()
             work(rank)
             leave()

@@ -24,6 +24,8 @@ def small(**changes: object) -> Encoder:
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
 def test_shipped_encoders_in_batches_of_1_and_37(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if to == "onnx":
+        if torch.__version__ < "2.6":
+            pytest.skip("torch's exporter to ONNX takes a program from 2.6 on")
         runtime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     path = tmp_path / f"encoder{export.FORMATS[to]}"

@@ -204,6 +204,9 @@ CHOICES = {
     "mode": ["finetune", "frozen", "guided"],
     "schedule": ["cosine", "halving", "constant"],
     "precision": ["auto", "float32", "bfloat16"],
+    "classes": ["labels", "pictures", "neighbours"],
+    "vae_share": [0.25, 1.0],
+    "within": [None],
 }
 
 
