@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae.encoder import Encoder, Posterior
 from metagvae.guidance.base import Guidance, GuidanceInputs, Views
+from metagvae.norm import full_precision
 
 
 class StandardNormal(nn.Module):
@@ -43,9 +44,9 @@ def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str, sigma:
         likelihood: ``bernoulli`` (cross entropy) or ``gaussian`` of standard deviation ``sigma``.
     """
     if likelihood == "bernoulli":
-        total = F.binary_cross_entropy_with_logits(logits.float(), images, reduction="sum")
+        total = F.binary_cross_entropy_with_logits(full_precision(logits), images, reduction="sum")
     else:
-        total = F.mse_loss(logits.float().sigmoid(), images, reduction="sum") / (2 * sigma**2)
+        total = F.mse_loss(full_precision(logits).sigmoid(), images, reduction="sum") / (2 * sigma**2)
     return total / len(images)
 
 
@@ -126,4 +127,4 @@ class GuidedVAE(nn.Module):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Mean pictures ``[B, C, H, W]`` in [0, 1] of the posterior means."""
         posterior = self.inference(self.encoder, self.decoder, images)
-        return self.decoder(posterior.mean).float().sigmoid()
+        return full_precision(self.decoder(posterior.mean)).sigmoid()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.augment import affine_matrix
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.norm import full_precision
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {
@@ -96,12 +97,12 @@ class DeformablePCA(Guidance):
 
     def canonical(self, z_content: Tensor) -> Tensor:
         """The linear picture ``[B, C, H, W]`` before the warp (logits for the Bernoulli likelihood)."""
-        return self.components(z_content).float().view(-1, *self.shape)
+        return full_precision(self.components(z_content)).view(-1, *self.shape)
 
     def light_decoder(self, z: Tensor) -> Tensor:
         """The warped linear picture ``[B, C, H, W]`` of latents ``[B, latent]``."""
         picture = self.canonical(z[:, self.content])
-        grid = F.affine_grid(self.warp(z[:, self.geometry].float()), list(picture.shape), align_corners=False)
+        grid = F.affine_grid(self.warp(full_precision(z[:, self.geometry])), list(picture.shape), align_corners=False)
         return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
     def basis_terms(self) -> dict[str, Tensor]:

@@ -246,7 +246,12 @@ def test_pictures_that_are_none(data: bytes, message: str) -> None:
     ],
 )  # fmt: skip
 def test_every_colour_mode_becomes_a_tensor(mode: str, kind: str, channels: int) -> None:
-    picture = open_picture(png((30, 20), mode, kind), "x")
+    data = png((30, 20), mode, kind)
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except OSError:
+        pytest.skip(f"this Pillow does not read the {mode} {kind} that it writes")  # 12.3 with YCbCr
+    picture = open_picture(data, "x")
     for size in (20, 16):
         tensor = to_tensor(picture, size, channels)
         assert tensor.shape == (channels, size, size)
