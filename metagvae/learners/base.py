@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch
+from episodes import EpisodeBatch, InputError
 from metagvae.norm import full_precision, norm_policy, task_rows
 
 
@@ -69,7 +69,21 @@ class FeatureLearner(Learner):
 
     A subclass writes `fit_head` and `ask_head`. With a norm policy under which pictures do not touch each
     other, evaluation embeds each picture once and draws its episodes among the features.
+
+    Args:
+        encoder: pictures to features.
+        roles: of an episode's pictures in training. ``given``: the first K of a class are its support. ``every``:
+            the loss is the mean over as many episodes as it takes for each picture to be support once, all of the
+            same pictures, embedded once: more comparisons for the same convolutions, the point that Laenen &
+            Bertinetto (On Episodes, Prototypical Networks, and Few-Shot Learning, NeurIPS 2021) make for
+            comparing all pairs of a batch. Needs K + Q to be a multiple of K.
     """
+
+    def __init__(self, encoder: nn.Module, roles: str = "given") -> None:
+        super().__init__(encoder)
+        if roles not in ("given", "every"):
+            raise InputError(f"a learner's roles must be 'given' or 'every'; received {roles!r}.")
+        self.roles = roles
 
     @property
     def embeds_independently(self) -> bool:
@@ -121,7 +135,11 @@ class FeatureLearner(Learner):
         return self._ask(head, asked)
 
     def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
-        """Loss and logits ``[T, N * Q, N]``; support and query are embedded in one pass."""
+        """Loss and logits ``[T, N * Q, N]``; support and query are embedded in one pass.
+
+        Raises:
+            InputError: if every picture is to be support once and the pictures of a class do not divide so.
+        """
         if self.embeds_independently:
             # one contiguous block as the gather left it
             shape = batch.images.shape[:3]
@@ -132,4 +150,21 @@ class FeatureLearner(Learner):
             assert asked is not None
             query = asked
         logits = self._ask(self._fit(support), query)
-        return episode_loss(logits, batch.query_labels), logits
+        loss = episode_loss(logits, batch.query_labels)
+        if self.roles == "every" and self.training:
+            loss = self._other_roles(torch.cat((support, query), 2), batch.shot, loss, batch.query_labels)
+        return loss, logits
+
+    def _other_roles(self, features: Tensor, shot: int, first: Tensor, labels: Tensor) -> Tensor:
+        """The mean of ``first`` and the losses with each further K of features ``[T, N, K + Q, D]`` as support."""
+        pictures = features.shape[2]
+        if pictures % shot:
+            raise InputError(
+                f"roles 'every' needs the pictures of a class, shot + query = {pictures}, to be a multiple of shot = "
+                f"{shot}; choose a query that is."
+            )
+        losses = [first]
+        for turn in range(shot, pictures, shot):
+            turned = features.roll(-turn, 2)
+            losses.append(episode_loss(self._ask(self._fit(turned[:, :, :shot]), turned[:, :, shot:]), labels))
+        return torch.stack(losses).mean()

@@ -20,12 +20,15 @@ class PrototypicalNetwork(FeatureLearner):
         distance: ``euclidean``, minus the squared distance (eq. 1 of the paper), or ``cosine``, the cosine
             times a learnt positive scale (Gidaris & Komodakis, CVPR 2018).
         scale: multiplies the logits; learnt for ``cosine``, fixed for ``euclidean``.
+        roles: see `FeatureLearner`.
     """
 
     name = "prototypes"
 
-    def __init__(self, encoder: nn.Module, distance: str = "euclidean", scale: float | None = None) -> None:
-        super().__init__(encoder)
+    def __init__(
+        self, encoder: nn.Module, distance: str = "euclidean", scale: float | None = None, roles: str = "given"
+    ) -> None:
+        super().__init__(encoder, roles)
         if distance not in ("euclidean", "cosine"):
             raise InputError(f"prototypes' distance must be 'euclidean' or 'cosine'; received {distance!r}.")
         if scale is not None and scale <= 0:

@@ -27,12 +27,20 @@ class RidgeRegression(FeatureLearner):
         penalty: lambda at the start.
         scale: a at the start.
         normalise: divide features by their length first; for encoders whose features are not trained with it.
+        roles: see `FeatureLearner`.
     """
 
     name = "ridge"
 
-    def __init__(self, encoder: nn.Module, penalty: float = 1.0, scale: float = 10.0, normalise: bool = False) -> None:
-        super().__init__(encoder)
+    def __init__(
+        self,
+        encoder: nn.Module,
+        penalty: float = 1.0,
+        scale: float = 10.0,
+        normalise: bool = False,
+        roles: str = "given",
+    ) -> None:
+        super().__init__(encoder, roles)
         if penalty <= 0 or scale <= 0:
             raise InputError(f"ridge's penalty and scale must be positive; received {penalty} and {scale}.")
         self.normalise = normalise

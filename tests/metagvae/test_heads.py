@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from episodes import InputError
+from episodes import EpisodeBatch, InputError
 from metagvae.learners import LEARNERS, FeatureLearner, make_learner
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
@@ -119,6 +119,27 @@ def test_gradient_is_that_of_finite_differences(name: str, options: dict[str, ob
     assert torch.autograd.gradcheck(loss, (support.requires_grad_(), query.requires_grad_(), *values))
 
 
+@pytest.mark.parametrize("name", ["prototypes", "ridge"])
+def test_every_role_is_the_mean_over_the_episodes_of_the_same_pictures(name: str) -> None:
+    """With 2 + 4 pictures a class: pictures 0 and 1 as support, then 2 and 3, then 4 and 5."""
+    torch.manual_seed(0)
+    pictures = torch.cat(make_features(), 2)
+    learner = make_learner(name, nn.Flatten(), WAY, roles="every").double()
+    given = make_learner(name, nn.Flatten(), WAY).double()
+    images, classes = pictures[..., None, None], torch.zeros(TASKS, WAY, dtype=torch.int64)
+    indices = torch.zeros(TASKS, WAY, SHOT + QUERY, dtype=torch.int64)
+    losses = []
+    for first in (0, 2, 4):
+        order = [first, first + 1, *(p for p in range(6) if p not in (first, first + 1))]
+        losses.append(float(given(EpisodeBatch(images[:, :, order], SHOT, classes, indices))[0].detach()))
+    episode = EpisodeBatch(images, SHOT, classes, indices)
+    assert len({round(loss, 6) for loss in losses}) == 3
+    assert float(learner(episode)[0].detach()) == pytest.approx(sum(losses) / 3)
+    assert float(learner.eval()(episode)[0].detach()) == pytest.approx(losses[0])
+    with pytest.raises(InputError, match="multiple of shot = 4"):
+        learner.train()(EpisodeBatch(images, 4, classes, indices))
+
+
 @pytest.mark.parametrize("name", sorted(set(LEARNERS) - {"statistician"}))  # which sees pictures: in its own file
 def test_logits_permute_with_the_ways(name: str) -> None:
     """Whatever the order of the ways, if no way has a head's output of its own."""
@@ -141,6 +162,7 @@ def test_logits_permute_with_the_ways(name: str) -> None:
     [
         ("prototypes", {"distance": "manhattan"}, "distance"),
         ("prototypes", {"scale": -1.0}, "scale"),
+        ("prototypes", {"roles": "all"}, "roles"),
         ("ridge", {"penalty": 0.0}, "penalty"),
         ("ridge", {"scale": 0.0}, "scale"),
     ],
