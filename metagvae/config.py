@@ -46,7 +46,7 @@ class EncoderSection:
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
-        backbone: conv4 | resnet12 | ding.
+        backbone: conv4 | conv4_doubling | resnet12 | ding.
         width: feature maps of the first block.
         latent: units of the latent.
         norm: policy of normalisation: running | group | support | transductive.

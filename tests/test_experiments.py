@@ -1,0 +1,64 @@
+"""configs/experiments.yaml and the script that runs it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from metagvae.cli import build_parser
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+experiments = importlib.import_module("experiments")
+sys.path.pop(0)
+PLAN = experiments.read_plan()
+
+
+@pytest.mark.parametrize("name", PLAN)
+def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run that a command takes was made by one before it, with the same seed."""
+    monkeypatch.chdir(ROOT)
+    made: set[str] = set()
+    *trainings, (result, measure) = PLAN[name].commands(name, [0, 3], Path("runs"))
+    for left, arguments in trainings:
+        build_parser().parse_args(arguments)
+        taken = {word for word in arguments if re.fullmatch(r"runs/[\w-]+", word)} - {str(left.parent)}
+        assert taken <= made
+        assert "{" not in " ".join(arguments)
+        assert all(word.endswith(f"-seed{arguments[arguments.index('--run.seed') + 1]}") for word in taken)
+        made.add(str(left.parent))
+    build_parser().parse_args(measure)
+    measured = [word for word in measure if word.startswith("runs/")]
+    assert set(measured) <= made
+    assert len(measured) % 2 == 0
+    assert measured
+    assert result == ROOT / "docs" / "results" / f"{name}.json"
+    assert "{" not in " ".join(measure)
+
+
+def test_a_run_means_the_same_in_every_experiment() -> None:
+    lines: dict[str, str] = {}
+    for experiment in PLAN.values():
+        for stem, line in experiment.runs.items():
+            assert lines.setdefault(stem, line) == line, stem
+
+
+def test_what_is_there_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run whose encoder is there is left; the first that fails ends all."""
+    called: list[list[str]] = []
+    monkeypatch.setattr(experiments, "metagvae", lambda arguments: called.append(arguments) or len(called) // 2)
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    (tmp_path / "omniglot-warp-pairs-seed5" / "encoder").mkdir(parents=True)
+    monkeypatch.setattr(
+        "sys.argv", ["experiments.py", "omniglot-supervised", "--seeds", "5", "--folder", str(tmp_path)]
+    )
+    assert experiments.main() == 1
+    assert [arguments[0] for arguments in called] == ["train", "evaluate"]
+    assert f"{tmp_path}/omniglot-warp-pairs-seed5" in called[0]
+    assert capsys.readouterr().out.count("done $") == 1
