@@ -32,7 +32,7 @@ class Experiment:
         about: what it asks, in a line.
         seeds: of the trainings.
         runs: by name, the command that trains one; `{NAME}` is a run of the same seed.
-        measure: the command that measures them; `{NAME}` is that run of every seed.
+        measure: the command that measures them, --json left out; `{NAME}` is that run of every seed.
     """
 
     about: str
@@ -58,7 +58,7 @@ class Experiment:
             whole = NAME.fullmatch(word)
             measure += [run(whole[1], seed) for seed in seeds] if whole else [word]
         result = ROOT / "docs" / "results" / f"{name}.json"
-        found.append((result, ["evaluate", *measure, "--json", str(result.relative_to(ROOT))]))
+        found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
         return found
 
 
