@@ -40,6 +40,8 @@ setup(
         "encoders": ["timm>=1.0", "huggingface_hub>=0.23"],
         "export": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18"],
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
+        "sweep": ["optuna>=3.6"],
+        "wandb": ["wandb>=0.16"],
         "test": ["pytest>=8", "hypothesis>=6.100", "numba>=0.60"],
         "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
     },

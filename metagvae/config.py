@@ -322,6 +322,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
+def from_dict(kind: type[S], content: Mapping[str, Any]) -> S:
+    """A config from the plain containers that `to_dict` gives.
+
+    Raises:
+        InputError: if it has an unknown setting or one of another type or range.
+    """
+    return _built(kind, content, "")
+
+
 def section(kind: type[S], config: Mapping[str, Any], name: str, where: str | Path) -> S:
     """The section ``name`` of a run's config, which may be a stranger's.
 

@@ -13,6 +13,7 @@ from metagvae.evaluation import Result
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.metrics import read_metrics
 from metagvae.scoring import Scores
+from metagvae.sweep_results import Sweep
 from metagvae.vae import GuidedVAE
 
 
@@ -157,3 +158,57 @@ def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
     axes[-1].legend(loc="center", fontsize=7, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def sweep(found: Sweep, path: Path) -> None:
+    """A sweep's errors in the order of its trials with the best so far, then the error over each setting."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    complete = [t for t in found.trials if t.error is not None]
+    panels = 1 + len(found.ranges)
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(4 * columns, 3.1 * rows), dpi=120, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    errors = [100 * (t.error or 0) for t in complete]
+    bars = [100 * (t.half_width or 0) for t in complete]
+    first = axes[0]
+    first.errorbar([t.number for t in complete], errors, bars, fmt="o", ms=4, lw=1, color="0.35", label="trial")
+    if complete:
+        so_far = [min(errors[: i + 1]) for i in range(len(errors))]
+        first.step([t.number for t in complete], so_far, where="post", color="C0", label="best so far")
+    for state, mark in (("pruned", "x"), ("failed", "v"), ("killed", "|")):
+        numbers = [t.number for t in found.trials if t.state == state]
+        if numbers:  # on the axis: they have no error
+            across = first.get_xaxis_transform()
+            first.plot(numbers, [0.02] * len(numbers), mark, color="C3", transform=across, label=state)
+    first.set_xlabel("trial")
+    first.set_ylabel("validation error, %")
+    first.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if found.trials:
+        first.legend(fontsize=7)
+    for axis, (key, range_) in zip(axes[1:], found.ranges.items(), strict=False):
+        values = [t.values[key] for t in complete]
+        if range_.kind == "choice":
+            names = [_shortened(value) for value in range_.ends()]
+            axis.set_xticks(range(len(names)), names, fontsize=7)
+            axis.set_xlim(-0.5, len(names) - 0.5)
+            values = [range_.ends().index(value) for value in values]
+        elif range_.log:
+            axis.set_xscale("log")
+        axis.errorbar(values, errors, bars, fmt="o", ms=4, lw=1, color="0.35")
+        if found.best is not None:
+            place = complete.index(found.best)
+            axis.plot(values[place], errors[place], "o", ms=8, mfc="none", mec="C0")
+        axis.set_xlabel(key)
+        axis.sharey(first)
+    for axis in axes[panels:]:
+        axis.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 16 else f"{text[:15]}…"

@@ -59,6 +59,7 @@ def fit(
     validate: Callable[[], float] | None = None,
     validate_every: int = 0,
     label: str = "training",
+    watch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Minimises the sum of ``loss_terms(step)`` over the module's trainable parameters.
 
@@ -68,6 +69,7 @@ def fit(
         place: what a step was made of, such as its episodes, for messages.
         share: of a step's items, what this process works on; ``loss_terms`` are means over it.
         validate: an error in [0, 1]; the weights of the lowest are kept.
+        watch: told the step and the error after each validation; what it raises ends the run, resumably.
 
     Returns:
         ``{"step", "best_error", "best_step", "best"}``; ``best`` is a state dict, of the end without validation.
@@ -141,6 +143,8 @@ def fit(
                 if error < best["best_error"]:
                     kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
                     best = {"best_error": error, "best_step": done, "best": kept}
+                if watch is not None:
+                    watch(done, error)
             halt = peers.any(stop.asked) or section.stop_after == done
             if halt or last or done % section.save_every == 0:
                 save(done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,17 @@ class _Trainee(nn.Module):
             self.decoder, self.guidances = parts.vae.decoder, parts.vae.guidances
 
 
-def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageBank | None = None) -> Learner:
+def train(
+    config: TrainConfig,
+    bank: ImageBank | None = None,
+    validation: ImageBank | None = None,
+    watch: Callable[[int, float], None] | None = None,
+) -> Learner:
     """Trains a learner on episodes of the training classes and leaves a run folder with the best one.
 
     Args:
         bank, validation: the two splits, if they are at hand; else ``config.data`` loads them.
+        watch: told the step and the error after each validation; what it raises ends the training, resumably.
 
     Raises:
         InputError: before any training, if the config cannot work.
@@ -173,7 +180,19 @@ def train(config: TrainConfig, bank: ImageBank | None = None, validation: ImageB
         _training_mode(trainee, config)
         check = validate if evaluator else None
         with loader:
-            outcome = fit(run, trainee, loss_terms, config.optim, config.run, device, place, share, check, chosen.every)
+            outcome = fit(
+                run,
+                trainee,
+                loss_terms,
+                config.optim,
+                config.run,
+                device,
+                place,
+                share,
+                check,
+                chosen.every,
+                watch=watch,
+            )
         trainee.load_state_dict(outcome["best"])
         learner = parts.learner.eval().to("cpu")
         if not peers.main:

@@ -17,14 +17,17 @@ from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
+from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config import PretrainConfig, TrainConfig
+from metagvae.search import SweepConfig
 
 # commands that take --config, a YAML file of a config class
 CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {
     "pretrain": (PretrainConfig, pretrain),
     "train": (TrainConfig, train),
     "cross-validate": (CrossValidateConfig, cross_validate),
+    "sweep": (SweepConfig, sweep),
 }
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,

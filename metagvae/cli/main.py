@@ -8,7 +8,7 @@ from argparse import Namespace
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from episodes.errors import InputError
 from metagvae.distributed import PeerLost, join, leave, ranks
@@ -25,8 +25,8 @@ def run(arguments: list[str] | None) -> None:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
     from metagvae.cli.parser import build_parser
 
-    for path in _configs(sys.argv[1:] if arguments is None else arguments):
-        read_yaml(path, "a config")  # the parser itself would follow a page of aliases, or a pipe, without end
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _check_configs(arguments)
     join()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
@@ -34,23 +34,42 @@ def run(arguments: list[str] | None) -> None:
     if ranks().size > 1 and command not in TOGETHER:
         raise InputError(f"several processes can do {', '.join(TOGETHER)}; start {command} without torchrun.")
     if command in CONFIGURED:
-        cls, work = CONFIGURED[command]
-        for name, hint in get_type_hints(cls).items():
-            if is_dataclass(hint) and not isinstance(settings[name], Namespace):
-                raise InputError(f"the section '{name}' must hold settings; received {repr(settings[name])[:100]}.")
-        values = vars(parser.instantiate(chosen)[command])
-        work(cls(**{key: value for key, value in values.items() if key != "config"}))
+        CONFIGURED[command][1](_instantiated(parser, chosen))
     elif command in GROUPS:
         GROUPS[command][1][settings.action](**vars(settings[settings.action]))
     else:
         COMMANDS[command](**vars(settings))
 
 
-def _configs(arguments: list[str]) -> list[Path]:
-    """The files given by ``--config FILE`` or ``--config=FILE``."""
+def configured(arguments: list[str]) -> Any:
+    """The config that a command which takes ``--config`` would be called with."""
+    from metagvae.cli.parser import build_parser
+
+    _check_configs(arguments)
+    parser = build_parser()
+    return _instantiated(parser, parser.parse_args(arguments))
+
+
+def _instantiated(parser: Any, chosen: Any) -> Any:
+    from metagvae.cli.commands import CONFIGURED
+
+    cls, settings = CONFIGURED[chosen.command][0], chosen[chosen.command]
+    for name, hint in get_type_hints(cls).items():
+        if is_dataclass(hint) and not isinstance(settings[name], Namespace):
+            raise InputError(f"the section '{name}' must hold settings; received {repr(settings[name])[:100]}.")
+    values = vars(parser.instantiate(chosen)[chosen.command])
+    return cls(**{key: value for key, value in values.items() if key != "config"})
+
+
+def _check_configs(arguments: list[str]) -> None:
+    """Reads the files given by ``--config FILE`` or ``--config=FILE`` within bounds."""
     given = [after for option, after in pairwise(arguments) if option == "--config"]
     given += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
-    return [Path(name) for name in given if os.path.lexists(name)]
+    for name in given:
+        if os.path.lexists(name):
+            read_yaml(
+                Path(name), "a config"
+            )  # the parser itself would follow a page of aliases, or a pipe, without end
 
 
 def _one_line(error: InputError) -> str:

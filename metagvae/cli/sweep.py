@@ -1,0 +1,49 @@
+"""`metagvae sweep`: settings of a training config, searched on the validation split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from episodes.errors import InputError
+from metagvae.search import SweepConfig
+
+
+def sweep(config: SweepConfig) -> None:
+    """Search settings of train or pretrain on the validation split, with optuna."""
+    from metagvae import figures, sweeping
+    from metagvae.cli.main import configured
+    from metagvae.stopping import Interrupted
+
+    if not config.base or not Path(config.base).is_file():
+        raise InputError(
+            f"a sweep needs base, the YAML file of the {config.command} that it starts from; received {config.base!r}."
+        )
+    base = configured([config.command, "--config", config.base])
+
+    def tell(trial: Any) -> None:
+        error = f"{100 * trial.error:.2f} ± {100 * trial.half_width:.2f} %" if trial.error is not None else trial.state
+        values = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                           for key, value in trial.values.items())  # fmt: skip
+        print(f"trial {trial.number}: {error} ({values}) {trial.problem}".rstrip(), flush=True)
+
+    try:
+        found = sweeping.run_sweep(base, config, tell)
+    except Interrupted as stop:
+        raise Interrupted(
+            f"the sweep was stopped; the same command goes on with it and its unfinished trial ({stop})"
+        ) from stop
+    figures.sweep(found, found.folder / "trials.png")
+    print(f"\nfew-shot error on the validation split, {config.episodes} episodes, ± the 95 % interval over them\n")
+    print(found.table())
+    if found.best is None:
+        print("\nno trial was completed")
+        return
+    if found.gain is None and found.best.number == 0:
+        print("\nnone did better than the base's own values")
+    if found.gain is not None:
+        gap, half = (100 * part for part in found.gain)
+        mark = "" if abs(gap) > half else " (not clear of zero)"
+        print(f"\nthe best against the base's own values, the same episodes: {gap:+.2f} ± {half:.2f} points{mark}")
+    print(f"\nthe best, trial {found.best.number}, is in {found.folder / found.best.folder}; train it again: "
+          f"metagvae {config.command} --config {found.folder / 'best.yaml'}")  # fmt: skip
