@@ -144,6 +144,7 @@ class RunSection:
         stop_after: stop (resumably) once this many steps are done; null for never.
         deterministic: on a GPU, take only kernels that give the same bits each time, so that a resumed run ends
             bit-identical there too; slower, and an error where torch has no such kernel.
+        wandb: project at wandb that gets the metrics and the config too; null for none.
     """
 
     folder: str = "runs/unnamed"
@@ -154,6 +155,7 @@ class RunSection:
     save_every: int = 500
     stop_after: int | None = None
     deterministic: bool = False
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
         self.folder = str(Path(self.folder).expanduser())

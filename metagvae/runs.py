@@ -22,6 +22,7 @@ from metagvae.lock import FolderLock
 from metagvae.metrics import MetricsLog
 from metagvae.plain_files import read_json, read_yaml
 from metagvae.states import States
+from metagvae.wandb_log import WandbLog, client
 
 
 def provenance() -> dict[str, Any]:
@@ -83,7 +84,10 @@ class Run:
         self.states = States(self.folder / "state")
         self.provenance = provenance()
         self._metrics: MetricsLog | None = None
-        config = {"kind": kind, **config}
+        self._wandb: WandbLog | None = None
+        config = self._config = {"kind": kind, **config}
+        if self._project:
+            client()  # says so now if it is missing
         self._holds_run(config, resume)  # nothing is written into a folder that cannot be used
         make_folder(self.states.folder)
         self._lock = FolderLock(self.folder)
@@ -163,17 +167,28 @@ class Run:
                 f"(fingerprint {now['fingerprint']}). Resume with the same pictures, or start a new folder."
             )
 
+    @property
+    def _project(self) -> str | None:
+        """The project at wandb that is to get the metrics too."""
+        return self._config.get("run", {}).get("wandb")
+
     def start_metrics(self, step: int) -> None:
-        """Opens ``metrics.jsonl`` and TensorBoard's file after ``step`` steps."""
+        """Opens ``metrics.jsonl`` and TensorBoard's file after ``step`` steps, and wandb if asked."""
         self._metrics = MetricsLog(self.folder, step)
+        if self._project:
+            self._wandb = WandbLog(self.folder, self._project, self._config)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         assert self._metrics is not None
         self._metrics.log(step, values)
+        if self._wandb is not None:
+            self._wandb.log(step, values)
 
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
+        if self._wandb is not None:
+            self._wandb.close()
         self._lock.release()
 
 

@@ -48,17 +48,38 @@ class Sweep:
     best: Trial | None
     gain: tuple[float, float] | None
 
-    def table(self) -> str:
-        """Plain text, a line per trial, the best marked."""
-        rows = [["", "trial", "seed", *self.ranges, "error, %", "seconds", "state"]]
+    def rows(self) -> list[dict[str, str]]:
+        """A row per trial, as text by column; the best is marked."""
+        rows = []
         for t in self.trials:
             error = f"{100 * t.error:.2f} ± {100 * (t.half_width or 0):.2f}" if t.error is not None else "–"
-            values = [_short(t.values.get(key)) for key in self.ranges]
-            seconds = f"{t.seconds:.0f}" if t.seconds is not None else "–"
             state = f"{t.state}: {t.problem[:60]}" if t.problem else t.state
-            rows.append(["*" if t == self.best else "", str(t.number), str(t.seed), *values, error, seconds, state])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+            rows.append(
+                {
+                    "trial": f"{t.number}{' *' if t == self.best else ''}",
+                    **{key: _short(t.values.get(key)) for key in self.ranges},
+                    "seed": str(t.seed),
+                    "error, %": error,
+                    "seconds": f"{t.seconds:.0f}" if t.seconds is not None else "–",
+                    "state": state,
+                }
+            )
+        return rows
+
+    def table(self) -> str:
+        """Plain text, a line per trial."""
+        rows = self.rows()
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    def about(self) -> str:
+        """The gain over the base's own values, in a sentence; empty where there is none to tell."""
+        if self.gain is None:
+            return "None did better than the base's own values." if self.best and self.best.number == 0 else ""
+        gap, half = (100 * part for part in self.gain)
+        mark = "" if abs(gap) > half else " (not clear of zero)"
+        return f"The best against the base's own values, on the same episodes: {gap:+.2f} ± {half:.2f} points{mark}."
 
 
 def _short(value: Any) -> str:
@@ -115,6 +136,8 @@ def write(found: Sweep, base: TrainConfig | PretrainConfig, plan: SweepConfig) -
         "search": plan.search,
         "best": best.number if best else None,
         "gain": {"difference": found.gain[0], "half_width": found.gain[1]} if found.gain else None,
+        "rows": found.rows(),
+        "about": found.about(),
         "trials": [asdict(trial) for trial in found.trials],
     }
     write_json(found.folder / "trials.json", content)

@@ -39,11 +39,6 @@ def sweep(config: SweepConfig) -> None:
     if found.best is None:
         print("\nno trial was completed")
         return
-    if found.gain is None and found.best.number == 0:
-        print("\nnone did better than the base's own values")
-    if found.gain is not None:
-        gap, half = (100 * part for part in found.gain)
-        mark = "" if abs(gap) > half else " (not clear of zero)"
-        print(f"\nthe best against the base's own values, the same episodes: {gap:+.2f} ± {half:.2f} points{mark}")
+    print(f"\n{found.about()}")
     print(f"\nthe best, trial {found.best.number}, is in {found.folder / found.best.folder}; train it again: "
           f"metagvae {config.command} --config {found.folder / 'best.yaml'}")  # fmt: skip
