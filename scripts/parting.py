@@ -1,0 +1,106 @@
+"""How far two processes part from one over some steps, by precision and optimiser, and how far the weights went.
+
+Small networks on gratings, those of tests/metagvae/test_distributed.py. Writes docs/results/parting.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["OMP_NUM_THREADS"] = "1"  # and so no threads that a fork would lose
+sys.path.insert(0, str(ROOT))
+
+import torch
+
+from metagvae.device import Device
+from metagvae.files import write_json
+from metagvae.runs import provenance
+from tests.metagvae.peers import succeeded, together
+from tests.metagvae.test_distributed import WORKS, largest_difference
+
+METHODS = ("prototypes", "maml", "pretraining")
+# the rate is cosine from 1e-3, times the factor
+OPTIMISERS: dict[str, tuple[type[torch.optim.Optimizer], float, dict[str, float]]] = {
+    "Adam, lr 1e-3, eps 1e-8 (as the package trains)": (torch.optim.AdamW, 1.0, {}),
+    "Adam, lr 1e-4, eps 1e-8": (torch.optim.AdamW, 0.1, {}),
+    "Adam, lr 1e-5, eps 1e-8": (torch.optim.AdamW, 0.01, {}),
+    "Adam, lr 1e-3, eps 1e-5": (torch.optim.AdamW, 1.0, {"eps": 1e-5}),
+    "Adam, lr 1e-3, eps 1e-3": (torch.optim.AdamW, 1.0, {"eps": 1e-3}),
+    "SGD, lr 0.01, momentum 0.9": (torch.optim.SGD, 10.0, {"momentum": 0.9}),
+    "SGD, lr 0.1, momentum 0.9": (torch.optim.SGD, 100.0, {"momentum": 0.9}),
+}
+
+
+@contextmanager
+def optimiser(kind: type[torch.optim.Optimizer], factor: float, options: dict[str, float]) -> Iterator[None]:
+    """Within it, training uses this optimiser in AdamW's place, ``factor`` times the rate."""
+
+    class Scaled(kind):  # type: ignore[misc, valid-type]
+        def step(self, closure: Callable[[], float] | None = None) -> Any:
+            for group in self.param_groups:
+                group["lr"] *= factor  # set anew by the loop ahead of each step
+            return super().step(closure)
+
+    def made(weights: Any, **settings: Any) -> torch.optim.Optimizer:
+        shared = {name: settings[name] for name in ("lr", "weight_decay")}
+        return Scaled(weights, **shared, **options)
+
+    with patch("metagvae.loop.torch.optim.AdamW", made):
+        yield
+
+
+@contextmanager
+def double() -> Iterator[None]:
+    """Within it, networks are in float64."""
+    lay_out = Device.layout
+    wide = staticmethod(lambda images: lay_out(images).double())
+    with patch.object(Device, "layout", wide), patch.object(Device, "place", lambda self, module: module.double()):
+        yield
+
+
+def parted(method: str, steps: int) -> tuple[float, float]:
+    """The largest difference of a weight between one process and two, and how far the furthest weight went."""
+    with tempfile.TemporaryDirectory(prefix="parting-") as name:
+        folder = Path(name)
+        with optimiser(torch.optim.SGD, 0.0, {}):
+            WORKS[method](folder / "beginning", 1)
+        WORKS[method](folder / "one", steps)
+        succeeded(together(lambda rank: WORKS[method](folder / "two", steps), folder))
+        return tuple(largest_difference(folder / "one", folder / other) for other in ("two", "beginning"))  # type: ignore[return-value]
+
+
+def row(precision: str, name: str, steps: int) -> dict[str, Any]:
+    cells: dict[str, Any] = {"precision": precision, "optimiser": name}
+    for method in METHODS:
+        apart, went = parted(method, steps)
+        cells[method] = f"{apart:.1e} of {went:.2g}"
+        print(precision, name, method, cells[method], flush=True)
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "parting.json")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    with double():
+        rows = [row("float64", next(iter(OPTIMISERS)), chosen.steps)]
+    for name, settings in OPTIMISERS.items():
+        with optimiser(*settings):
+            rows.append(row("float32", name, chosen.steps))
+    about = f"{chosen.steps} steps: the largest difference of a weight, of the furthest that a weight went."
+    write_json(chosen.json, {"about": about, "rows": rows, "provenance": provenance()})
+
+
+if __name__ == "__main__":
+    main()
