@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from episodes.errors import InputError
+from episodes.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ImageBank:
     """All images of one split.
 
     Args:
-        images: uint8 ``[M, C, H, W]``, the images of a class beside each other.
+        images: uint8 ``[M, C, H, W]``, the images of a class beside each other; of a large set, in several files.
         offsets: int64 ``[classes + 1]``; class ``c`` is ``images[offsets[c]:offsets[c + 1]]``.
         class_names: one name per class, unique.
         dataset: the data set's name, for reports.
@@ -44,7 +45,7 @@ class ImageBank:
         InputError: if shapes or types do not fit each other.
     """
 
-    images: Tensor
+    images: Tensor | Shards
     offsets: Tensor
     class_names: tuple[str, ...]
     dataset: str = "custom"
@@ -137,7 +138,10 @@ class ImageBank:
         rows = indices.reshape(-1)
         if pin:
             flat = torch.empty(len(rows), *self.images.shape[1:], dtype=torch.uint8, pin_memory=True)
-            torch.index_select(self.images, 0, rows, out=flat)
+            if isinstance(self.images, Shards):
+                self.images.index_select(0, rows, out=flat)
+            else:
+                torch.index_select(self.images, 0, rows, out=flat)
         else:
             flat = self.images.index_select(0, rows)
         return flat.view(*indices.shape, *self.images.shape[1:])

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.cache import cached_bank
+from episodes.cache import Decoding, cached_classes
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.errors import InputError
 from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
@@ -132,7 +132,7 @@ class Folder(Dataset):
             "source": source.fingerprint,
         }
         try:
-            return cached_bank(key, lambda: self._decode(source, table, split))
+            return cached_classes(key, lambda: self._decode(source, table, split))
         finally:
             source.close()
 
@@ -165,7 +165,7 @@ class Folder(Dataset):
         path = Path(self.splits_csv).expanduser()
         return read_table(path, "class,split", f"data.splits_csv is {path}, which")
 
-    def _decode(self, source: Source, table: str | None, split: str) -> ImageBank:
+    def _decode(self, source: Source, table: str | None, split: str) -> Decoding:
         classes, splits, notes = self._classes(source, table)
         wanted = sorted(name for name in classes if splits.get(name) == split)
         if not wanted:
@@ -174,7 +174,7 @@ class Folder(Dataset):
                 f"the split '{split}' of {source.path} has no classes (of {len(classes)}: {held}). Add class "
                 "folders, or change data.fractions or the table or folders that split them."
             )
-        banks, broken = [], []
+        found, broken = 0, []
         for name in wanted:
             pictures = []
             for file in classes[name]:
@@ -184,7 +184,8 @@ class Folder(Dataset):
                 except InputError as error:
                     broken.append(str(error))
             if pictures:
-                banks.append((name, torch.stack(pictures)))
+                found += 1
+                yield name, torch.stack(pictures)
             else:
                 notes.append(f"the class '{name}' was left out: none of its pictures can be read")
         if broken:
@@ -192,15 +193,14 @@ class Folder(Dataset):
             notes.append(f"{len(broken)} unreadable pictures skipped: {' '.join(broken[:_NAMED])}{more}")
         for note in notes:
             _log.warning("%s, %s: %s", source.path, split, note)
-        if not banks:
+        if not found:
             raise InputError(f"no picture of the split '{split}' of {source.path} can be read: {broken[0]}")
-        return ImageBank.from_classes(
-            banks,
-            dataset=f"{self.name}-{source.path.resolve().stem}",
-            split=split,
-            polarity="ink" if self.invert else "light",
-            notes=tuple(notes),
-        )
+        return {
+            "dataset": f"{self.name}-{source.path.resolve().stem}",
+            "split": split,
+            "polarity": "ink" if self.invert else "light",
+            "notes": tuple(notes),
+        }
 
     def _classes(self, source: Source, table: str | None) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
         """The files of each class, the split of each class, and what was left aside."""

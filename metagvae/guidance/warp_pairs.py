@@ -111,9 +111,10 @@ class WarpPairs(Guidance):
         with torch.autocast(mean.device.type, enabled=False):
             terms = {"content": self.contrast * self.recognition(batch_rows(content), views.count)}
         read = full_precision(self.reader(differences(mean[:, self.geometry])))
-        terms["geometry"] = self.prediction * F.mse_loss(read, moved)
+        terms["geometry"] = self.prediction * F.mse_loss(read, moved.to(read))
         if self.inhibition:
-            terms["adversary"] = F.mse_loss(full_precision(self.adversary(differences(content.detach()))), moved)
+            guess = full_precision(self.adversary(differences(content.detach())))
+            terms["adversary"] = F.mse_loss(guess, moved.to(guess))
             still = {key: value.detach() for key, value in self.adversary.named_parameters()}
             seen = functional_call(self.adversary, still, (differences(content),))
             terms["hidden"] = self.inhibition * full_precision(seen).square().mean()
