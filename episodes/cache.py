@@ -33,7 +33,8 @@ def cache_folder() -> Path:
 
 
 def _save(decoding: Decoding, folder: Path) -> None:
-    names, counts = [], [0]
+    names: list[str] = []
+    counts = [0]
 
     def take(name: str, images: Tensor) -> None:
         writer.add(images)

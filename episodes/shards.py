@@ -39,8 +39,10 @@ class Shards:
     def nbytes(self) -> int:
         return sum(part.nbytes for part in self.parts)
 
-    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
-        """uint8 ``[n, C, H, W]`` of a slice, of int64 picture numbers, or of a bool mask."""
+    def __getitem__(self, chosen: int | slice | Tensor) -> Tensor:
+        """uint8 ``[n, C, H, W]`` of a slice, of int64 picture numbers, or of a bool mask; ``[C, H, W]`` of a number."""
+        if isinstance(chosen, int):
+            return self.index_select(0, torch.tensor([chosen]))[0]
         if isinstance(chosen, slice):
             return self.index_select(0, torch.arange(*chosen.indices(len(self))))
         return self.index_select(0, chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen)

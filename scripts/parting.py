@@ -100,7 +100,7 @@ def main() -> None:
     for name, settings in OPTIMISERS.items():
         with optimiser(*settings):
             rows.append(row("float32", name, chosen.steps))
-    about = f"{chosen.steps} steps: the largest difference in a weight or running statistic, of the furthest that a weight went."
+    about = f"{chosen.steps} steps: the largest difference in a weight or running statistic, of how far a weight went."
     write_json(chosen.json, {"about": about, "rows": rows, "provenance": provenance()})
 
 

@@ -35,7 +35,8 @@ def command(work: str, folder: Path, steps: int, processes: int, *more: str) -> 
     if processes > 1:
         start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", *more]
     quiet = ["--validation.every=0"] if arguments[0] == "train" else []
-    settings = [f"--optim.steps={steps}", "--optim.precision=float32", "--optim.schedule=constant", "--run.log_every=5"]
+    settings = [f"--optim.steps={steps}", "--optim.precision=float32", "--optim.schedule=constant"]
+    settings.append(f"--run.log_every={max(1, min(5, steps // 10))}")
     where = [f"--run.folder={folder}", "--run.device=cpu", "--run.resume=auto", "--run.save_every=10"]
     return [*start, "-m", "metagvae", *arguments, *quiet, *settings, *where]
 
@@ -53,11 +54,12 @@ def difference(one: Path, other: Path) -> float:
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
 
 
-def compare(steps: int, timed: bool) -> list[dict[str, Any]]:
+def compare(steps: int, timed: bool, only: list[str]) -> None:
     """A row per method: the largest weight difference and, if timed, milliseconds per item once under way."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
-        for work, (_, items, unit) in WORKS.items():
+        for work in only:
+            _, items, unit = WORKS[work]
             times = {}
             for name, processes, threads in (("one", 1, 1), ("two", 2, 1), ("threads", 1, 2)):
                 folder = Path(place) / f"{work}-{name}"
@@ -82,7 +84,11 @@ def compare(steps: int, timed: bool) -> list[dict[str, Any]]:
                 }
             rows.append(row)
             print(rows[-1], flush=True)
-    return rows
+            save("processes", rows)
+
+
+def save(name: str, rows: list[dict[str, Any]]) -> None:
+    write_json(ROOT / "docs" / "results" / f"{name}.json", {"provenance": provenance(), "rows": rows})
 
 
 def workers(launcher: int) -> list[int]:
@@ -148,11 +154,12 @@ def main() -> None:
     parser.add_argument("what", choices=("compare", "kill"))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--timed", action="store_true", help="report times too; for a machine with no other work")
+    parser.add_argument("--only", nargs="+", choices=WORKS, default=list(WORKS), help="what is compared")
     given = parser.parse_args()
-    name, rows = (
-        ("processes", compare(given.steps, given.timed)) if given.what == "compare" else ("killed-rank", kill())
-    )
-    write_json(ROOT / "docs" / "results" / f"{name}.json", {"provenance": provenance(), "rows": rows})
+    if given.what == "compare":
+        compare(given.steps, given.timed, given.only)
+    else:
+        save("killed-rank", kill())
 
 
 if __name__ == "__main__":

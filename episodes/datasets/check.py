@@ -158,7 +158,7 @@ def check_dataset(dataset: Dataset) -> DatasetReport:
             missing[split] = str(error)
             continue
         splits.append(_report(bank))
-        rows = bank.images.numpy().reshape(len(bank), -1)
+        rows = bank.images[:].numpy().reshape(len(bank), -1)
         starts = bank.offsets.tolist()
         for row, label in enumerate(bank.labels.tolist()):
             digest = hashlib.blake2b(rows[row], digest_size=16).digest()

@@ -43,7 +43,7 @@ def fused_tasks(bank: ImageBank, way: int, per_class: int, as_float: bool = Fals
     ``sample()`` gives pictures ``[N * (K + Q), C, H, W]`` and labels; they lie on the bank's device.
     """
     l2l = learn2learn()
-    images = bank.images.float().div_(255) if as_float else bank.images
+    images = bank.images[:].float().div_(255) if as_float else bank.images[:]
     offsets = bank.offsets.tolist()
     members = {number: list(range(offsets[number], offsets[number + 1])) for number in range(bank.num_classes)}
     dataset = l2l.data.MetaDataset(TensorDataset(images, bank.labels), labels_to_indices=members)

@@ -59,7 +59,7 @@ class _Upstream(Dataset[Tensor]):
     """Pictures as torchvision's MNIST gives them: an array in memory, by way of PIL, to a float tensor."""
 
     def __init__(self, bank: ImageBank) -> None:
-        self.images = bank.images[:, 0].numpy()
+        self.images = bank.images[:][:, 0].numpy()
 
     def __getitem__(self, index: int) -> Tensor:
         return to_tensor(Image.fromarray(self.images[index], mode=None))

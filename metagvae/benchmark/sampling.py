@@ -99,7 +99,7 @@ def mapped_row(context: Context) -> Row:
     tasks, device = context.sizes.tasks, context.device.device
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
-        np.save(path, bank.images.numpy())
+        np.save(path, bank.images[:].numpy())
         mapped = replace(bank, images=torch.from_numpy(np.load(path, mmap_mode="c")))
         sampler = EpisodeSampler(mapped, WAY, SHOT, QUERY)
         with EpisodeLoader(mapped, sampler, tasks, device, threads=2) as loader:
