@@ -22,7 +22,6 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from episodes import InputError
 from metagvae.device import Device
@@ -91,8 +90,8 @@ def parted(method: str, steps: int) -> tuple[float, float]:
 def smoothed() -> Iterator[None]:
     """Within it, networks have softplus for their rectifiers and means for their max pooling: no kinks."""
     with (
-        patch.object(nn.ReLU, "forward", lambda self, x: F.softplus(x, 10)),
-        patch.object(nn.MaxPool2d, "forward", lambda self, x: F.avg_pool2d(x, self.kernel_size, self.stride)),
+        patch.object(F, "relu", lambda x, inplace=False: F.softplus(x, 10)),
+        patch.object(F, "max_pool2d", F.avg_pool2d),
     ):
         yield
 
