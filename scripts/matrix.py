@@ -111,19 +111,21 @@ def run(python: str, oldest: bool, arguments: list[str], folder: Path, log: Path
         "green": "yes" if status == 0 else "no",
         "install, s": round(installed - start),
         "tests, s": round(done - installed),
+        "commit": head(clone),
     }
 
 
-def add(path: Path, row: dict[str, Any]) -> None:
+def head(clone: Path) -> str:
+    question = ["git", "-C", str(clone), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(question, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def add(path: Path, new: dict[str, Any]) -> None:
     """Writes a row, in the place of one of the same Python and torch if the file has it; oldest first."""
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     old = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    new = {**row, "commit": commit}
     rows = [row for row in old if (row["python"], row["torch"]) != (new["python"], new["torch"])] + [new]
     rows.sort(key=lambda row: [[int(n) for n in re.findall(r"\d+", row[name])[:3]] for name in ("torch", "python")])
-    content = {"provenance": {"command": "python scripts/matrix.py", "commit": commit}, "rows": rows}
+    content = {"provenance": {"command": "python scripts/matrix.py", "commit": new["commit"]}, "rows": rows}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
