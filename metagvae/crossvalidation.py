@@ -55,12 +55,12 @@ def fold_classes(names: Sequence[str], folds: int, seed: int) -> list[list[str]]
 
 
 def all_classes(config: TrainConfig) -> ImageBank:
-    """One bank of every class of a folder of pictures, whatever split it is in."""
+    """One bank of every class of a folder of pictures, whatever split it is in; upright, to be turned when dealt."""
     data = config.data
     if data.name == "folder":
         options = {**data.options, "split_by": "fractions", "fractions": [0.0, 0.0, 1.0]}
         options.pop("splits_csv", None)
-        return make_dataset(data.name, root=data.root, size=data.size, rotations=data.rotations, **options).load("test")
+        return make_dataset(data.name, root=data.root, size=data.size, **options).load("test")
     raise InputError(f"cross-validation is for folders of pictures (data.name: folder); received {data.name!r}.")
 
 
@@ -97,11 +97,13 @@ def cross_validate(
 
     def part(names: Sequence[str], split: str) -> ImageBank:
         wanted = [number for number, name in enumerate(bank.class_names) if name in names]
-        return bank.subset(torch.tensor(wanted), split)
+        upright = bank.subset(torch.tensor(wanted), split)
+        # after the deal: a class and its turns stay on one side
+        return upright.with_rotations() if config.data.rotations == "classes" else upright
 
-    evaluators = []
+    evaluators, turns = [], config.data.rotations == "episode"
     for names in dealt:
-        evaluators.append(Evaluator(part(names, "test"), shape.query, episodes, seed, "test", device))
+        evaluators.append(Evaluator(part(names, "test"), shape.query, episodes, seed, "test", device, turns))
         evaluators[-1].check(shape.way, shape.shot)
     errors: dict[str, list[float]] = {}
     for fold, evaluator in enumerate(evaluators):

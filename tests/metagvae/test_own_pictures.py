@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from episodes import ImageBank
+from metagvae import crossvalidation
+from metagvae.config import DataConfig, RunSection, TrainConfig, ValidationSection
+from metagvae.controls import Pixels
 from metagvae.crossvalidation import fold_classes, half_width
+from metagvae.learners import Learner, make_learner
+from metagvae.runs import plain_names
 from tests.metagvae.test_cli import CONFIGS, call, pictures
 
 
@@ -77,6 +83,27 @@ def test_every_fold_of_classes_is_held_out_once(tmp_path: Path, capsys: pytest.C
         status, _, err = call(capsys, *arguments, *change)
         assert status == 2
         assert message in err
+
+
+def test_a_class_and_its_turns_are_held_out_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pictures(tmp_path / "pictures", 9, 4)
+    parts: list[tuple[ImageBank, ImageBank]] = []
+
+    def remembered(config: TrainConfig, bank: ImageBank, validation: ImageBank) -> Learner:
+        parts.append((bank, validation))
+        return make_learner("prototypes", Pixels(), 3)
+
+    monkeypatch.setattr(crossvalidation, "train", remembered)
+    config = TrainConfig(
+        data=DataConfig("folder", str(root), 32, "classes"),
+        validation=ValidationSection(way=3, shot=1, query=2),
+        run=RunSection(folder=str(tmp_path / "run")),
+    )
+    found = crossvalidation.cross_validate(config, 3, 5, methods=())
+    for held_out, (bank, validation) in zip(found.classes, parts, strict=True):
+        upright = [plain_names(names) for names in (held_out, bank.class_names, validation.class_names)]
+        assert sum(map(len, upright)) == len(set.union(*upright)) == 9
+        assert bank.num_classes == 4 * len(upright[1]) == 12
 
 
 def test_folds_and_their_interval() -> None:
