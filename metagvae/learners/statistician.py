@@ -28,7 +28,7 @@ class NeuralStatistician(FeatureLearner):
     Excitation: a query's posterior over the excited units must be nearest to its own class's among the classes of
     the episode (cross entropy of the learner's own logits); queries are mixed in pairs before the statistic network
     (Mixup, Zhang et al., ICLR 2018). Inhibition: an adversary tells the classes of the episode apart by the rest's
-    means, and the encoder confuses it. Predictions of a guided learner use the excited units.
+    means, and the encoder confuses it. Predictions of a guided learner use the excited units, by either of the two.
 
     Args:
         encoder: pictures to features, shared by all networks.
@@ -40,7 +40,7 @@ class NeuralStatistician(FeatureLearner):
         direction: ``support_query`` is KL(q(c|D_k) || q(c|x)), ``query_support`` the other way round.
         generative: weight of minus the ELBO.
         excitation, inhibition: weights of the guidance; 0 for none.
-        excited: units of c that are excited; the others are inhibited.
+        excited: units of c that are excited; the others are inhibited. Without guidance all are used.
         mixup: alpha of the Beta distribution that pairs are mixed by; 0 for none.
     """
 
@@ -76,15 +76,18 @@ class NeuralStatistician(FeatureLearner):
             raise InputError(f"inhibition needs 0 < excited < context = {context}; received {excited}.")
         if excitation and not 0 < excited <= context:
             raise InputError(f"excitation needs 0 < excited <= context = {context}; received {excited}.")
-        if not isinstance(encoder, Encoder):
-            raise InputError("a statistician rebuilds pictures and needs a metagvae Encoder, which knows their size.")
+        if not isinstance(encoder, Encoder) or ":" in encoder.config.backbone:
+            raise InputError(
+                "a statistician rebuilds pictures and needs a metagvae Encoder, which knows their size; received "
+                f"{encoder.config.backbone if isinstance(encoder, Encoder) else type(encoder).__name__}."
+            )
         config = encoder.config
         self.model = Hierarchy(
             encoder.feature_size, context, latent, config.channels, config.size, hidden, decoder_width
         )
         self.objective, self.class_size, self.direction = objective, class_size, direction
         self.generative, self.excitation, self.inhibition, self.mixup = generative, excitation, inhibition, mixup
-        self.excited = excited if excitation else context
+        self.excited = excited if excitation or inhibition else context
         self.adversary = nn.Linear(context - excited, hidden) if inhibition else None
 
     def fit_head(self, support: Tensor) -> Posterior:

@@ -113,6 +113,14 @@ def test_guidance_adds_its_terms_and_reaches_its_networks() -> None:
     assert plain.excited == 12
 
 
+@pytest.mark.parametrize("weights", [{"excitation": 3.0}, {"inhibition": 2.0}])
+def test_either_guidance_works_without_the_other(weights: dict[str, float]) -> None:
+    learner = statistician(context=12, excited=8, **weights)
+    learner(batch())[0].backward()
+    assert learner.excited == 8
+    assert (learner.adversary is not None) == ("inhibition" in weights)
+
+
 def test_the_adversarys_own_loss_does_not_reach_the_encoder() -> None:
     learner = statistician(**GUIDED)
     ways = torch.randn(2, 3, 12, requires_grad=True)
@@ -154,6 +162,13 @@ def test_confusion_is_zero_where_the_rest_says_nothing() -> None:
 def test_senseless_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         statistician(**options)
+
+
+def test_a_network_that_resizes_its_pictures_is_refused() -> None:
+    encoder = build("prototypes").encoder
+    encoder.config.backbone = "timm:resnet18"
+    with pytest.raises(InputError, match="received timm:resnet18"):
+        make_learner("statistician", encoder, 3)
 
 
 def test_it_needs_an_encoder_that_knows_its_pictures() -> None:
