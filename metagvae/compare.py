@@ -274,7 +274,8 @@ def compare(
     if not encoders and not runs:
         raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
     usual = dataset.prescribed or (5, 1)
-    shapes = [(way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]]
+    # each once: a shape given twice would pass for a second training seed
+    shapes = list(dict.fromkeys((way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]))
     for way, shot in shapes:
         dataset.check_episodes(split, way, shot, query)
     with ranks().first_here():

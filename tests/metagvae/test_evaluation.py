@@ -10,7 +10,8 @@ from scipy import stats
 from torch import nn
 
 from episodes import EpisodeSampler, ImageBank, InputError, make_batch
-from metagvae.compare import Comparison, over_seeds
+from episodes.datasets import make_dataset
+from metagvae.compare import Comparison, compare, over_seeds
 from metagvae.controls import PCA, Pixels, random_encoder
 from metagvae.device import Device
 from metagvae.encoder import Encoder, EncoderConfig
@@ -122,6 +123,12 @@ def test_seeds_are_joined_and_their_spread_is_apart() -> None:
     comparison = Comparison.of(results)
     assert "spread over training seeds" in comparison.table()
     assert len(comparison.differences) == 1
+
+
+def test_a_shape_asked_for_twice_is_not_two_training_seeds() -> None:
+    found = compare(make_dataset("digits"), encoders=["pixels"], ways=[5, 5], shots=[1, 1], episodes=5)
+    assert len(found.results) == 1
+    assert not found.spreads
 
 
 def test_a_result_carries_all_that_the_contract_asks(tmp_path: Path) -> None:
