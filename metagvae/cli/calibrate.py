@@ -31,8 +31,8 @@ def calibrate(
     from metagvae.calibration import calibrate
     from metagvae.checkpoints import CONFIG, find_encoder, load_encoder
     from metagvae.compare import refuse_trained_classes
+    from metagvae.files import write_json
     from metagvae.plain_files import read_json
-    from metagvae.runs import write_json
 
     folder = find_encoder(source)
     encoder = load_encoder(source, features)

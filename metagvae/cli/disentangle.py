@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_figure, check_writable
 
 
 def disentangle(
@@ -43,20 +43,23 @@ def disentangle(
         seed: of pictures and episodes.
         device: auto | cpu | cuda.
         json: file to write results to.
-        figure: file (.png or .svg) to draw scores against errors to.
+        figure: file (.png, .svg or .pdf) to draw scores against errors to.
     """
     from metagvae.device import Device
     from metagvae.scoring import Scoring, score_encoders
 
-    check_writable(json, figure)
+    check_writable(json)
+    check_figure(figure)
+    if figure and pictures == "sprites":
+        raise InputError("a figure of scores against errors needs few-shot errors; sprites have none.")
     if not encoder:
         raise InputError("disentangle needs something to score: --encoder NAME, one or more.")
     scoring = Scoring(pictures, data, root, rotations, way, shot, episodes, split, count, seed)
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
     print(found.table())
     if json:
-        found.save(Path(json))
+        found.save(Path(json).expanduser())
     if figure:
         from metagvae.figures import scores_against_errors
 
-        scores_against_errors(found.rows, Path(figure))
+        scores_against_errors(found.rows, Path(figure).expanduser())

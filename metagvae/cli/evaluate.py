@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_figure, check_writable
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def evaluate(
         warps: average each picture's features with those of so many mildly warped copies.
         device: auto | cpu | cuda.
         json: file to write results to.
-        figure: file (.png or .svg) to draw error bars to.
+        figure: file (.png, .svg or .pdf) to draw error bars to.
     """
     from episodes.datasets import make_dataset
     from episodes.within import Within
@@ -68,11 +68,10 @@ def evaluate(
     from metagvae.device import Device
     from metagvae.distributed import ranks
 
-    check_writable(json, figure)
+    check_writable(json)
+    check_figure(figure)
     if same_hands and not within:
         raise InputError("--same_hands goes with --within ATTRIBUTE, such as --within alphabet.")
-    if figure and Path(figure).suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--figure must end in .png, .svg or .pdf; received {figure}.")
     sources = [*(run or []), *(encoder or [])]
     comparison = compare(
         choose_dataset(sources, data, root, size, rotations, data_options),
@@ -96,8 +95,8 @@ def evaluate(
         return
     print(comparison.table())
     if json:
-        comparison.save(Path(json))
+        comparison.save(Path(json).expanduser())
     if figure:
         from metagvae.figures import error_bars
 
-        error_bars(comparison.results, Path(figure))
+        error_bars(comparison.results, Path(figure).expanduser())

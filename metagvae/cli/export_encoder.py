@@ -23,7 +23,7 @@ def export_encoder(
     from dataclasses import replace
 
     from metagvae.checkpoints import card_text, load_encoder, read_card, save_encoder
-    from metagvae.runs import write_beside
+    from metagvae.files import write_beside
 
     path = Path(out).expanduser()
     if to != "safetensors":

@@ -20,3 +20,10 @@ def check_writable(*paths: str | None) -> None:
             raise InputError(f"cannot write {path}: {folder} cannot be made ({error.strerror}).") from error
         if not os.access(folder, os.W_OK):
             raise InputError(f"cannot write {path}: you may not write to {folder}. Choose another place.")
+
+
+def check_figure(path: str | None) -> None:
+    """Raises before long work if a figure's file has an ending that none is drawn to, or cannot be written."""
+    if path and Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--figure must end in .png, .svg or .pdf; received {path}.")
+    check_writable(path)

@@ -66,4 +66,4 @@ def probe(
             )
         results += found
     if json:
-        save_probes(results, Path(json))
+        save_probes(results, Path(json).expanduser())
