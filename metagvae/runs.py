@@ -147,24 +147,30 @@ class Run:
         """Notes which pictures the run is trained on.
 
         Raises:
-            InputError: if a resumed run began with others: its episodes would not be the same ones.
+            InputError: if a resumed run began with others: it would end as neither run would have.
         """
         path = self.folder / "data.json"
-        now = {"dataset": bank.dataset, "split": bank.split, "fingerprint": bank.fingerprint}
+        now = {
+            "dataset": bank.dataset,
+            "split": bank.split,
+            "fingerprint": bank.fingerprint,
+            "pixels": bank.pixels,
+        }
         if not path.is_file():
             write_json(path, now)
             return
         try:
             before = read_json(path, "what the run notes of its pictures")
-            text = f"{before['dataset']} (fingerprint {before['fingerprint']})"
-        except (ValueError, KeyError, TypeError) as error:
+            text = f"{before['dataset']} (fingerprint {before['fingerprint']}, pixels {before.get('pixels')})"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is damaged ({error}). If the pictures are those that the run began with, delete it."
             ) from error
-        if before != now:
+        if {"pixels": now["pixels"], **before} != now:  # of an older version, which noted no pixels
             raise InputError(
                 f"{self.folder} was trained on {text}, says {path.name}, and the pictures now are {now['dataset']} "
-                f"(fingerprint {now['fingerprint']}). Resume with the same pictures, or start a new folder."
+                f"(fingerprint {now['fingerprint']}, pixels {now['pixels']}). Resume with the same pictures, or start "
+                f"a new folder. If only another Pillow's decoding made pixels differ, delete {path.name} to go on."
             )
 
     @property

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,6 +41,17 @@ def test_fingerprint_follows_classes_and_shape() -> None:
     assert stripes(4).fingerprint == stripes(4, seed=1).fingerprint
     assert stripes(4).fingerprint != stripes(5).fingerprint
     assert stripes(4).fingerprint != stripes(4, size=20).fingerprint
+
+
+def test_pixels_follow_every_number_and_are_sampled_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, changed = stripes(4), stripes(4)
+    assert bank.pixels == changed.pixels == bank.to("cpu").pixels
+    changed.images[17, 0, 3, 5] ^= 1
+    assert stripes(4).pixels == bank.pixels != replace(changed).pixels
+    monkeypatch.setattr("episodes.bank.HASHED_BYTES", bank.images.numel() // 4)
+    sampled, shifted = replace(bank), stripes(4)
+    shifted.images[16] ^= 1
+    assert replace(changed).pixels == sampled.pixels != shifted.pixels
 
 
 def test_wrong_pictures_are_refused() -> None:
