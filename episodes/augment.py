@@ -7,7 +7,7 @@ Every picture gets its own draw from torch's generator of that device; the loops
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +45,11 @@ class AugmentConfig:
     stroke: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.stroke <= 1:
-            raise InputError(f"augment.stroke must be in [0, 1]; received {self.stroke}.")
+        for name, value in asdict(self).items():
+            largest = 1 if name in ("stroke", "flip") else math.inf
+            if not 0 <= value <= largest or value == math.inf:
+                allowed = f"in [0, {largest}]" if largest == 1 else "a number of at least 0"
+                raise InputError(f"augment.{name} must be {allowed}; received {value}.")
 
     @property
     def warps(self) -> bool:

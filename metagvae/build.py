@@ -12,7 +12,7 @@ from torch import Tensor
 from episodes import ImageBank, InputError
 from episodes.rng import seed_for
 from episodes.typed import fits
-from metagvae.checkpoints import load_encoder, read_tensors
+from metagvae.checkpoints import load_encoder, read_card, read_tensors
 from metagvae.config import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection, section
 from metagvae.decoders import DECODERS
 from metagvae.encoder import Encoder, EncoderConfig
@@ -28,24 +28,48 @@ def attribute_sizes(bank: ImageBank) -> dict[str, int]:
     return {"class": bank.num_classes, **{name: len(a.names) for name, a in bank.attributes.items()}}
 
 
-def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
-    """An untrained encoder for a bank's pictures; its weights are a pure function of ``seed``."""
-    torch.manual_seed(seed_for(seed, 0))
-    channels, size, _ = bank.image_shape
-    config = EncoderConfig(
+def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -> EncoderConfig:
+    return EncoderConfig(
         backbone=section.backbone,
         width=section.width,
-        channels=channels,
-        size=size,
-        polarity=bank.polarity,
         mean=section.mean,
         std=section.std,
         latent=section.latent,
         norm=section.norm,
         units=assign_units(vae.guidance, section.latent),
         features=list(section.features or ["latent"]),
+        **pictures,
     )
+
+
+def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
+    """Raises `InputError` for what is wrong with these sections whatever the pictures are, before any are decoded."""
+    if encoder.source is not None:
+        read_card(encoder.source)
+        return
+    _encoder_config(encoder, vae).check()
+    if vae.decoder not in DECODERS:
+        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+
+
+def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
+    """An untrained encoder for a bank's pictures; its weights are a pure function of ``seed``."""
+    torch.manual_seed(seed_for(seed, 0))
+    channels, size, _ = bank.image_shape
+    config = _encoder_config(section, vae, channels=channels, size=size, polarity=bank.polarity)
     return build(lambda: Encoder(config), "the section 'encoder'")
+
+
+def check_source_settings(section: EncoderSection, encoder: Encoder) -> None:
+    """Raises `InputError` for settings of a new encoder that the trained one has not: they would be passed over."""
+    usual = EncoderSection()
+    for name in ("backbone", "width", "latent", "norm", "mean", "std"):
+        asked, has = getattr(section, name), getattr(encoder.config, name)
+        if section.source is not None and asked not in (getattr(usual, name), has):
+            raise InputError(
+                f"encoder.{name} is {asked!r}, and the trained encoder {section.source} has {has!r} and keeps it. "
+                f"Leave encoder.{name} out, or set encoder.source to null for a new encoder."
+            )
 
 
 def new_vae(

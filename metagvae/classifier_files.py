@@ -21,9 +21,9 @@ from metagvae.checkpoints import (
 )
 from metagvae.classifier import FewShotClassifier
 from metagvae.encoder import Encoder
+from metagvae.files import write_json
 from metagvae.pictures import Scale
 from metagvae.plain_files import read_json
-from metagvae.runs import write_json
 
 SETTINGS, SUPPORT, ENCODER = "classifier.json", "support.safetensors", "encoder"
 _FORMAT = "metagvae-classifier/1"

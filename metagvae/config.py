@@ -42,7 +42,9 @@ class DataConfig:
 
 @dataclass
 class EncoderSection:
-    """The encoder: a new one, or one trained before.
+    """The encoder: a new one, or one trained before, which keeps its own settings but for ``features``.
+
+    Setting one of the others to what the trained encoder has not is an error, not a wish that is passed over.
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
@@ -71,7 +73,7 @@ class VAESection:
 
     Args:
         beta: weight of the KL term.
-        warm_up: steps over which beta grows from zero.
+        warm_up: steps over which beta grows from zero, in pretraining.
         likelihood: bernoulli | gaussian.
         sigma: standard deviation of the Gaussian likelihood, pictures being in [0, 1].
         decoder: upsampling | ding, which mirrors the backbone of that name.
@@ -163,6 +165,10 @@ class RunSection:
             raise InputError(
                 f"run.log_every and run.save_every must be at least 1; received {self.log_every} and {self.save_every}."
             )
+        if self.stop_after is not None and self.stop_after < 1:
+            raise InputError(f"run.stop_after must be at least 1, or null for never; received {self.stop_after}.")
+        if not -(2**63) <= self.seed < 2**63:
+            raise InputError(f"run.seed must be a number of 64 bits; received {self.seed}.")
 
 
 @dataclass
@@ -234,6 +240,13 @@ class ValidationSection:
     query: int = 15
     episodes: int = 300
     within: Within | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.episodes < 2:
+            raise InputError(
+                "validation needs every >= 0 and, for its spread, episodes >= 2; received "
+                f"{self.every} and {self.episodes}."
+            )
 
 
 @dataclass
@@ -317,6 +330,17 @@ class TrainConfig:
             raise InputError(
                 f"vae_share must be in (0, 1] and views at least 1; received {self.vae_share} and {self.views}."
             )
+        if self.vae_weight < 0:
+            raise InputError(f"vae_weight must be at least 0; received {self.vae_weight}.")
+        if self.views > 1 and not (self.mode == "guided" and self.episodes.labelled):
+            raise InputError(
+                "views are for mode 'guided' with episodes.classes 'labels' (without labels the pictures of a class "
+                f"are warps of one already); received views {self.views}, mode '{self.mode}' and episodes.classes "
+                f"'{self.episodes.classes}'. Leave views out."
+            )
+        if self.encoder.source is None and (self.mode == "frozen" or self.episodes.classes == "neighbours"):
+            asks = "mode 'frozen'" if self.mode == "frozen" else "episodes.classes 'neighbours'"
+            raise InputError(f"{asks} needs a trained encoder; set encoder.source, or choose another.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

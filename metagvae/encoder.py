@@ -79,7 +79,7 @@ class EncoderConfig:
                 raise InputError(f"encoder.{name} must be a number; received {_short(number)}.")
         if not self.std > 0:
             raise InputError(f"encoder.std must be positive; received {self.std}.")
-        if not isinstance(self.polarity, str):
+        if self.polarity not in ("ink", "light"):
             raise InputError(f"encoder.polarity must be 'ink' or 'light'; received {_short(self.polarity)}.")
         if not isinstance(self.units, dict) or not all(isinstance(group, list) for group in self.units.values()):
             raise InputError(f"encoder.units must be lists of numbers by name; received {_short(self.units)}.")

@@ -16,8 +16,8 @@ from metagvae.checkpoints import (
     save_encoder,
 )
 from metagvae.encoder import Encoder
+from metagvae.files import write_beside
 from metagvae.plain_files import read_json
-from metagvae.runs import write_beside
 from metagvae.sizes import load_strictly
 
 

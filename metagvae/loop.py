@@ -171,6 +171,3 @@ def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[st
             f"the state {run.states.path(state['step'])} is of another network ({str(error).splitlines()[0]}); resume "
             "with the files as the run left them, or start a new folder."
         ) from error
-
-
-__all__ = ["Interrupted", "fit", "learning_rate"]

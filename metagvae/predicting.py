@@ -11,7 +11,7 @@ from pathlib import Path
 from episodes import InputError
 from episodes.sources import Source, is_picture, open_picture
 from metagvae.classifier import FewShotClassifier
-from metagvae.runs import write_beside
+from metagvae.files import write_beside
 
 _log = logging.getLogger(__name__)
 _CHUNK = 256

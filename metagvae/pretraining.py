@@ -7,7 +7,7 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError, to_float, warp
 from episodes.rng import seed_for
-from metagvae.build import attribute_sizes, new_encoder, new_vae
+from metagvae.build import attribute_sizes, check_sections, new_encoder, new_vae
 from metagvae.checkpoints import EncoderCard, classes_seen, save_encoder, write_tensors
 from metagvae.config import PretrainConfig, to_dict
 from metagvae.distributed import ranks
@@ -47,7 +47,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
 
     Raises:
         InputError: before any training, if the config cannot work.
-        metagvae.loop.Interrupted: if the run was stopped; its state is written.
+        metagvae.stopping.Interrupted: if the run was stopped; its state is written.
     """
     if config.encoder.source is not None:
         raise InputError("pretrain makes a new encoder; leave out encoder.source (train takes one).")
@@ -55,6 +55,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         raise InputError(f"batch must be >= 1 and vae.warm_up >= 0; received {config.batch}, {config.vae.warm_up}.")
     if config.views < 1:
         raise InputError(f"views must be at least 1; received {config.views}.")
+    check_sections(config.encoder, config.vae)
     peers = ranks()
     device = run_device(config.run, config.optim)
     with peers.first_here():

@@ -20,7 +20,8 @@ from metagvae.controls import CONTROLS, make_control
 from metagvae.device import Device
 from metagvae.disentanglement import encode, scores
 from metagvae.encoder import Encoder
-from metagvae.runs import provenance, write_json
+from metagvae.files import write_json
+from metagvae.runs import provenance
 
 
 @dataclass(frozen=True)

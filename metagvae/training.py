@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from metagvae.build import (
     attribute_sizes,
     check_guided_attributes,
     check_pictures,
+    check_sections,
+    check_source_settings,
     load_vae,
     new_encoder,
     new_vae,
@@ -27,7 +30,7 @@ from metagvae.encoder import Encoder
 from metagvae.evaluation import Evaluator
 from metagvae.files import write_json
 from metagvae.guidance import Views
-from metagvae.learners import FeatureLearner, Learner, make_learner
+from metagvae.learners import FeatureLearner, Learner, learner_class, make_learner
 from metagvae.loop import fit, run_device
 from metagvae.neighbours import picture_groups
 from metagvae.runs import Run, open_run, read_config
@@ -54,13 +57,12 @@ def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
     elif section.source is not None:
         encoder = load_encoder(section.source)
     else:
-        if config.mode == "frozen":
-            raise InputError("mode 'frozen' needs a trained encoder; set encoder.source, or another mode.")
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
             vae = new_vae(encoder, config.vae, sizes)
     if vae is not None and config.episodes.labelled:
         vae.check_views(config.views)
+    check_source_settings(section, encoder)
     check_pictures(encoder, bank, section.source or "of this config")
     if section.features:
         encoder.features = section.features
@@ -101,7 +103,7 @@ def train(
 
     Raises:
         InputError: before any training, if the config cannot work.
-        metagvae.loop.Interrupted: if the run was stopped; its state is written.
+        metagvae.stopping.Interrupted: if the run was stopped; its state is written.
     """
     device = run_device(config.run, config.optim)
     dataset = config.data.make()
@@ -109,6 +111,18 @@ def train(
     shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
     if shape.tasks < 1:
         raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
+    check_sections(config.encoder, config.vae)
+    kind = learner_class(config.learner.name, config.learner.options)
+    if config.optim.compile and not issubclass(kind, FeatureLearner):
+        raise InputError(
+            f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
+            "adapts them per task. Leave it off."
+        )
+    if chosen.every and not kind.any_way and chosen.way != shape.way:
+        raise InputError(
+            f"the learner '{config.learner.name}' has a head of {shape.way} ways; set validation.way to that "
+            f"(received {chosen.way})."
+        )
     share = peers.share(shape.tasks, "episodes.tasks")
     if bank is None and shape.classes == "labels":
         dataset.check_episodes("train", shape.way, shape.shot, shape.query)
@@ -124,18 +138,6 @@ def train(
         )
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank)
-    if evaluator and not parts.learner.any_way and chosen.way != config.episodes.way:
-        raise InputError(
-            f"the learner '{config.learner.name}' has a head of {config.episodes.way} ways; set validation.way to "
-            f"that (received {chosen.way})."
-        )
-    if config.optim.compile and not isinstance(parts.learner, FeatureLearner):
-        raise InputError(
-            f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
-            "adapts them per task. Leave it off."
-        )
-    if shape.classes == "neighbours" and config.encoder.source is None:
-        raise InputError("episodes of neighbours need a trained encoder to find them; set encoder.source.")
     with open_run(
         config.run.folder, "train", _resolved(config, parts, bank), config.run.resume, device.precision_name
     ) as run:
@@ -280,7 +282,4 @@ def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, st
     )
     assert isinstance(learner.encoder, Encoder)
     save_encoder(learner.encoder, run.folder / "encoder", card)
-    write_json(run.folder / "best.json", {"step": step, "validation_error": error if error < 2 else None})
-
-
-__all__ = ["FeatureLearner", "build_parts", "train"]
+    write_json(run.folder / "best.json", {"step": step, "validation_error": error if math.isfinite(error) else None})

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from metagvae.benchmark.rows import Row
-from metagvae.runs import provenance, write_json
+from metagvae.files import write_json
+from metagvae.runs import provenance
 
 SIGNS = {"faster": "≥", "of it": "≤", "seconds": "≤"}
 

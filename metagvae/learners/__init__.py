@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -21,11 +22,8 @@ LEARNERS: dict[str, type[Learner]] = {
 }
 
 
-def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:
-    """The learner registered as ``name`` around ``encoder``.
-
-    Args:
-        way: the number of ways it will be trained for; used by learners with a head of that size.
+def learner_class(name: str, options: Mapping[str, Any]) -> type[Learner]:
+    """The class registered as ``name``, whose options these can be.
 
     Raises:
         InputError: naming the known learners, or the options that this one takes.
@@ -38,9 +36,22 @@ def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Lea
     if unknown:
         raise InputError(f"the learner '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
     check_types(cls, options, f"the learner '{name}': ")
+    return cls
+
+
+def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:
+    """The learner registered as ``name`` around ``encoder``.
+
+    Args:
+        way: the number of ways it will be trained for; used by learners with a head of that size.
+
+    Raises:
+        InputError: as `learner_class`, or if an option is out of its range.
+    """
+    cls = learner_class(name, options)
     if not cls.any_way:
         options["way"] = way
     return cls(encoder, **options)
 
 
-__all__ = ["LEARNERS", "FeatureLearner", "Learner", "make_learner"]
+__all__ = ["LEARNERS", "FeatureLearner", "Learner", "learner_class", "make_learner"]

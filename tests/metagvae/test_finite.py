@@ -13,10 +13,10 @@ from episodes import InputError
 from metagvae.config import EncoderSection, OptimSection
 from metagvae.finite import FiniteGuard, check_finite_state
 from metagvae.learners import PrototypicalNetwork
-from metagvae.loop import Interrupted
 from metagvae.metrics import read_metrics
 from metagvae.pretraining import pretrain
 from metagvae.states import States
+from metagvae.stopping import Interrupted
 from metagvae.vae import GuidedVAE
 from tests.metagvae.test_training import assert_same_run, bank, do_train, pretrain_config, train_config
 

@@ -27,11 +27,12 @@ from metagvae.config import (
     VAESection,
     ValidationSection,
 )
-from metagvae.loop import Interrupted, learning_rate
+from metagvae.loop import learning_rate
 from metagvae.metrics import read_metrics
 from metagvae.pretraining import Shuffle, pretrain
 from metagvae.runs import read_config
 from metagvae.states import States
+from metagvae.stopping import Interrupted
 from metagvae.training import train
 from tests.conftest import stripes
 
@@ -219,7 +220,7 @@ def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> No
         do_train(train_config(tmp_path / "stopped", episodes=shape, encoder=source, run_stop_after=7))
     do_train(train_config(tmp_path / "stopped", episodes=shape, encoder=source, run_resume=True))
     assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
-    with pytest.raises(InputError, match="need a trained encoder"):
+    with pytest.raises(InputError, match="needs a trained encoder"):
         do_train(train_config(tmp_path / "none", episodes=shape))
 
 
@@ -275,12 +276,71 @@ def test_training_never_touches_the_test_split(tmp_path: Path, monkeypatch: pyte
         ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
         ({"encoder": EncoderSection(source="guided-vae-omniglot")}, "16 x 16"),
         ({"encoder": EncoderSection(width=8, features=["geometry"])}, "allowed: latent, backbone, content"),
+        ({"encoder": EncoderSection(source="guided-vae-omniglot", width=32)}, "has 64 and keeps it"),
+        ({"encoder": EncoderSection(source="guided-vae-omniglot", norm="support")}, "has 'running' and keeps it"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         do_train(train_config(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learner": LearnerSection("protonet")}, "known: prototypes"),
+        ({"learner": LearnerSection("ridge", {"lambda": 1})}, "no option 'lambda'"),
+        ({"learner": LearnerSection("maml")}, "set validation.way to that"),
+        ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
+        ({"encoder": EncoderSection(backbone="vgg")}, "unknown backbone"),
+        ({"vae": VAESection(guidance=[{"name": "pca"}])}, "unknown guidance"),
+        ({"vae": VAESection(decoder="vit")}, "unknown vae.decoder"),
+        ({"optim": OptimSection(compile=True), "learner": LearnerSection("maml")}, "Leave it off"),
+    ],
+)
+def test_what_no_pictures_could_mend_is_refused_before_any_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict, message: str
+) -> None:
+    monkeypatch.setattr("episodes.datasets.Dataset.load", lambda *a: pytest.fail("pictures were decoded"))
+    settings = {"validation": ValidationSection(4, 4, 1, 2, 20), **changes}
+    with pytest.raises(InputError, match=message):
+        train(train_config(tmp_path / "run", **settings))
+    if not {"encoder", "vae"} & set(changes) or "nowhere" in message:
+        return
+    with pytest.raises(InputError, match=message):
+        pretrain(replace(pretrain_config(tmp_path / "run"), **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"views": 2}, "Leave views out"),
+        ({"views": 2, "mode": "guided", "episodes": EpisodeSection(classes="pictures")}, "Leave views out"),
+        ({"vae_weight": -1.0}, "vae_weight"),
+        ({"run_stop_after": 0}, "run.stop_after"),
+        ({"run_seed": 2**64}, "run.seed"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train_config(tmp_path / "run", **changes)
+    with pytest.raises(InputError, match="every >= 0"):
+        ValidationSection(every=-1)
+
+
+def test_a_run_goes_on_with_the_same_pictures_only(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        do_train(train_config(tmp_path / "run", run_stop_after=5))
+    other = stripes(12, 8, 16, seed=7)
+    assert other.fingerprint == bank().fingerprint
+    with pytest.raises(InputError, match="the pictures now are stripes"):
+        train(train_config(tmp_path / "run", run_resume=True), other, bank("validation"))
+    # an older version noted no pixels
+    noted = json.loads((tmp_path / "run" / "data.json").read_text())
+    del noted["pixels"]
+    (tmp_path / "run" / "data.json").write_text(json.dumps(noted))
+    do_train(train_config(tmp_path / "run", run_resume=True))
 
 
 def test_a_run_folder_is_not_overwritten_nor_resumed_with_another_config(tmp_path: Path) -> None:
