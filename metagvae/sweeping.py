@@ -60,7 +60,7 @@ def run_sweep(base: Base, plan: SweepConfig, tell: Callable[[Trial], None] = lam
 
     Raises:
         InputError: before any training if the ranges cannot work; later if three trials in a row could not.
-        metagvae.loop.Interrupted: if it was stopped; calling again goes on.
+        metagvae.stopping.Interrupted: if it was stopped; calling again goes on.
     """
     package = optuna()
     base, ranges = with_values(base, plan.fixed), parse_search(plan.search)
