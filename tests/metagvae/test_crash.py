@@ -182,7 +182,7 @@ def test_a_full_disk_ends_in_one_sentence_and_the_older_state_stays(part: float,
     assert sit(lambda: training(folder, steps=20, run_stop_after=6), tmp_path).status == STOPPED
     size = (folder / "state" / "step-0000006.pt").stat().st_size
     sitting = sit(with_files_up_to(int(size * part), lambda: training(folder, steps=20)), tmp_path)
-    assert sitting.status == 2
+    assert sitting.status == 2, sitting.said
     assert sitting.said.startswith("cannot write")
     assert "File too large" in sitting.said
     assert sitting.said.count("\n") == 1
