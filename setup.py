@@ -13,7 +13,7 @@ setup(
     packages=find_packages(include=["metagvae", "metagvae.*", "episodes", "episodes.*"]),
     package_data={
         "episodes": ["splits/*.json", "splits/*.csv"],
-        "metagvae": ["weights/*/*", "py.typed"],
+        "metagvae": ["weights/*/*", "py.typed", "report/templates/*"],
     },
     install_requires=[
         "torch>=2.4",
@@ -24,6 +24,7 @@ setup(
         "jsonargparse[signatures]>=4.49",
         "safetensors>=0.4.3",
         "pillow>=10.3",
+        "jinja2>=3.1",
         "tqdm>=4.60",
         "tensorboard>=2.14",
         "matplotlib>=3.8",

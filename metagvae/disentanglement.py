@@ -160,21 +160,27 @@ def _information(x: np.ndarray, y: np.ndarray) -> float:
     return float((table[seen] * np.log(table[seen] / product[seen])).sum())
 
 
-def mig(data: Coded) -> float:
-    """Mutual information gap (Chen, Li, Grosse & Duvenaud, NeurIPS 2018).
+def information_matrix(data: Coded) -> np.ndarray:
+    """``[units, factors]``: how much of a factor's entropy a unit tells, in [0, 1]; codes in 20 bins.
 
-    Per factor, the gap between the two units that tell most about it, in shares of its entropy; codes in 20 bins.
+    Units not in use tell nothing.
     """
     binned = np.zeros(data.codes.shape, dtype=np.int64)
     for unit in np.flatnonzero(in_use(data)):
         edges = np.histogram_bin_edges(data.codes[:, unit], BINS)
         binned[:, unit] = np.digitize(data.codes[:, unit], edges[1:-1])
-    gaps = []
-    for number in range(len(data.factors)):
-        column = data.values[:, number]
-        entropy = _information(column, column)
-        gaps.append(_gap(np.array([_information(unit, column) for unit in binned.T])) / entropy)
-    return float(np.mean(gaps))
+    shares = [
+        [_information(unit, column) / _information(column, column) for unit in binned.T] for column in data.values.T
+    ]
+    return np.array(shares).T
+
+
+def mig(data: Coded) -> float:
+    """Mutual information gap (Chen, Li, Grosse & Duvenaud, NeurIPS 2018).
+
+    Per factor, the gap between the two units that tell most about it, in shares of its entropy.
+    """
+    return float(np.mean([_gap(column) for column in information_matrix(data).T]))
 
 
 @dataclass(frozen=True)

@@ -230,8 +230,26 @@ class Evaluator:
         learner.train(was_training)
         return results
 
-    @torch.no_grad()
+    def answers(self, learner: Learner, way: int, shot: int) -> tuple[EpisodeIndices, Tensor]:
+        """The episodes that `errors` measures, and the way each query is put into, int64 ``[episodes, N * Q]``."""
+        learner.eval()
+        self.device.place(learner)
+        features, drawn = self._features(learner), self.sampler(way, shot).span(0, self.episodes)
+        rows = ROWS if features is not None else pictures_at_once(self.bank)
+        chunk = max(1, rows // (way * (shot + self.query)))
+        parts = [
+            self._answers(learner, drawn.tasks_from(start, chunk), features)[0]
+            for start in range(0, self.episodes, chunk)
+        ]
+        return drawn, torch.cat(parts)
+
     def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> Tensor:
+        answers, labels = self._answers(learner, drawn, features)
+        return (answers != labels).float().mean(-1)
+
+    @torch.no_grad()
+    def _answers(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The way that each query is put into, and the one it is of, both int64 ``[T, N * Q]``."""
         if features is not None:
             assert isinstance(learner, FeatureLearner)
             batch = _feature_batch(features, drawn)
@@ -240,7 +258,7 @@ class Evaluator:
             batch = make_batch(self.bank, drawn)
             with self.device.precision():
                 logits = learner.predict(learner.adapt(batch.support), batch.query)
-        return (logits.argmax(-1) != batch.query_labels).float().mean(-1)
+        return logits.argmax(-1), batch.query_labels
 
     def measure(
         self, method: str, learner: Learner, shapes: Sequence[tuple[int, int]], encoder: str = ""

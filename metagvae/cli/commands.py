@@ -17,6 +17,7 @@ from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
+from metagvae.cli.report import report
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config import PretrainConfig, TrainConfig
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push-encoder": push_encoder,
     "calibrate": calibrate,
     "predict": predict,
+    "report": report,
 }
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

@@ -53,8 +53,10 @@ def build_parser() -> Any:
     def of_function(function: Callable[..., None]) -> Any:
         sub = ArgumentParser(description=(function.__doc__ or "").strip().splitlines()[0])
         # argparse's own nargs, so that `--way 5 20` works beside jsonargparse's `--way [5,20]`
-        lists = _lists(function)
-        sub.add_function_arguments(function, as_positional=True, skip=set(lists))
+        lists, several = _lists(function), [n for n, hint in get_type_hints(function).items() if hint == list[str]]
+        for name in several:
+            sub.add_argument(name, type=str, nargs="+", help=_described(function, name))
+        sub.add_function_arguments(function, as_positional=True, skip={*lists, *several})
         for name, kind in lists.items():
             sub.add_argument(f"--{name}", type=kind, nargs="+", help=_described(function, name))
         return sub

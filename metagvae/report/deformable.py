@@ -1,0 +1,94 @@
+"""The deformable path: a linear picture, the warp that the geometry units choose, and the result beside the input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metagvae.guidance.deformable_pca import DeformablePCA
+from metagvae.report.images import strip
+from metagvae.report.material import Material
+from metagvae.report.section import LeftOut
+
+COUNT = 8
+LINES = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def motion(theta: Tensor) -> Tensor:
+    """``[2, 3]``: where a point of the picture goes, from where each output point comes from (a sampling matrix)."""
+    inverse = torch.linalg.inv(theta[:, :2].double())
+    return torch.cat((inverse, -inverse @ theta[:, 2:].double()), 1)
+
+
+def in_words(moved: Tensor, side: int) -> str:
+    """A motion ``[2, 3]`` as rotation, size, shear and shift of a picture ``side`` pixels wide."""
+    (a, b, right), (c, d, down) = moved.tolist()
+    # M = R(angle) S(shear) D(width, height); y points down, so a turn to the left has a negative sine below
+    wide = math.hypot(a, c)
+    cos, sin = a / wide, c / wide
+    high = cos * d - sin * b
+    shear = (cos * b + sin * d) / high
+    turned = -math.degrees(math.atan2(sin, cos))
+    across, along = right * side / 2, down * side / 2
+    return (
+        f"turned {abs(turned):.0f}° {'left' if turned >= 0 else 'right'}, {wide:.2f} times as wide and {high:.2f} "
+        f"times as high, sheared {shear:+.2f}, moved {abs(across):.1f} px {'right' if across >= 0 else 'left'} and "
+        f"{abs(along):.1f} px {'down' if along >= 0 else 'up'}"
+    ).replace("-", "−")
+
+
+def grid_lines(moved: Tensor) -> list[list[tuple[float, float, float, float]]]:
+    """A square grid after a motion: of each direction, lines as x1, y1, x2, y2 on a canvas of 100."""
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        u, v = (moved @ torch.tensor([x, y, 1.0], dtype=moved.dtype)).tolist()
+        return round(50 + 26 * u, 1), round(50 + 26 * v, 1)
+
+    across = [(*place(-1, at), *place(1, at)) for at in LINES]
+    down = [(*place(at, -1), *place(at, 1)) for at in LINES]
+    return [across, down]
+
+
+@torch.no_grad()
+def deformable_content(run: Material) -> dict[str, Any]:
+    """For the template: for some pictures, each step of the light decoder.
+
+    Raises:
+        LeftOut: if the run has no deformable PCA.
+    """
+    guidance = next((g for g in run.vae.guidances if isinstance(g, DeformablePCA)), None)
+    if guidance is None:
+        raise LeftOut("The guidance deformable_pca was not among this run's, so there is no linear picture to warp.")
+    images = run.pictures(COUNT)
+    z = run.vae.encoder.posterior(images).mean
+    content, result = guidance.canonical(z[:, guidance.content]), guidance.light_decoder(z)
+    if guidance.likelihood == "bernoulli":
+        content, result = content.sigmoid(), result.sigmoid()
+    side = images.shape[-1]
+    rows = []
+    for number, theta in enumerate(guidance.warp(z[:, guidance.geometry]).float().cpu()):
+        moved = motion(theta)
+        words, at = in_words(moved, side), slice(number, number + 1)
+        rows.append(
+            {
+                "input": strip(images[at], f"Picture {number + 1}."),
+                "content": strip(content[at], f"Content of picture {number + 1}, not yet warped."),
+                "lines": grid_lines(moved),
+                "words": words,
+                "result": strip(result[at], f"Content of picture {number + 1} after the warp."),
+            }
+        )
+    identity = F.mse_loss(content, images)
+    warped = F.mse_loss(result, images)
+    return {
+        "rows": rows,
+        "transforms": ", ".join(guidance.transforms),
+        "units": len(guidance.geometry),
+        "components": len(guidance.content),
+        "before": f"{float(identity):.4f}",
+        "after": f"{float(warped):.4f}",
+    }

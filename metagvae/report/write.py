@@ -1,0 +1,197 @@
+"""What `metagvae report` does: measures runs, fills the sections, writes the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from episodes import ImageBank, InputError
+from episodes.datasets import Dataset
+from episodes.fixed import FixedEpisodes
+from metagvae.compare import Comparison, choose_dataset, compare, run_learner
+from metagvae.device import Device
+from metagvae.evaluation import Evaluator
+from metagvae.files import write_beside
+from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
+from metagvae.report.confusions import confusions_content
+from metagvae.report.curves import curves_content
+from metagvae.report.deformable import deformable_content
+from metagvae.report.embedding import embedding_content
+from metagvae.report.episodes import episodes_content
+from metagvae.report.material import Material
+from metagvae.report.matrix import matrix_content
+from metagvae.report.page import render
+from metagvae.report.provenance import provenance_content
+from metagvae.report.reconstructions import reconstructions_content
+from metagvae.report.results import CONTROLS, percent, results_content, shown
+from metagvae.report.section import LeftOut, Section, readable
+from metagvae.report.shape import Shape, choose_shape
+from metagvae.report.traversal import traversal_content
+from metagvae.runs import read_config
+
+MAX_BYTES = 5_000_000
+MAX_RUNS = 8  # side by side on a page of that size
+
+
+def _section(anchor: str, title: str, content: Callable[[], dict[str, Any]]) -> Section:
+    try:
+        return Section(anchor, title, f"{anchor}.html", content())
+    except LeftOut as reason:
+        return Section(anchor, title, "", left_out=str(reason))
+
+
+def _measured(dataset: Dataset, runs: Sequence[Material], shape: Shape, split: str) -> Comparison:
+    """Runs and controls on the same episodes; paired differences are from the first run.
+
+    Raises:
+        LeftOut: if every run was trained on these classes.
+    """
+    able = [run for run in runs if not run.refused]
+    if not able:
+        raise LeftOut(runs[0].refused)
+    evaluator = able[0].evaluator
+    found = compare(
+        dataset,
+        encoders=list(CONTROLS),
+        runs=[str(run.folder) for run in able],
+        ways=[shape.way],
+        shots=shape.shots,
+        query=shape.query,
+        episodes=evaluator.episodes,
+        seed=evaluator.seed,
+        split=split,
+        device=evaluator.device,
+    )
+    # stable: runs in their order, then controls in theirs
+    return Comparison.of(sorted(found.single, key=lambda result: result.method in CONTROLS), found.methods)
+
+
+def _materials(
+    runs: Sequence[str],
+    bank: ImageBank,
+    dataset: Dataset,
+    device: Device,
+    asked: dict[str, Any],
+    episodes: int,
+    seed: int,
+    split: str,
+) -> list[Material]:
+    learners = [run_learner(run, bank, None) for run in runs]
+    drawn = dataset.fixed_episodes(bank)
+    fixed = FixedEpisodes(drawn) if drawn is not None else None
+    own = next((learner.way for learner in learners if learner.way is not None), None)
+    shape = choose_shape(bank.counts, **asked, learners_way=own, prescribed=dataset.prescribed if fixed else None)
+    turns = dataset.rotations == "episode"
+    evaluator = Evaluator(bank, shape.query, episodes, seed, split, device, turns, fixed=fixed)
+    for shot in shape.shots:
+        evaluator.check(shape.way, shot)
+    return [Material(run, learner, evaluator, shape) for run, learner in zip(runs, learners, strict=True)]
+
+
+def _one_run(run: Material, results: Section) -> list[Section]:
+    return [
+        results,
+        _section("curves", "Learning curves", lambda: curves_content({run.name: run.metrics})),
+        _section("reconstructions", "Reconstructions", lambda: reconstructions_content(run)),
+        _section("deformable", "The deformable path", lambda: deformable_content(run)),
+        _section("traversal", "Every latent unit", lambda: traversal_content(run)),
+        _section("matrix", "Disentanglement", lambda: matrix_content(run)),
+        _section("embedding", "A map of test classes", lambda: embedding_content(run)),
+        _section("episodes", "Ten episodes", lambda: episodes_content(run)),
+        _section("confusions", "Most confused pairs", lambda: confusions_content(run)),
+        _section("provenance", "Config, versions, command", lambda: provenance_content([run])),
+    ]
+
+
+def _several_runs(runs: list[Material], results: Section) -> list[Section]:
+    return [
+        results,
+        _section("curves", "Learning curves", lambda: curves_content({run.name: run.metrics for run in runs})),
+        _section("rebuilt", "Reconstructions side by side", lambda: rebuilt_content(runs)),
+        _section("scores", "Disentanglement", lambda: scores_content(runs)),
+        _section("maps", "Maps of the same test classes", lambda: maps_content(runs)),
+        _section("disagreements", "Where they disagree", lambda: disagreements_content(runs)),
+        _section("provenance", "Configs, versions, commands", lambda: provenance_content(runs)),
+    ]
+
+
+def write_report(
+    runs: Sequence[str],
+    out: str | Path | None = None,
+    way: int | None = None,
+    shots: Sequence[int] | None = None,
+    query: int | None = None,
+    episodes: int = 600,
+    seed: int = 0,
+    split: str = "test",
+    device: Device | None = None,
+) -> Path:
+    """Writes one HTML file about a run, or comparing several, and returns its path.
+
+    Args:
+        runs: folders of finished pretraining and training runs; measured on the first one's data set.
+        out: the file; None takes ``report.html`` in the run's folder, for several ``comparison.html`` here.
+        way, shots, query: of the episodes; None takes 5, (1, 5) and 15, or what the data can give.
+        episodes: how many of each shape.
+        seed, split: of the episodes.
+
+    Raises:
+        InputError: if a folder is no finished run, the data cannot give such episodes, the runs take different
+            pictures, or the page would be 5 MB or more.
+    """
+    if not 1 <= len(set(runs)) == len(runs) <= MAX_RUNS:
+        raise InputError(
+            f"a report is about 1 to {MAX_RUNS} runs, each named once; received {len(runs)}: {list(runs)}."
+        )
+    configs = [read_config(run) for run in runs]
+    device = device or Device.choose()
+    dataset = choose_dataset(runs, None)
+    bank = dataset.load(split)
+    asked = {"way": way, "shots": shots, "query": query}
+    made = _materials(runs, bank, dataset, device, asked, episodes, seed, split)
+    shape = made[0].shape
+    comparison = Comparison()
+
+    def results() -> dict[str, Any]:
+        nonlocal comparison
+        comparison = _measured(dataset, made, shape, split)
+        refused = [f"{readable(run.name)} is not in the table: {run.refused}" for run in made if run.refused]
+        return results_content(comparison, " ".join(filter(None, [shape.note, *refused])))
+
+    first = _section("results", "Results against the controls", results)
+    sections = _one_run(made[0], first) if len(made) == 1 else _several_runs(made, first)
+    about = {
+        "kinds": [
+            {
+                "name": readable(run.name),
+                "kind": config["kind"],
+                "method": readable(run.card.method, 300),
+                "trained_on": readable(run.card.trained_on, 200),
+            }
+            for run, config in zip(made, configs, strict=True)
+        ],
+        "headlines": [
+            {"shape": f"{r.way}-way {r.shot}-shot", "method": shown(r.method), "error": percent(r.error, r.half_width)}
+            for r in comparison.results
+            if r.method not in CONTROLS
+        ]
+        if len(made) == 1
+        else [],
+        "data": f"{readable(bank.dataset)}, {split} split: {bank.num_classes} classes, {len(bank)} pictures",
+    }
+    names = [readable(run.name, 60) for run in made]
+    page = render(names[0] if len(names) == 1 else " and ".join([", ".join(names[:-1]), names[-1]]), about, sections)
+    data = page.encode("utf-8", "replace")
+    if len(data) >= MAX_BYTES:
+        raise InputError(
+            f"the report of {', '.join(names)} would have {len(data):,} bytes; at most {MAX_BYTES:,} are written. Give "
+            "fewer runs, or a smaller --query."
+        )
+    path = (
+        Path(out).expanduser()
+        if out
+        else (made[0].folder / "report.html" if len(made) == 1 else Path("comparison.html"))
+    )
+    write_beside(path, data)
+    return path
