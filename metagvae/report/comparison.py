@@ -44,13 +44,11 @@ def rebuilt_content(runs: list[Material]) -> dict[str, Any]:
 
 
 def scores_content(runs: list[Material]) -> dict[str, Any]:
-    """For the template: disentanglement scores, a row per run."""
+    """For the template: disentanglement scores, a column per run."""
     found, missing = _each(runs, lambda run: matrix_content(run)["scores"])
-    return {
-        "names": [name for name, _ in found[0][1]],
-        "rows": [(run, [value for _, value in scores]) for run, scores in found],
-        "missing": missing,
-    }
+    names = [name for name, _ in found[0][1]]
+    rows = [(name, [scores[place][1] for _, scores in found]) for place, name in enumerate(names)]
+    return {"runs": [run for run, _ in found], "rows": rows, "missing": missing}
 
 
 def maps_content(runs: list[Material]) -> dict[str, Any]:
@@ -76,10 +74,14 @@ def disagreements_content(runs: list[Material]) -> dict[str, Any]:
                 "name": readable(runs[0].bank.class_names[int(batch.classes[0, number])]),
                 "support": strip(batch.support[0, number], f"Support of class {number + 1}."),
                 "answers": [
-                    strip(
-                        batch.query[0, number],
-                        f"Queries of class {number + 1}: {name} has {int(answers.wrong[task, number].sum())} wrong.",
-                        answers.wrong[task, number].tolist(),
+                    (
+                        name,
+                        strip(
+                            batch.query[0, number],
+                            f"Queries of class {number + 1} as {name} answers them: "
+                            f"{int(answers.wrong[task, number].sum())} wrong.",
+                            answers.wrong[task, number].tolist(),
+                        ),
                     )
                     for name, answers in found
                 ],

@@ -29,7 +29,7 @@ def _plot(series: Mapping[str, Line], label: str, logarithmic: bool = False) -> 
     if logarithmic and all(value > 0 for points in series.values() for _, value in points):
         axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.set_ylabel(label)
+    axes.set_ylabel(label, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if len(series) > 1:
@@ -44,7 +44,7 @@ def _plot(series: Mapping[str, Line], label: str, logarithmic: bool = False) -> 
 
 
 def curves_content(metrics: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
-    """For the template: charts of one run, or of several on the same axes.
+    """For the template: charts of one run, or of several, their errors on the same axes.
 
     Args:
         metrics: lines of ``metrics.jsonl`` by the run's name.
@@ -56,13 +56,15 @@ def curves_content(metrics: Mapping[str, Sequence[Mapping[str, float]]]) -> dict
     errors = {name: series for name, lines in metrics.items() if (series := _series(lines, "validation_error", 100))}
     if not losses and not errors:
         raise LeftOut("There is no metrics.jsonl with a loss in it.")
-    charts = [_plot(losses, "loss")] if losses else []
     if len(metrics) == 1:
+        charts = [_plot(losses, "loss")] if losses else []
         (lines,) = metrics.values()
         names = dict.fromkeys(name for line in lines for name in line if name not in NOT_TERMS)
         terms = {name: series for name in names if (series := _series(lines, name))}
         if len(terms) > 1:
             charts.append(_plot(dict(list(terms.items())[:12]), "terms of the loss", logarithmic=True))
+    else:  # losses of different runs are different sums: no axis fits two of them
+        charts = [_plot({name: series}, f"loss of {readable(name, 24)}") for name, series in losses.items()]
     if errors:
         charts.append(_plot(errors, "validation error, %"))
     silent = [readable(name) for name in metrics if name not in errors]

@@ -46,7 +46,7 @@ def grid_lines(moved: Tensor) -> list[list[tuple[float, float, float, float]]]:
 
     def place(x: float, y: float) -> tuple[float, float]:
         u, v = (moved @ torch.tensor([x, y, 1.0], dtype=moved.dtype)).tolist()
-        return round(50 + 26 * u, 1), round(50 + 26 * v, 1)
+        return round(50 + 22 * u, 1), round(50 + 22 * v, 1)
 
     across = [(*place(-1, at), *place(1, at)) for at in LINES]
     down = [(*place(at, -1), *place(at, 1)) for at in LINES]

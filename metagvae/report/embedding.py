@@ -59,15 +59,15 @@ def embedding_content(run: Material) -> dict[str, Any]:
             own[:, 0], own[:, 1], s=22, color=COLOURS[number], marker=MARKERS[number], alpha=0.75, linewidths=0
         )
     for number in range(len(chosen)):
-        top = places[labels == number]
+        own = places[labels == number]
         first = rows[np.flatnonzero(labels == number)[0]]
         picture = to_float(part.images[first]).permute(1, 2, 0).numpy()
         picture = picture if picture.shape[-1] == 3 else picture.mean(-1)
         small = OffsetImage(picture, zoom=20 / picture.shape[0], cmap="gray", interpolation="nearest")
         box = {"edgecolor": COLOURS[number], "linewidth": 1.6, "boxstyle": "round,pad=0.1"}
         # above its marks, so that none is hidden
-        above = (float(np.median(top[:, 0])), float(top[:, 1].max()))
-        note = AnnotationBbox(small, above, (0, 16), boxcoords="offset points", pad=0.1, bboxprops=box)
+        above = (float(np.median(own[:, 0])), float(np.quantile(own[:, 1], 0.8)))
+        note = AnnotationBbox(small, above, (0, 15), boxcoords="offset points", pad=0.1, bboxprops=box)
         axes.add_artist(note)
     nearest = _agreement(features, labels)
     alt = (

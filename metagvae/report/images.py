@@ -52,16 +52,15 @@ def _array(pictures: Tensor) -> np.ndarray:
     return (255 * pictures).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def _data(image: Image.Image) -> str:
-    """PNG; JPEG for colours, which are photographs and many times as large in PNG."""
-    colours = image.mode == "RGB" and len(image.getcolors(256) or ()) == 0
+def _data(image: Image.Image, photograph: bool) -> str:
+    """PNG, or JPEG for photographs, which are many times as large in PNG."""
     buffer = io.BytesIO()
-    if colours:
+    if photograph:
         image.save(buffer, "JPEG", quality=85)
     else:
         image.save(buffer, "PNG", optimize=True)
     text = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/{'jpeg' if colours else 'png'};base64,{text}"
+    return f"data:image/{'jpeg' if photograph else 'png'};base64,{text}"
 
 
 def strip(pictures: Tensor, alt: str, wrong: Sequence[bool] | None = None) -> Inline:
@@ -79,7 +78,7 @@ def strip(pictures: Tensor, alt: str, wrong: Sequence[bool] | None = None) -> In
             left = int(number) * (width + GAP)
             pen.rectangle((left, 0, left + width - 1, height - 1), outline=WRONG, width=4)
             pen.polygon([(left, 0), (left + width // 3, 0), (left, height // 3)], fill=WRONG)
-    return Inline(_data(sheet), alt, *sheet.size)
+    return Inline(_data(sheet, channels == 3), alt, *sheet.size)
 
 
 def chart(figure: Figure, alt: str) -> Inline:
