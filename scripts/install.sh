@@ -19,7 +19,7 @@ echo "installing into .venv (several minutes the first time: torch is large)"
 .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install --quiet --upgrade "pip>=24" "setuptools>=68" wheel
-pip install --quiet -e ".[test,dev,encoders,export,docs,sweep,wandb]"
+pip install --quiet -e ".[test,dev,encoders,export,docs,demo,sweep,wandb]"
 
 # learn2learn 0.2.0 ships C code that no Python from 3.11 on compiles, and asks for packages it hardly uses.
 # Building its extension anew with Cython works; what it imports is installed by name. It is optional: the

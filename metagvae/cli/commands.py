@@ -9,6 +9,7 @@ from metagvae.cli.benchmark import benchmark
 from metagvae.cli.calibrate import calibrate
 from metagvae.cli.cross_validate import CrossValidateConfig, cross_validate
 from metagvae.cli.data import data_check, data_fetch, data_list
+from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "predict": predict,
     "report": report,
+    "demo": demo,
 }
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {

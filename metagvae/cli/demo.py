@@ -1,0 +1,45 @@
+"""`metagvae demo`: a page to draw on."""
+
+from __future__ import annotations
+
+from episodes.errors import InputError
+
+
+def demo(
+    encoder: str = "guided-protonet-omniglot",
+    run: str | None = None,
+    data: str = "glyphs",
+    root: str | None = None,
+    way: int = 5,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+) -> None:
+    """Serve a page to draw characters on, move latent units, and play episodes against the encoder.
+
+    Args:
+        encoder: a shipped name, an encoder or run folder; of the tabs Draw and Episodes.
+        run: folder of a finished `metagvae pretrain`, for the tab Latent.
+        data: a registered data set, whose test pictures are played with and moved.
+        root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
+        way: characters to choose from in an episode.
+        host: address to serve on; the default cannot be reached from other machines.
+        port: to serve on.
+    """
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise InputError("the demo needs gradio, which is not installed: pip install 'metagvae[demo]'.") from error
+    from episodes.datasets import make_dataset
+    from metagvae.build import load_vae
+    from metagvae.checkpoints import load_encoder
+    from metagvae.demo.moving import LatentView
+    from metagvae.demo.page import build, serve
+    from metagvae.demo.playing import Game
+
+    if not 2 <= way <= 10:
+        raise InputError(f"--way must be between 2 and 10 for a page; received {way}.")
+    loaded, vae = load_encoder(encoder), load_vae(run) if run else None
+    size = loaded.config.size
+    pictures = make_dataset(data, root=root, size=size).load("test")
+    view = LatentView(vae, pictures) if vae else None
+    serve(build(encoder, Game(loaded, pictures, way), view), host, port)

@@ -1,0 +1,1 @@
+"""The demo page: draw characters, move latent units, play episodes. One file per tab, its logic free of gradio."""

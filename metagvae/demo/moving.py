@@ -1,0 +1,103 @@
+"""Latent: a picture's latent units, moved one by one, seen through the decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from episodes import ImageBank, InputError, to_float
+from episodes.sources import to_tensor
+from metagvae.demo.ink import centred
+from metagvae.guidance.deformable_pca import DeformablePCA
+from metagvae.vae import GuidedVAE
+
+MOST = 12  # units shown
+REACH = 3.0  # in standard deviations of the prior
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A latent unit on the page."""
+
+    number: int
+    name: str
+    kl: float
+
+
+class LatentView:
+    """A VAE and the pictures to look at.
+
+    Args:
+        vae: of a pretraining run.
+        bank: pictures of its shape.
+    """
+
+    def __init__(self, vae: GuidedVAE, bank: ImageBank) -> None:
+        config = vae.encoder.config
+        if bank.image_shape != (config.channels, config.size, config.size):
+            raise InputError(
+                f"the run's encoder takes pictures {(config.channels, config.size, config.size)}; {bank.dataset} has "
+                f"{bank.image_shape}. Choose the data set that the run was trained on."
+            )
+        self.vae, self.bank = vae.eval(), bank
+        self.units = self._units()
+
+    @torch.no_grad()
+    def _units(self) -> list[Unit]:
+        """Guided groups first, then content units by what they carry."""
+        posterior = self.vae.encoder.posterior(to_float(self.bank.images[:: max(1, len(self.bank) // 256)]))
+        kl = self.vae.prior.kl(posterior, posterior.mean).mean(0)
+        units = [
+            Unit(number, f"{group} {number}", float(kl[number]))
+            for group, numbers in self.vae.encoder.units.items()
+            for number in numbers
+        ]
+        guided = [unit for unit in units if not unit.name.startswith("content")]
+        content = sorted((unit for unit in units if unit.name.startswith("content")), key=lambda unit: -unit.kl)
+        return (guided + content)[:MOST]
+
+    @torch.no_grad()
+    def means(self, image: Tensor) -> list[float]:
+        """The posterior means of the units shown, of an image ``[1, C, H, W]``, within the sliders' reach."""
+        mean = self.vae.encoder.posterior(image).mean[0]
+        return [float(mean[unit.number].clamp(-REACH, REACH)) for unit in self.units]
+
+    @torch.no_grad()
+    def look(self, image: Tensor, values: Sequence[float]) -> list[tuple[np.ndarray, str]]:
+        """Named pictures: as it is, rebuilt, and through a deformable decoder, with units set.
+
+        Args:
+            image: ``[1, C, H, W]`` in [0, 1].
+            values: of the units shown, in their order.
+        """
+        z = self.vae.encoder.posterior(image).mean
+        z[:, [unit.number for unit in self.units]] = torch.tensor(values, dtype=z.dtype)
+        seen = [(image, "picture"), (self.vae.decoder(z).float().sigmoid(), "decoder")]
+        for guidance in self.vae.guidances:
+            if isinstance(guidance, DeformablePCA):
+                seen.append((guidance.canonical(z[:, guidance.content]), "linear, unwarped"))
+                seen.append((guidance.light_decoder(z), "linear, warped"))
+        return [(enlarged(pictures[0]), name) for pictures, name in seen]
+
+    def picture(self, number: int) -> Tensor:
+        """Picture ``number`` of the bank, counted round, ``[1, C, H, W]`` in [0, 1]."""
+        number %= len(self.bank)
+        return to_float(self.bank.images[number : number + 1])
+
+    def drawn(self, picture: Image.Image) -> Tensor:
+        """A drawing, dark on white, as a picture of the bank's kind, ``[1, C, H, W]`` in [0, 1]."""
+        config = self.vae.encoder.config
+        image = to_float(to_tensor(centred(picture), config.size, config.channels)[None])
+        return 1 - image if config.polarity == "ink" else image
+
+
+def enlarged(picture: Tensor, side: int = 168) -> np.ndarray:
+    """uint8 ``[H, W, 3]`` of a picture ``[C, H, W]`` in [0, 1], whole pixels repeated."""
+    times = max(1, side // picture.shape[-1])
+    large = picture.float().clamp(0, 1).repeat_interleave(times, 1).repeat_interleave(times, 2)
+    return (large.expand(3, -1, -1) if len(large) == 1 else large).mul(255).byte().permute(1, 2, 0).numpy()
