@@ -47,7 +47,9 @@ def _draw_tab(encoder: str) -> None:
             example = pad("example")
             keep = gr.Button("Keep as an example", variant="primary", elem_id="keep")
             files = gr.UploadButton("Upload pictures of it", file_count="multiple", elem_id="files")
-            gallery = gr.Gallery(label="Examples", columns=3, height="auto", elem_id="examples", object_fit="contain")
+            gallery = gr.Gallery(
+                label="Examples", show_label=False, columns=3, height="auto", elem_id="examples", object_fit="contain"
+            )
             forget = gr.Button("Forget all", elem_id="forget")
         with gr.Column():
             gr.Markdown("### Which is it?")
@@ -122,9 +124,10 @@ def _latent_tab(view: LatentView | None) -> None:
                 value=view.look(first, start),
                 columns=2,
                 label="Through the decoders",
+                show_label=False,
                 elem_id="seen",
                 object_fit="contain",
-                height=520,
+                height="auto",
             )
         with gr.Column():
             sliders = [
@@ -158,24 +161,26 @@ def _episodes_tab(game: Game) -> None:
     import gradio as gr
 
     gr.Markdown(
-        f"One picture of each of {game.way} characters that the encoder never saw in training. Which of them is the "
-        "picture on the right?"
+        f"One picture of each of {game.way} characters that the encoder never saw in training. Which of them is "
+        "the single picture? Click it in the row."
     )
     number, score = gr.State(0), gr.State(lambda: Score())
     supports, query = game.show(0)
-    with gr.Row():
-        choices = gr.Gallery(
-            value=[(picture, str(way + 1)) for way, picture in enumerate(supports)],
-            columns=game.way,
-            height=240,
-            label="Click one",
-            allow_preview=False,
-            elem_id="choices",
-            object_fit="contain",
-            scale=3,
-        )
-        question = gr.Image(value=query, label="Which is it?", interactive=False, elem_id="question", scale=1)
+    question = gr.Image(
+        value=query, show_label=False, interactive=False, elem_id="question", height=190, width=190, buttons=[]
+    )
     said = gr.Markdown(Score().sentence(), elem_id="said")
+    choices = gr.Gallery(
+        value=[(picture, str(way + 1)) for way, picture in enumerate(supports)],
+        columns=game.way,
+        height="auto",
+        label="Click one",
+        show_label=False,
+        allow_preview=False,
+        elem_id="choices",
+        object_fit="contain",
+        buttons=[],
+    )
 
     def answer(number: int, score: Score, chosen: gr.SelectData) -> tuple[Any, ...]:
         new, sentence = game.answer(number, int(chosen.index), score)

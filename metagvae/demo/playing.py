@@ -23,7 +23,7 @@ class Score:
 
     def sentence(self) -> str:
         if not self.asked:
-            return "Click the picture on the left that shows the same character."
+            return "Click the picture in the row that shows the same character."
         return f"You {self.person} of {self.asked}, the encoder {self.model} of {self.asked}."
 
 
