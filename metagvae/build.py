@@ -13,12 +13,13 @@ from episodes import ImageBank, InputError
 from episodes.rng import seed_for
 from episodes.typed import fits
 from metagvae.checkpoints import load_encoder, read_card, read_tensors
-from metagvae.config import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection, section
+from metagvae.config import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection
 from metagvae.decoders import DECODERS
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.guidance import GuidanceContext, assign_units, make_guidances
 from metagvae.learners import Learner, make_learner
 from metagvae.runs import read_config
+from metagvae.sections import section
 from metagvae.sizes import build, load_strictly
 from metagvae.vae import GuidedVAE
 

@@ -19,7 +19,7 @@ from episodes.typed import fits
 from episodes.within import Within
 from metagvae.build import check_pictures, load_learner
 from metagvae.checkpoints import load_encoder, read_card
-from metagvae.config import DataConfig, section
+from metagvae.config import DataConfig
 from metagvae.controls import CONTROLS, make_control
 from metagvae.device import Device
 from metagvae.distributed import ranks
@@ -36,6 +36,7 @@ from metagvae.files import write_json
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.metrics import read_metrics
 from metagvae.runs import family, plain_names, provenance, read_config
+from metagvae.sections import section
 from metagvae.warps import WarpAverage
 
 

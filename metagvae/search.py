@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from episodes import InputError
-from metagvae.config import PretrainConfig, TrainConfig, from_dict, to_dict
+from metagvae.config import PretrainConfig, TrainConfig, to_dict
+from metagvae.sections import from_dict
 
 Config = TypeVar("Config", bound=PretrainConfig | TrainConfig)
 

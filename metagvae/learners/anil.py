@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metagvae.learners.base import FeatureLearner
-from metagvae.learners.maml import InnerLoopLearner
+from metagvae.learners.inner_loop import InnerLoopLearner
 
 
 class ANIL(InnerLoopLearner, FeatureLearner):

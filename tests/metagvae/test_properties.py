@@ -18,11 +18,12 @@ from metagvae.backbones import BACKBONES
 from metagvae.checkpoints import EncoderCard, load_encoder, read_card, save_encoder
 from metagvae.cli.commands import CONFIGURED
 from metagvae.cli.parser import build_parser
-from metagvae.config import section, to_dict
+from metagvae.config import to_dict
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.learners import LEARNERS, Learner, make_learner
 from metagvae.norm import POLICIES
 from metagvae.runs import read_config
+from metagvae.sections import section
 from metagvae.torch_files import load_torch
 
 # the same cases on every machine and in every run: a test that fails now and then says nothing
