@@ -28,7 +28,7 @@ setup(
         "tqdm>=4.60",
         "tensorboard>=2.14",
         "matplotlib>=3.8",
-        "scikit-learn>=1.3",
+        "scikit-learn>=1.6",
     ],
     extras_require={
         # A plain install of learn2learn 0.2.0 fails on Python 3.11 and later:
