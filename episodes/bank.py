@@ -22,7 +22,7 @@ class Attribute:
     """A known factor of the classes, such as the alphabet a character belongs to.
 
     Args:
-        values: int64 ``[classes]``, each in ``[0, len(names))``.
+        values: int64 ``[classes]``, each in ``[0, len(names))``, or below zero where it is unknown.
         names: what each value stands for.
     """
 

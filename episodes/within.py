@@ -37,7 +37,7 @@ class WithinSampler(EpisodeSampler):
 
     Args:
         within: which attribute, and how often. Its values with fewer than ``way`` classes of enough pictures are
-            left out; the others are equally likely.
+            left out; the others are equally likely. Classes whose value is unknown are in no such episode.
 
     Raises:
         InputError: if the bank lacks the attribute, no value of it has enough classes, or the classes differ in
@@ -67,10 +67,11 @@ class WithinSampler(EpisodeSampler):
             raise InputError(f"the share of episodes within {attribute!r} must be in [0, 1]; received {share}.")
         values = bank.attributes[attribute].values[self.spans[:, 2]]
         order = values.argsort(stable=True)
-        # classes of one value lie behind each other, so that a group is a start and a size
+        # classes of one value lie behind each other, so that a group is a start and a size; those of none come first
         self.spans = self.spans[order]
-        sizes = torch.bincount(values)
-        firsts = sizes.cumsum(0) - sizes
+        known = values[values >= 0]
+        sizes = torch.bincount(known, minlength=1)
+        firsts = len(values) - len(known) + sizes.cumsum(0) - sizes
         large = torch.nonzero(sizes >= way).flatten()
         if not len(large):
             raise InputError(

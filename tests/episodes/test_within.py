@@ -35,6 +35,19 @@ def test_all_classes_of_an_episode_are_of_one_alphabet_and_small_ones_are_left_o
     assert torch.bincount(drawn.classes[values[:, 0] == 0].flatten()).count_nonzero() == 6
 
 
+def test_classes_of_unknown_value_are_in_no_such_episode() -> None:
+    pictures = bank()
+    values = pictures.attributes["alphabet"].values
+    values[values == 2] = -1
+    drawn = WithinSampler(pictures, 5, 1, 2).span(0, 500)
+    seen = values[drawn.classes]
+    assert (seen == seen[:, :1]).all()
+    assert set(seen.flatten().tolist()) == {0, 3}
+    values[:] = -1
+    with pytest.raises(InputError, match="has 0"):
+        WithinSampler(pictures, 5, 1, 2)
+
+
 def test_an_episode_is_a_function_of_its_number() -> None:
     pictures = bank()
     sampler = WithinSampler(pictures, 5, 1, 2, seed=3, stream="test", turns=True)
