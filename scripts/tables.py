@@ -59,7 +59,7 @@ def table(content: dict[str, Any]) -> str:
         f"{'' if not any(x['transductive'] for x in results) else ' (some transductive)'}.\n"
         f"`{content['provenance']['command']}` at commit {content['provenance']['commit']}."
     )
-    if content.get("seeds"):
+    if content.get("seeds") and content["differences"]:
         gaps = [
             f"{d['other']} {d['way']}w {d['shot']}s {100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f}"
             f"{'' if d['clear_of_zero'] else ' (not clear of zero)'}"
