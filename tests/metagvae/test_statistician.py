@@ -113,6 +113,41 @@ def test_guidance_adds_its_terms_and_reaches_its_networks() -> None:
     assert plain.excited == 12
 
 
+@torch.no_grad()
+def test_mixed_queries_answer_for_both_their_classes_by_their_shares() -> None:
+    learner = statistician(**GUIDED).train()
+    size, labels = learner.encoder.feature_size, torch.arange(3).repeat_interleave(2).expand(2, -1)
+    state, query = learner.fit_head(torch.randn(2, 3, 1, size)), torch.randn(2, 3, 2, size)
+    torch.manual_seed(3)
+    loss = learner._excitation(state, torch.zeros(2, 6, 3), query, labels)
+    torch.manual_seed(3)
+    share = float(torch.distributions.Beta(0.4, 0.4).sample())
+    order = torch.randperm(6)
+    assert 0.02 < share < 0.98
+    assert not torch.equal(labels[0], labels[0][order])
+    rows, total = query.flatten(1, 2), 0.0
+    for task in range(2):
+        for number, other in enumerate(order.tolist()):
+            mixed = share * rows[task, number] + (1 - share) * rows[task, other]
+            alone = learner.model.statistics(mixed[None, None, None])
+            own = Posterior(state.mean[task : task + 1], state.log_var[task : task + 1])
+            said = learner._logits(own, alone)[0, 0].log_softmax(-1)
+            total -= float(share * said[labels[task, number]] + (1 - share) * said[labels[task, other]])
+    assert float(loss) == pytest.approx(total / 12, rel=1e-4)
+
+
+def test_the_homoencoder_divides_the_contexts_divergence_by_the_classs_size() -> None:
+    losses = []
+    for size in (1, 10**9):
+        learner = statistician(objective="homoencoder", class_size=size).eval()
+        torch.manual_seed(2)
+        losses.append(float(learner(batch())[0].detach()))
+    with torch.no_grad():
+        features, _ = learner.embed(batch().support)
+        divergence = float(context_kl(learner.fit_head(features)))
+    assert losses[0] - losses[1] == pytest.approx(divergence, rel=1e-2)
+
+
 @pytest.mark.parametrize("weights", [{"excitation": 3.0}, {"inhibition": 2.0}])
 def test_either_guidance_works_without_the_other(weights: dict[str, float]) -> None:
     learner = statistician(context=12, excited=8, **weights)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, make_batch
 from episodes.within import Within
@@ -34,6 +35,7 @@ from metagvae.runs import read_config
 from metagvae.states import States
 from metagvae.stopping import Interrupted
 from metagvae.training import train
+from metagvae.vae import GuidedVAE
 from tests.conftest import stripes
 
 GUIDANCE = [
@@ -99,6 +101,19 @@ def test_pretraining_stopped_at_three_places_ends_bit_identical(tmp_path: Path) 
             pretrain(pretrain_config(stopped, stop_after=place, resume=number > 0), bank())
     pretrain(pretrain_config(stopped, resume=True), bank())
     assert_same_run(tmp_path / "whole", stopped, "vae.safetensors")
+
+
+def test_beta_grows_over_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    losses = GuidedVAE.losses
+
+    def noted(vae: GuidedVAE, images: Tensor, attributes: dict, warm_up: float, views: object) -> dict[str, Tensor]:
+        seen.append(warm_up)
+        return losses(vae, images, attributes, warm_up, views)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GuidedVAE, "losses", noted)
+    pretrain(pretrain_config(tmp_path / "run", steps=7), bank())
+    assert seen == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("learner", ["prototypes", "ridge", "maml", "anil", "statistician"])

@@ -9,6 +9,7 @@ from metagvae.build import new_vae
 from metagvae.config import VAESection
 from metagvae.decoders import DECODERS, Decoder
 from metagvae.encoder import Encoder, EncoderConfig, Posterior
+from metagvae.guidance import Views
 from metagvae.vae import GuidedVAE, StandardNormal, reconstruction_error
 from tests.conftest import stripes
 
@@ -41,6 +42,17 @@ def test_posterior_samples_have_its_moments() -> None:
     z = posterior.sample()
     assert torch.allclose(z.mean(0), torch.tensor([1.0, -2.0]), atol=0.02)
     assert torch.allclose(z.var(0), torch.tensor([1.0, -2.0]).mul(torch.tensor([0.0, 1.0])).exp(), rtol=0.02)
+
+
+@torch.no_grad()
+def test_of_warps_of_a_picture_the_first_alone_is_rebuilt() -> None:
+    vae, images = small().eval(), torch.rand(6, 1, 28, 28)
+    torch.manual_seed(1)
+    error = vae.losses(images, views=Views(2, torch.zeros(6, 7)))["reconstruction"]
+    torch.manual_seed(1)
+    z = vae.encoder.posterior(images).sample()
+    expected = reconstruction_error(vae.decoder(z[::2]), images[::2], "bernoulli", 1.0)
+    assert float(error) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_batch_size_does_not_change_the_scale_of_terms() -> None:
