@@ -270,12 +270,12 @@ def _vae_batch(config: TrainConfig, bank: ImageBank, batch: EpisodeBatch, raw: T
 def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:
     write_tensors(run.folder / "learner.safetensors", learner.state_dict())
     source = f" from {Path(config.encoder.source).name}" if config.encoder.source else ""
-    shape = config.episodes
+    shape, kept = config.episodes, "best of validation" if config.validation.every else "kept"
     card = EncoderCard(
         name=run.folder.name,
         trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
         method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{source}, "
-        f"best of validation at step {step} of {config.optim.steps}",
+        f"{kept} at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank, config.encoder.source),
         details={"provenance": run.provenance, "seed": config.run.seed},
