@@ -1,5 +1,7 @@
 """Images in, batches of few-shot episodes out. Knows nothing of models."""
 
+from episodes.quick import collector_paused  # isort: skip  # first: it imports torch
+
 from episodes.augment import AugmentConfig, Warped, augment, warp
 from episodes.bank import Attribute, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
@@ -20,6 +22,7 @@ __all__ = [
     "ViewSampler",
     "Warped",
     "augment",
+    "collector_paused",
     "make_batch",
     "picture_classes",
     "to_float",

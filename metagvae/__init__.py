@@ -30,5 +30,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        from episodes import collector_paused
+
+        with collector_paused():
+            return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'metagvae' has no attribute {name!r}")
