@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -254,3 +255,40 @@ def test_import_stays_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert "FewShotClassifier" in metagvae.__all__
+
+
+def test_the_five_lines_need_no_network_and_err_as_evaluate_says(tmp_path: Path) -> None:
+    """With sockets that refuse, in a cache of its own; draw by draw what evaluate measures."""
+    code = """
+import socket
+def refuse(*args): raise AssertionError("the network was asked for")
+socket.socket.connect = socket.getaddrinfo = refuse
+from episodes import EpisodeSampler
+from episodes.datasets import make_dataset
+from metagvae import FewShotClassifier
+from metagvae.compare import encoder_learner
+from metagvae.device import Device
+from metagvae.evaluation import Evaluator
+
+digits = make_dataset("digits").load("test")
+classifier = FewShotClassifier()
+learner = encoder_learner("guided-protonet-omniglot", digits, digits, "prototypes", None, {})
+errors = Evaluator(digits, query=5, episodes=4, device=Device.choose("cpu", "float32")).errors(learner, [(10, 1)])[0]
+drawn = EpisodeSampler(digits, 10, 1, 5, 0, "test").span(0, 4)
+for number in range(4):
+    pictures, way = drawn.images[number], range(10)
+    classifier.fit(digits.images[pictures[:, 0]], way)
+    said = classifier.predict(digits.images[pictures[:, 1:].flatten()])
+    wrong = (said != [label for label in way for _ in range(5)]).mean()
+    assert abs(wrong - errors[number]) < 1e-6, (wrong, errors[number])
+print("the same")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "METAGVAE_CACHE": str(tmp_path), "METAGVAE_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "the same", done.stderr
