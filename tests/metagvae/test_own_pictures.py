@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,24 @@ def test_data_check_names_classes_of_one_picture(tmp_path: Path, capsys: pytest.
     status, out, _ = call(capsys, "data", "check", str(root), "--size", "32")
     assert status == 0
     assert any("too small" in line and "kind02" in line for line in out.splitlines())
+
+
+def test_the_walk_through_runs_as_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps 1 to 3 of docs/own-pictures.md on five classes of ten pictures; fetching weights needs a network."""
+    page = (CONFIGS.parent / "docs" / "own-pictures.md").read_text().partition("## 4.")[0]
+    commands = re.findall(r"^metagvae (.*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    pictures(tmp_path / "PICTURES", 5, 10)
+    others = pictures(tmp_path / "NEW", 5, 2)
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        if "torchvision:" in command:
+            continue
+        status, _, err = call(capsys, *shlex.split(command))
+        assert status == 0, (command, err)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == sorted(str(f.relative_to(others)) for f in others.rglob("*.*"))
+    assert all(row["prediction"] and not row["problem"] for row in rows)
