@@ -175,12 +175,27 @@ def test_the_adversarys_own_loss_does_not_reach_the_encoder() -> None:
     assert ways.grad[..., 8:].abs().sum() > 0
 
 
+@torch.no_grad()
 def test_confusion_is_zero_where_the_rest_says_nothing() -> None:
     learner = statistician(**GUIDED)
     same = torch.ones(1, 3, 12)
     labels = torch.arange(3).expand(1, -1)
     uniform = float(learner._inhibition(same, same, labels))
     assert math.isclose(uniform, math.log(3), rel_tol=1e-4)  # the adversary's cross entropy alone
+
+
+@torch.no_grad()
+def test_a_rest_that_tells_classes_apart_costs_the_encoder() -> None:
+    learner = statistician(**GUIDED)
+    apart = 2 * torch.eye(3, 12).roll(8, -1).unsqueeze(0)  # each class has a unit of its own among the last four
+    labels = torch.arange(3).expand(1, -1)
+    weighed = []
+    for weight in (0.0, 1.0, 2.0):
+        learner.inhibition = weight
+        weighed.append(float(learner._inhibition(apart, apart, labels)))
+    assert weighed[0] < math.log(3) - 0.1  # the adversary sees them
+    assert weighed[1] > weighed[0] + 0.05
+    assert weighed[2] - weighed[0] == pytest.approx(2 * (weighed[1] - weighed[0]), rel=1e-4)
 
 
 @pytest.mark.parametrize(
