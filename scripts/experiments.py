@@ -85,6 +85,7 @@ def main() -> int:
             done = left.exists()
             print(f"{'done ' if done else ''}$ metagvae {shlex.join(arguments)}", flush=True)
             if chosen.experiments and not chosen.list and not done:
+                sys.argv = ["metagvae", *arguments]  # what cards and results name as their command
                 status = metagvae(arguments)
                 if status:
                     return status
