@@ -31,6 +31,7 @@ class DeformablePCA(Guidance):
         L = E_q || x - tau(z_geometry) o (z_content B^T + m) ||^2
             + orthogonality * sum_{j != k} (b_j^T b_k)^2  [+ unit_norm * sum_k (b_k^T b_k - 1)^2]
 
+    z_content is every unit but the geometry, those of other guidances among them.
     The error is a sum over a picture and a mean over the batch, and the terms on B are not scaled by the
     batch, so their balance does not depend on its size. B, the mean picture m and the gains of the warp are
     the decoder's parameters. tau is the identity at z_geometry = 0 (and everywhere, were its gains zero); the
@@ -38,8 +39,8 @@ class DeformablePCA(Guidance):
 
     Args:
         transforms: which of `TRANSFORMS` the warp is made of; each takes one latent unit per parameter.
-        weight: multiplies the reconstruction error.
-        orthogonality, unit_norm: multiply the terms on B.
+        weight: lambda, multiplies all of L.
+        orthogonality, unit_norm: multiply the terms on B inside it.
         likelihood: ``gaussian`` (squared error, as the paper writes it) or ``bernoulli`` (cross entropy of a
             sigmoid, as its authors' code has it).
     """
@@ -58,6 +59,11 @@ class DeformablePCA(Guidance):
         super().__init__()
         if likelihood not in ("gaussian", "bernoulli"):
             raise InputError(f"deformable_pca's likelihood must be 'gaussian' or 'bernoulli'; received {likelihood!r}.")
+        if min(weight, orthogonality, unit_norm) < 0:
+            raise InputError(
+                f"deformable_pca needs weights >= 0; received weight {weight}, orthogonality {orthogonality} and "
+                f"unit_norm {unit_norm}."
+            )
         self.transforms = tuple(transforms)
         self.weight, self.orthogonality, self.unit_norm = weight, orthogonality, unit_norm
         self.likelihood = likelihood

@@ -63,6 +63,11 @@ class ExcitationInhibition(Guidance):
         super().__init__()
         if form not in ("confusion", "adversarial"):
             raise InputError(f"excitation_inhibition's form must be 'confusion' or 'adversarial'; received {form!r}.")
+        if min(excitation, inhibition) < 0 or hidden < 1:
+            raise InputError(
+                "excitation_inhibition needs weights >= 0 and hidden >= 1; received excitation "
+                f"{excitation}, inhibition {inhibition} and hidden {hidden}."
+            )
         unknown = [name for name in attributes if name not in context.attributes]
         if unknown:
             raise InputError(

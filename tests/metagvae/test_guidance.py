@@ -104,6 +104,19 @@ def test_the_warp_starts_at_the_identity() -> None:
     assert torch.allclose(guidance.light_decoder(z), guidance.canonical(z[:, guidance.content]), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "deformable_pca", "orthogonality": -1.0},
+        {"name": "excitation_inhibition", "attributes": {"class": 2}, "inhibition": -1.0},
+        {"name": "excitation_inhibition", "attributes": {"class": 2}, "hidden": 0},
+    ],
+)
+def test_weights_below_zero_are_refused(spec: dict) -> None:
+    with pytest.raises(InputError, match=">= 0"):
+        make_guidances([spec], GuidanceContext(1, 28, assign_units([spec], 16), SIZES))
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_each_transform_is_switchable_and_does_what_it_says(name: str) -> None:
     guidance = pca(name)

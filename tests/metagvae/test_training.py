@@ -34,7 +34,7 @@ from metagvae.pretraining import Shuffle, pretrain
 from metagvae.runs import read_config
 from metagvae.states import States
 from metagvae.stopping import Interrupted
-from metagvae.training import train
+from metagvae.training import _vae_batch, train
 from metagvae.vae import GuidedVAE
 from tests.conftest import stripes
 
@@ -237,6 +237,17 @@ def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> No
     assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
     with pytest.raises(InputError, match="needs a trained encoder"):
         do_train(train_config(tmp_path / "none", episodes=shape))
+
+
+def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> None:
+    pictures, shape = bank(), EpisodeSection(6, 1, 2, 2)
+    batch = make_batch(pictures, shape.sampler(pictures, 0, "train", False).span(0, 2))
+    for share, ways in ((1.0, 6), (0.5, 3), (0.01, 2)):
+        config = train_config(tmp_path / "run", mode="guided", episodes=shape, vae_share=share)
+        seen = _vae_batch(config, pictures, batch, batch.images, torch.zeros(2, 6, 3, 7))
+        assert torch.equal(seen.images, batch.images[:, :ways].flatten(0, 2))
+        assert torch.equal(seen.attributes["class"], pictures.labels[batch.indices[:, :ways].flatten()])
+        assert torch.equal(seen.attributes["third"], seen.attributes["class"] % 3)
 
 
 def test_guided_by_warps_with_labels(tmp_path: Path) -> None:
