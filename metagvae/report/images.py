@@ -56,7 +56,7 @@ def _data(image: Image.Image, photograph: bool) -> str:
     """PNG, or JPEG for photographs, which are many times as large in PNG."""
     buffer = io.BytesIO()
     if photograph:
-        image.save(buffer, "JPEG", quality=85)
+        image.save(buffer, "JPEG", quality=80)
     else:
         image.save(buffer, "PNG", optimize=True)
     text = base64.b64encode(buffer.getvalue()).decode()

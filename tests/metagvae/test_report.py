@@ -6,10 +6,12 @@ import base64
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ from PIL import Image
 from episodes import EpisodeIndices, InputError
 from episodes.augment import affine_matrix
 from metagvae.cli import build_parser, main
+from metagvae.controls import Pixels
 from metagvae.evaluation import Evaluator
-from metagvae.report import matrix, write_report
+from metagvae.learners import make_learner
+from metagvae.report import episodes, matrix, write_report
 from metagvae.report.confusions import confused_pairs
 from metagvae.report.deformable import in_words, motion
 from metagvae.report.images import strip
@@ -66,11 +70,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             main(["pretrain", *data, "--vae.guidance", guidance, *eager, "--encoder.norm", "group", *steps, *folder])
             == 0
         )
-    episodes = ["--episodes.way", "5", "--episodes.query", "3", "--validation.way", "3", "--validation.query", "3"]
+    shape = ["--episodes.way", "5", "--episodes.query", "3", "--validation.way", "3", "--validation.query", "3"]
     source = ["--encoder.source", str(root / "guided"), "--encoder.features", '["backbone"]']
     chosen = ["--validation.episodes", "4", "--validation.every", "2"]
     folder = ["--run.folder", str(root / "network")]
-    assert main(["train", *data[:4], *data[-2:], *source, *episodes, *chosen, *steps, *folder]) == 0
+    assert main(["train", *data[:4], *data[-2:], *source, *shape, *chosen, *steps, *folder]) == 0
     return root
 
 
@@ -103,24 +107,25 @@ class Reader(HTMLParser):
         return " ".join("".join(self.text).split())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_factor_pictures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in (("DRAWN", 300), ("FITTED", 100), ("SCORED", 100)):
+            patch.setattr(matrix, name, count)
+        yield
+
+
 @pytest.fixture(scope="module")
 def pages(runs: Path) -> dict[str, str]:
     """The text of each report, written once."""
-    before = matrix.DRAWN, matrix.FITTED, matrix.SCORED
-    matrix.DRAWN, matrix.FITTED, matrix.SCORED = 300, 200, 100
-    try:
-        written = {name: [name] for name in ("guided", "plain", "network")} | {
-            "compared": ["network", "guided", "plain"]
-        }
-        found = {}
-        for name, members in written.items():
-            out = runs / f"{name}.html"
-            arguments = [str(runs / member) for member in members]
-            assert main(["report", *arguments, "--out", str(out), "--episodes", "12", "--device", "cpu"]) == 0
-            found[name] = out.read_text(encoding="utf-8")
-        return found
-    finally:
-        matrix.DRAWN, matrix.FITTED, matrix.SCORED = before
+    written = {name: [name] for name in ("guided", "plain", "network")} | {"compared": ["network", "guided", "plain"]}
+    found = {}
+    for name, members in written.items():
+        out = runs / f"{name}.html"
+        arguments = [str(runs / member) for member in members]
+        assert main(["report", *arguments, "--out", str(out), "--episodes", "12", "--device", "cpu"]) == 0
+        found[name] = out.read_text(encoding="utf-8")
+    return found
 
 
 def test_one_file_without_script_or_outside_link(pages: dict[str, str]) -> None:
@@ -251,9 +256,6 @@ def test_the_shape_is_what_the_data_can_give() -> None:
 
 
 def test_answers_are_what_errors_count() -> None:
-    from metagvae.controls import Pixels
-    from metagvae.learners import make_learner
-
     evaluator = Evaluator(stripes(classes=8, noise=2.0), query=4, episodes=30)
     learner = make_learner("prototypes", Pixels(), 0)
     drawn, found = evaluator.answers(learner, 5, 1)
@@ -261,6 +263,18 @@ def test_answers_are_what_errors_count() -> None:
     answers = Answers(evaluator, drawn, found.unflatten(1, (5, -1)))
     assert 0 < errors.mean() < 1
     assert np.allclose(answers.wrong.flatten(1).double().mean(1).numpy(), errors)
+
+
+def test_large_episodes_show_their_first_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = Evaluator(stripes(classes=8, noise=2.0), query=4, episodes=3)
+    drawn, found = evaluator.answers(make_learner("prototypes", Pixels(), 0), 5, 1)
+    answers = Answers(evaluator, drawn, found.unflatten(1, (5, -1)))
+    monkeypatch.setattr(episodes, "MOST", 3 * 5 * 3)
+    shown = episodes.episodes_content(SimpleNamespace(answers=answers, bank=evaluator.bank))  # type: ignore[arg-type]
+    assert (shown["shown"], shown["queries"]) == (2, 4)
+    ways = [way for episode in shown["episodes"] for way in episode["ways"]]
+    assert {way["queries"].width for way in ways} == {2 * 48 + 4}
+    assert sum(episode["mistakes"] for episode in shown["episodes"]) == int(answers.wrong.sum())
 
 
 def test_confused_pairs_are_counted_by_hand() -> None:
