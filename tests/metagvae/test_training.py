@@ -250,6 +250,16 @@ def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> No
         assert torch.equal(seen.attributes["third"], seen.attributes["class"] % 3)
 
 
+def test_the_vaes_losses_are_weighed_and_the_episodes_are_not(tmp_path: Path) -> None:
+    terms = []
+    for weight in (0.01, 0.03):
+        folder, vae = tmp_path / str(weight), VAESection(decoder_width=4)
+        do_train(train_config(folder, 1, mode="guided", vae=vae, vae_weight=weight, validation=ValidationSection(0)))
+        terms.append(next(iter(read_metrics(folder))))
+    assert terms[1]["vae/reconstruction"] == pytest.approx(3 * terms[0]["vae/reconstruction"], rel=1e-3)
+    assert terms[1]["episodes"] == pytest.approx(terms[0]["episodes"])
+
+
 def test_guided_by_warps_with_labels(tmp_path: Path) -> None:
     """The supervised track with warp-pair guidance kept on: support pictures under fresh warps."""
     vae = VAESection(guidance=[{"name": "warp_pairs", "geometry": 2}], decoder_width=4)
