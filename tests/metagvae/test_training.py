@@ -418,6 +418,26 @@ def test_shuffle_sees_every_picture_once_an_epoch_in_any_order() -> None:
     assert not torch.equal(shuffle(0), Shuffle(50, 10, seed=4)(0))
 
 
+@pytest.mark.parametrize(("clip", "limit"), [(0.0, float("inf")), (0.001, 0.001)])
+def test_gradients_are_clipped_to_the_norm_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float, limit: float
+) -> None:
+    left: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def noted(optimizer: torch.optim.AdamW) -> None:
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        left.append(float(torch.cat([grad.flatten() for grad in grads]).norm()))
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    settings = {"optim": OptimSection(steps=2, clip=clip), "validation": ValidationSection(0)}
+    do_train(train_config(tmp_path / "run", **settings))
+    assert len(left) == 2
+    assert max(left) <= limit * 1.01
+    assert limit < 1 or min(left) > 0.01
+
+
 def test_schedules() -> None:
     cosine = OptimSection(steps=100, lr=1.0)
     assert learning_rate(cosine, 0) == 1.0
