@@ -1,4 +1,4 @@
-"""torch imported with the garbage collector paused: it takes a fifth less time.
+"""torch imported with the garbage collector paused: it takes a sixth less time.
 
 The collector would walk through the objects that torch and scikit-learn make on import again and again, and none of
 them is garbage.
