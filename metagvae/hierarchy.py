@@ -1,6 +1,6 @@
 """The Neural Statistician's generative model: a context per set, a latent per picture.
 
-Edwards & Storkey, "Towards a Neural Statistician", ICLR 2017::
+Edwards & Storkey, "Towards a Neural Statistician", ICLR 2017:
 
     c ~ N(0, I),    z | c ~ N(mean(c), var(c)),    x | z, c ~ Bernoulli(decoder(z, c))
 """

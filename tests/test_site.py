@@ -50,6 +50,11 @@ def test_fetches_nothing_from_elsewhere(site: Path) -> None:
         assert not loaded, (page.name, loaded)
 
 
+def test_formulas_are_markdown(site: Path) -> None:
+    """The colons that begin a block in reStructuredText would stand in the page as they are."""
+    assert [page.name for page in site.rglob("*.html") if "::</p>" in page.read_text()] == []
+
+
 def test_every_command_is_on_its_page() -> None:
     page = (ROOT / "docs" / "api" / "commands.md").read_text()
     names = [*CONFIGURED, *COMMANDS]

@@ -26,8 +26,6 @@ TRANSFORMS: dict[str, tuple[int, float]] = {
 class DeformablePCA(Guidance):
     """A light decoder that must rebuild each picture as a few principal components under an affine warp.
 
-    ::
-
         L = E_q || x - tau(z_geometry) o (z_content B^T + m) ||^2
             + orthogonality * sum_{j != k} (b_j^T b_k)^2  [+ unit_norm * sum_k (b_k^T b_k - 1)^2]
 

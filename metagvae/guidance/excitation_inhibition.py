@@ -28,8 +28,6 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 class ExcitationInhibition(Guidance):
     """For each attribute, its units must predict it and all other units must not.
 
-    ::
-
         maximise  sum_t [ max_w E log p_w(y_t | z_t)  -  max_C E log p_C(y_t | z_rest) ]
 
     The adversary C learns on detached units; the encoder sees C with its weights held still, so one backward

@@ -19,8 +19,6 @@ from metagvae.whole_batch import batch_rows
 class WarpPairs(Guidance):
     """Content units know a picture again under any warp; geometry units tell how it was warped.
 
-    ::
-
         L = contrast * L_content + prediction * L_geometry + inhibition * L_hidden
 
     - L_content: every warp in turn is the single support picture of its class, the other warps of that

@@ -69,8 +69,6 @@ def as_learn2learn_module(encoder: nn.Module, way: int) -> EncoderClassifier:
     features do not use are left out, as learn2learn stops at a parameter without a gradient. Choose
     ``encoder.features`` first. Running averages are used as they stand and not updated.
 
-    ::
-
         learner = learn2learn.algorithms.MAML(as_learn2learn_module(encoder, 5), lr=0.4).clone()
         learner.adapt(F.cross_entropy(learner(support), support_labels))
         loss = F.cross_entropy(learner(query, support=support), query_labels)

@@ -16,8 +16,6 @@ class ANIL(InnerLoopLearner, FeatureLearner):
     So the encoder runs once over support and queries of all tasks. With support features X ``[M, D + 1]`` (a
     column of ones for the bias), one-hot labels Y ``[M, N]`` and the head W ``[N, D + 1]``, an inner step is
 
-    ::
-
         W <- W - alpha / M (softmax(X W^T) - Y)^T X
 
     the gradient of the mean cross entropy, written out; autograd through it gives the exact outer gradient in

@@ -66,8 +66,6 @@ class MAMLState:
 class MAML(InnerLoopLearner):
     """Every weight takes gradient steps on the support's cross entropy, from a learnt start (algorithm 2).
 
-    ::
-
         theta_i = theta - alpha grad_theta L(support_i; theta)        one inner step (section 2.2)
         theta  <- theta - beta grad_theta sum_i L(query_i; theta_i)   the outer loop's (eq. 1)
 

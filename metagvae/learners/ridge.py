@@ -15,8 +15,6 @@ from metagvae.learners.base import FeatureLearner
 class RidgeRegression(FeatureLearner):
     """One-hot labels regressed on support features in closed form, through the dual (eq. 4 of the paper).
 
-    ::
-
         W = X^T (X X^T + lambda I)^-1 Y,    logits = a (x W) + b
 
     with lambda, a and b learnt. X gets a column of ones (the paper's bias). The solve costs (N K)^3, whatever

@@ -17,7 +17,7 @@ from metagvae.norm import full_precision
 class NeuralStatistician(FeatureLearner):
     """A support set and a query each give a posterior over the context c; the way of smallest KL is the answer.
 
-    Trained on minus the ELBO of each class's pictures in an episode, per picture of the set D::
+    Trained on minus the ELBO of each class's pictures in an episode, per picture of the set D:
 
         ELBO(D) = E_q(c|D) [ sum_x E_q(z|x,c) log p(x|z,c) - KL(q(z|x,c) || p(z|c)) ] - KL(q(c|D) || p(c))
 
