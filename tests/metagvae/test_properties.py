@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from episodes import InputError
 from metagvae.backbones import BACKBONES
 from metagvae.checkpoints import EncoderCard, load_encoder, read_card, save_encoder
 from metagvae.cli.commands import CONFIGURED
@@ -176,7 +177,8 @@ def test_plain_values_come_back_from_a_torch_file(content: Any) -> None:
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Values of a config field's type."""
-    text = st.text(st.characters(codec="utf-8", exclude_characters="\x7f", exclude_categories=("C", "Z")), max_size=6)
+    # letters: the command line's library reads a lone "#" as nothing
+    text = st.text(st.characters(codec="utf-8", categories=("L",)), max_size=6)
     plain = {
         bool: st.booleans(),
         int: st.integers(1, 2**62),
@@ -193,19 +195,22 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(values_of(inside[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(
-            st.sampled_from(["a", "b", "c"]), st.integers() | st.booleans() | st.floats(-9, 9), max_size=2
+            st.sampled_from(["a", "b", "c"]),
+            st.integers(-(2**62), 2**62) | st.booleans() | st.floats(-9, 9),
+            max_size=2,
         )
     if origin is not None and inside:
         return st.one_of(*map(values_of, inside))
     return st.none()
 
 
-# what the sections themselves restrict
+# what the sections themselves restrict; some settings go only with others, so those that go with all stand here
 CHOICES = {
-    "mode": ["finetune", "frozen", "guided"],
+    "mode": ["finetune", "guided"],
     "schedule": ["cosine", "halving", "constant"],
     "precision": ["auto", "float32", "bfloat16"],
-    "classes": ["labels", "pictures", "neighbours"],
+    "classes": ["labels", "pictures"],
+    "views": [1],
     "vae_share": [0.25, 1.0],
     "within": [None],
 }
@@ -237,7 +242,10 @@ def test_a_config_goes_from_yaml_to_dataclasses_and_back(command: str, data: st.
             values = vars(PARSER.instantiate(PARSER.parse_args([command, "--config", str(path)]))[command])
             return kind(**{key: value for key, value in values.items() if key != "config"})
 
-        config = parsed()
+        try:
+            config = parsed()
+        except InputError:  # settings that are refused together; tests of their own name them
+            reject()
         plain = to_dict(config)
         for key, value in given_values.items():  # what was given is what came
             if not isinstance(value, dict) or not dataclasses.is_dataclass(getattr(config, key)):
