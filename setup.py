@@ -41,7 +41,13 @@ setup(
         "encoders": ["timm>=1.0", "huggingface_hub>=0.23"],
         "export": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18"],
         "demo": ["gradio>=6.0"],
-        "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
+        "docs": [
+            "mkdocs>=1.6",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.26",
+            # the last mkdocstrings for 3.10 cannot work with newer ones
+            "pymdown-extensions<11; python_version < '3.11'",
+        ],
         "sweep": ["optuna>=3.6"],
         "wandb": ["wandb>=0.16"],
         "test": ["pytest>=8", "playwright>=1.45", "hypothesis>=6.100", "numba>=0.60"],
