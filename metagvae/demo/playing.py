@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from episodes import EpisodeBatch, EpisodeSampler, ImageBank, make_batch
+from episodes import EpisodeBatch, EpisodeSampler, ImageBank, InputError, make_batch
 from metagvae.demo.moving import enlarged
 from metagvae.encoder import Encoder
 from metagvae.learners import make_learner
@@ -34,10 +34,19 @@ class Game:
         encoder: pictures to features.
         bank: test pictures of its shape.
         way: characters to choose from.
-        seed: of the episodes, those that `metagvae evaluate --seed` measures.
+        seed: of the episodes.
+
+    Raises:
+        InputError: if the pictures are not of the encoder's shape.
     """
 
     def __init__(self, encoder: Encoder, bank: ImageBank, way: int = 5, seed: int = 0) -> None:
+        config = encoder.config
+        if bank.image_shape != (config.channels, config.size, config.size):
+            raise InputError(
+                f"the encoder takes pictures {(config.channels, config.size, config.size)}; {bank.dataset} has "
+                f"{bank.image_shape}. Choose another --data, or an encoder for such pictures."
+            )
         self.learner = make_learner("prototypes", encoder, way).eval()
         self.bank, self.way = bank, way
         self.sampler = EpisodeSampler(bank, way, 1, 1, seed, "test")

@@ -148,6 +148,8 @@ def test_another_shape_is_refused(view: LatentView) -> None:
     bank = ImageBank.from_classes([("a", torch.zeros(4, 3, 28, 28, dtype=torch.uint8))], dataset="rgb", split="test")
     with pytest.raises(InputError, match="rgb"):
         LatentView(view.vae, bank)
+    with pytest.raises(InputError, match="rgb has"):
+        Game(load_encoder(ENCODER), bank)
 
 
 def test_a_game_is_scored(digits: ImageBank) -> None:
