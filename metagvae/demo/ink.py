@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +80,3 @@ def centred(picture: Image.Image) -> Image.Image:
 def empty(picture: Image.Image) -> bool:
     """Whether there is no ink."""
     return bool((np.asarray(picture) >= _INK).all())
-
-
-def page_value(picture: Image.Image) -> str:
-    """A picture as the page would send it."""
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

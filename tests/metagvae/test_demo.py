@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import shutil
 import socket
@@ -21,7 +23,7 @@ from metagvae.build import new_vae
 from metagvae.checkpoints import load_encoder
 from metagvae.config import VAESection
 from metagvae.demo.drawing import MOST, Characters
-from metagvae.demo.ink import MAX_UPLOAD, centred, empty, from_page, from_upload, page_value, paper
+from metagvae.demo.ink import MAX_UPLOAD, centred, empty, from_page, from_upload, paper
 from metagvae.demo.moving import LatentView
 from metagvae.demo.playing import Game, Score
 from metagvae.guidance import assign_units
@@ -47,6 +49,13 @@ def drawing(strokes: list[Stroke], side: int = 280) -> Image.Image:
     for stroke in strokes:
         ImageDraw.Draw(picture).line(stroke, fill=0, width=15, joint="curve")
     return picture
+
+
+def page_value(picture: Image.Image) -> str:
+    """A picture as the page sends it."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def test_the_page_and_back() -> None:
