@@ -146,6 +146,7 @@ def main() -> int:
         sys.exit(f"no Python of {', '.join(SUPPORTED)} was found; name some with --python.")
     jobs = [] if chosen.only == "oldest" else [(python, False) for python in found.values()]
     jobs += [] if chosen.only == "newest" else [(next(iter(found.values())), True)]
+    chosen.logs.mkdir(parents=True, exist_ok=True)
     green = True
     for python, oldest in jobs:
         log = chosen.logs / f"matrix-{version_of(python)}{'-oldest' if oldest else ''}.log"
