@@ -1,7 +1,7 @@
 """Batched augmentation, on the device that holds the images.
 
-Every picture gets its own draw from torch's generator of that device; the loops seed that generator from
-(seed, step), so a step's augmentation is a pure function of both.
+Every picture gets its own draw, from torch's generator of that device unless another is given; the loops seed that
+generator from (seed, step), so a step's augmentation is a pure function of both.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def stroke_width(images: Tensor, amount: Tensor) -> Tensor:
     return images.lerp(torch.where(grow, window, -window), amount.abs()[:, None, None, None])
 
 
-def warp(images: Tensor, config: AugmentConfig) -> Warped:
+def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None) -> Warped:
     """Change each picture by its own draw, and say how.
 
     Stroke width first, then one resampling for all motions, then brightness. What a warp brings in from
@@ -121,13 +121,14 @@ def warp(images: Tensor, config: AugmentConfig) -> Warped:
 
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].
+        generator: to draw from. One on the CPU gives the same draws whatever device holds the pictures.
     """
     shape = images.shape
     flat = images.reshape(-1, *shape[-3:])
     count, device = len(flat), flat.device
 
     def symmetric(*sizes: int) -> Tensor:
-        return uniform(count, *sizes, device=device) * 2 - 1
+        return uniform(count, *sizes, device=device, generator=generator) * 2 - 1
 
     size = math.log1p(config.scale)
     limits = (math.radians(config.rotation), size, size, config.shear, *[2 * config.translation] * 2, config.stroke)
@@ -137,7 +138,7 @@ def warp(images: Tensor, config: AugmentConfig) -> Warped:
     if config.stroke:
         flat = stroke_width(flat, stroke)
     if config.warps:
-        mirrored = uniform(count, device=device) < config.flip
+        mirrored = uniform(count, device=device, generator=generator) < config.flip
         theta = affine_matrix(angle, log_x, log_y, shear, torch.stack((right, down), -1))
         mirror = torch.where(mirrored, -1.0, 1.0)[:, None]
         theta = torch.cat((theta[:, :1] * mirror.unsqueeze(-1), theta[:, 1:]), 1)
@@ -154,6 +155,6 @@ def warp(images: Tensor, config: AugmentConfig) -> Warped:
     return Warped(flat.view(shape), draws.view(*shape[:-3], len(PARAMETERS)))
 
 
-def augment(images: Tensor, config: AugmentConfig) -> Tensor:
+def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None) -> Tensor:
     """The pictures of `warp`: float ``[..., C, H, W]`` in [0, 1], each changed by its own draw."""
-    return warp(images, config).images
+    return warp(images, config, generator).images

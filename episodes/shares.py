@@ -5,6 +5,7 @@ So what an item gets does not depend on how many processes share its batch, nor 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +71,14 @@ def _own_rows(draw: Callable[[int], Tensor], count: int) -> Tensor:
     return draw(count) if share.whole else draw(share.all_rows(count))[share.rows(count)]
 
 
-def uniform(count: int, *sizes: int, device: torch.device) -> Tensor:
-    """``[count, *sizes]`` in [0, 1) from torch's generator, for ``count`` rows of the share that is held."""
-    return _own_rows(lambda rows: torch.rand(rows, *sizes, device=device), count)
+def uniform(count: int, *sizes: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    """``[count, *sizes]`` in [0, 1), for ``count`` rows of the share that is held.
+
+    From ``generator``, drawn where it lives, or from torch's own of that device.
+    """
+    drawn_on = generator.device if generator else device
+    draw = functools.partial(torch.rand, generator=generator, device=drawn_on)
+    return _own_rows(lambda rows: draw(rows, *sizes), count).to(device)
 
 
 def normal_like(values: Tensor) -> Tensor:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from episodes import ImageBank, InputError
@@ -29,7 +27,6 @@ from metagvae.evaluation import (
     PairedDifference,
     Result,
     format_table,
-    interval,
     paired_difference,
 )
 from metagvae.files import write_json
@@ -37,54 +34,8 @@ from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.metrics import read_metrics
 from metagvae.runs import family, plain_names, provenance, read_config
 from metagvae.sections import section
+from metagvae.seeds import SeedReduction, SeedSpread, over_seeds, seed_reductions
 from metagvae.warps import WarpAverage
-
-
-@dataclass
-class SeedSpread:
-    """One method trained from several seeds: the mean of its errors and their standard deviation over seeds."""
-
-    method: str
-    dataset: str
-    way: int
-    shot: int
-    seeds: int
-    error: float
-    deviation: float
-
-
-def over_seeds(results: Sequence[Result]) -> tuple[list[Result], list[SeedSpread]]:
-    """Joins results whose method names differ only in a trailing ``-seedN``.
-
-    A joined result's per-episode errors are means over the training seeds, so its interval speaks of episodes
-    alone; the spread over seeds is reported apart.
-    """
-    groups: dict[tuple[str, str, int, int], list[Result]] = {}
-    for result in results:
-        stem = re.sub(r"[-_/]seed\d+$", "", result.method)
-        groups.setdefault((stem, result.dataset, result.way, result.shot), []).append(result)
-    joined, spreads = [], []
-    for (stem, dataset, way, shot), members in groups.items():
-        if len(members) == 1:
-            joined.append(members[0])
-            continue
-        per_episode = np.mean([m.per_episode for m in members], axis=0)
-        errors = np.array([m.error for m in members])
-        name = f"{stem} ({len(members)} seeds)"
-        joined.append(
-            replace(
-                members[0],
-                method=name,
-                encoder=name,
-                error=float(errors.mean()),
-                half_width=interval(per_episode),
-                per_episode=per_episode,
-            )
-        )
-        spreads.append(
-            SeedSpread(name, dataset, way, shot, len(members), float(errors.mean()), float(errors.std(ddof=1)))
-        )
-    return joined, spreads
 
 
 @dataclass
@@ -95,6 +46,7 @@ class Comparison:
         results: one per method, data set and shape, training seeds joined.
         single: the results before joining.
         spreads: over training seeds.
+        reductions: of each method's error against that of every method named before it, over training seeds.
         methods: what each method is: the encoder's card, and the seconds its training took.
     """
 
@@ -103,6 +55,7 @@ class Comparison:
     single: list[Result] = field(default_factory=list)
     spreads: list[SeedSpread] = field(default_factory=list)
     methods: dict[str, Any] = field(default_factory=dict)
+    reductions: list[SeedReduction] = field(default_factory=list)
 
     @classmethod
     def of(cls, results: Sequence[Result], methods: dict[str, Any] | None = None) -> Comparison:
@@ -115,7 +68,7 @@ class Comparison:
             for r in joined
             if r.method != baseline and (r.dataset, r.way, r.shot) in base
         ]
-        return cls(joined, differences, list(results), spreads, methods or {})
+        return cls(joined, differences, list(results), spreads, methods or {}, seed_reductions(results))
 
     def table(self) -> str:
         """Errors in percent with 95 % intervals over episodes, then the paired differences."""
@@ -140,6 +93,9 @@ class Comparison:
                     f"  {s.method}, {s.dataset}, {s.way}-way {s.shot}-shot: "
                     f"{100 * s.error:.2f}, sd {100 * s.deviation:.2f}\n"
                 )
+        if self.reductions:
+            text += "\n\nerror reduction in % of the other's error, paired by training seed, 95 % interval over seeds\n"
+            text += "".join(f"  {r.text()}\n" for r in self.reductions)
         return text.rstrip()
 
     def save(self, path: Path) -> None:
@@ -152,6 +108,7 @@ class Comparison:
                 "results": [r.to_dict() for r in self.results],
                 "differences": [{**asdict(d), "clear_of_zero": d.clear_of_zero} for d in self.differences],
                 "seeds": [asdict(s) for s in self.spreads],
+                "reductions": [{**asdict(r), "clear_of_zero": r.clear_of_zero} for r in self.reductions],
                 "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
                 "methods": self.methods,
             },

@@ -125,6 +125,7 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
     pictures: FactorPictures = WarpedPictures(bank) if warped else SpritePictures(bank.image_shape[-1])
     rows, methods = [], {}
     for name in names:
+        short = Path(name).name if Path(name).name not in methods else name
         for group in groups:
             encoder = _load(name, group, bank, train)
             if encoder is None:
@@ -146,7 +147,6 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
                     device=device,
                 ).results
                 error, half_width = result.error, result.half_width
-            short = Path(name).name
             units = fitted.codes.shape[1]
             rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width))
             methods[short] = describe(name)

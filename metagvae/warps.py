@@ -13,7 +13,7 @@ MILD = AugmentConfig(rotation=8, scale=0.1, shear=0.1, translation=0.05)
 class WarpAverage(nn.Module):
     """An encoder whose feature of a picture is the mean over the picture and ``warps`` warped copies of it.
 
-    The warps are drawn once and are the same for every picture, so a picture's feature depends on that picture
+    The warps are the same for every picture and on every device, so a picture's feature depends on that picture
     alone: inductive, whatever the encoder's norm allows.
 
     Args:
@@ -34,11 +34,9 @@ class WarpAverage(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         total = self.encoder(images)
-        devices = [images.device] if images.device.type == "cuda" else []
         for warp in range(self.warps):
-            with torch.random.fork_rng(devices):
-                torch.manual_seed(warp)
-                # one draw for all: the pictures become channels of one
-                stacked = augment(images.flatten(0, 1).unsqueeze(0), self.config)
+            # one draw for all: the pictures become channels of one
+            one = images.flatten(0, 1).unsqueeze(0)
+            stacked = augment(one, self.config, torch.Generator().manual_seed(warp))
             total = total + self.encoder(stacked.squeeze(0).view_as(images))
         return total / (1 + self.warps)

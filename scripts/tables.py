@@ -67,6 +67,13 @@ def table(content: dict[str, Any]) -> str:
         ]
         baseline = content["differences"][0]["baseline"]
         lines.append(f"\nPaired difference from {baseline}, in points, 95 %: {'; '.join(gaps)}.")
+    if content.get("reductions"):
+        gains = [
+            f"{r['other']} against {r['baseline']} {r['way']}w {r['shot']}s {100 * r['reduction']:.1f} ± "
+            f"{100 * r['half_width']:.1f}{'' if r['clear_of_zero'] else ' (not clear of zero)'}"
+            for r in content["reductions"]
+        ]
+        lines.append(f"\nError reduction in %, paired by training seed, 95 % over seeds: {'; '.join(gains)}.")
     return "\n".join(lines) + "\n"
 
 

@@ -11,20 +11,21 @@ from torch import nn
 
 from episodes import EpisodeSampler, ImageBank, InputError, make_batch
 from episodes.datasets import make_dataset
-from metagvae.compare import Comparison, compare, over_seeds
+from metagvae.compare import Comparison, compare
 from metagvae.controls import PCA, Pixels, random_encoder
 from metagvae.device import Device
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.evaluation import Evaluator, format_table, interval, paired_difference
 from metagvae.learners import make_learner
+from metagvae.seeds import over_seeds
 from tests.conftest import stripes
 
 FLOAT32 = Device(torch.device("cpu"), autocast=False)
 
 
-def encoder(norm: str = "group", seed: int = 0) -> Encoder:
+def encoder(norm: str = "group", seed: int = 0, width: int = 8) -> Encoder:
     torch.manual_seed(seed)
-    return Encoder(EncoderConfig(width=8, size=16, norm=norm, polarity="light", features=["backbone"])).eval()
+    return Encoder(EncoderConfig(width=width, size=16, norm=norm, polarity="light", features=["backbone"])).eval()
 
 
 def noisy() -> ImageBank:
@@ -123,6 +124,24 @@ def test_seeds_are_joined_and_their_spread_is_apart() -> None:
     comparison = Comparison.of(results)
     assert "spread over training seeds" in comparison.table()
     assert len(comparison.differences) == 1
+
+
+def test_reductions_pair_training_seeds_as_scipy_does() -> None:
+    meter = evaluator()
+    results = [meter.measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]]
+    for name, width in (("narrow", 4), ("wide", 16)):
+        for seed in range(4 if name == "narrow" else 3):
+            net = make_learner("prototypes", encoder(width=width, seed=seed), 0)
+            results += meter.measure(f"{name}-seed{seed}", net, [(5, 1)])
+    (found,) = Comparison.of(results).reductions
+    assert (found.other, found.baseline, found.seeds) == ("wide", "narrow", 3)
+    errors = {r.method: r.error for r in results}
+    parts = [1 - errors[f"wide-seed{s}"] / errors[f"narrow-seed{s}"] for s in range(3)]
+    low, high = stats.ttest_1samp(parts, 0).confidence_interval(0.95)
+    assert found.reduction - found.half_width == pytest.approx(low)
+    assert found.reduction + found.half_width == pytest.approx(high)
+    assert found.clear_of_zero == (low > 0 or high < 0)
+    assert found.text() in Comparison.of(results).table()
 
 
 def test_a_shape_asked_for_twice_is_not_two_training_seeds() -> None:
