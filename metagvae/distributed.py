@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -44,14 +45,25 @@ def _exchange() -> Iterator[None]:
         raise PeerLost((str(error).splitlines() or [""])[0]) from error
 
 
+# Torch 2.4 ends gloo's group with the interpreter's lock held, and waits for its threads; one that is still letting go
+# of a tensor no Python name holds any more needs that lock, for ever. So the last few are held until after the end.
+_sent: deque[Tensor] = deque(maxlen=16)
+
+
+def _all_reduce(values: Tensor) -> None:
+    """Sums over the ranks, in place."""
+    _sent.append(values.detach())  # not the graph that the values may become part of
+    with _exchange():
+        dist.all_reduce(_sent[-1])
+
+
 class _Sum(torch.autograd.Function):
     """The sum over the ranks; its gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.clone(memory_format=torch.contiguous_format)
-        with _exchange():
-            dist.all_reduce(total)
+        _all_reduce(total)
         return total
 
     @staticmethod
@@ -112,8 +124,7 @@ class Ranks:
         slopes = [weight.grad for weight in weights if weight.grad is not None]
         values = share.weight * torch.stack([term.detach().float() for term in terms.values()])
         flat = torch.cat([*(slope.flatten() for slope in slopes), values])
-        with _exchange():
-            dist.all_reduce(flat)
+        _all_reduce(flat)
         *pieces, values = flat.split([slope.numel() for slope in slopes] + [len(terms)])
         for slope, piece in zip(slopes, pieces, strict=True):
             slope.copy_(piece.view(slope.shape))
@@ -134,6 +145,7 @@ class Ranks:
         data = torch.zeros(int(length), dtype=torch.uint8)
         if self.main:
             data.copy_(torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8))
+        _sent.append(data)
         with _exchange():
             dist.broadcast(data, 0)
         return content if self.main else torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)
@@ -258,4 +270,5 @@ def leave() -> None:
     global _present
     if _present.size > 1:
         dist.destroy_process_group()
+        _sent.clear()
         _present = Ranks()

@@ -1,8 +1,9 @@
 """Trains and measures the experiments of configs/experiments.yaml; what is there already is not done again.
 
-An experiment is a chain of runs for each seed and a measurement of them all. In its lines `{NAME}` stands for the
-run NAME of the same seed, in its measurement for those of all seeds. The result goes to docs/results/EXPERIMENT.json,
-from which scripts/tables.py writes the tables of docs/results.md.
+An experiment is a chain of runs for each seed and one or more measurements of them all. In its lines `{NAME}` stands
+for the run NAME of the same seed, in its measurements for those of all seeds. A result goes to
+docs/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which scripts/tables.py writes the tables of
+docs/results.md.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ class Experiment:
         about: what it asks, in a line.
         seeds: of the trainings.
         runs: by name, the command that trains one; `{NAME}` is a run of the same seed.
-        measure: the command that measures them, --json left out; `{NAME}` is that run of every seed.
+        measure: the command that measures them, --json left out, or several by name; `{NAME}` is that run of every
+            seed.
     """
 
     about: str
     seeds: list[int]
     runs: dict[str, str]
-    measure: str
+    measure: str | dict[str, str]
 
     def commands(self, name: str, seeds: list[int], folder: Path) -> list[tuple[Path, list[str]]]:
         """What each command leaves behind, and its arguments, in order."""
@@ -53,12 +55,14 @@ class Experiment:
                 place = Path(run(stem, seed))
                 end = ["--run.seed", str(seed), "--run.folder", str(place), "--run.resume", "auto"]
                 found.append((place / "encoder", [*words, *end]))
-        measure: list[str] = []
-        for word in shlex.split(self.measure):
-            whole = NAME.fullmatch(word)
-            measure += [run(whole[1], seed) for seed in seeds] if whole else [word]
-        result = ROOT / "docs" / "results" / f"{name}.json"
-        found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
+        several = self.measure if isinstance(self.measure, dict) else {"": self.measure}
+        for part, line in several.items():
+            measure: list[str] = []
+            for word in shlex.split(line):
+                whole = NAME.fullmatch(word)
+                measure += [run(whole[1], seed) for seed in seeds] if whole else [word]
+            result = ROOT / "docs" / "results" / f"{name}{'-' if part else ''}{part}.json"
+            found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
         return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ def together(work: Callable[[int], object], folder: Path, size: int = 2) -> list
     def sitting(rank: int) -> Callable[[], None]:
         def go() -> None:
             signal.alarm(PATIENCE)
+            faulthandler.dump_traceback_later(PATIENCE - 5, file=sys.stderr)  # where it hangs
             about = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": store.port}
             os.environ.update({name: str(value) for name, value in about.items()})
             os.environ.update(
