@@ -20,20 +20,32 @@ class PrototypicalNetwork(FeatureLearner):
         distance: ``euclidean``, minus the squared distance (eq. 1 of the paper), or ``cosine``, the cosine
             times a learnt positive scale (Gidaris & Komodakis, CVPR 2018).
         scale: multiplies the logits; learnt for ``cosine``, fixed for ``euclidean``.
+        normalise: in [0, 1], for ``euclidean``: each feature z is taken as z / |z|^normalise, before the means. 0
+            leaves it, 1 gives it length 1; between, for features whose angle says more than their length.
         roles: see `FeatureLearner`.
     """
 
     name = "prototypes"
 
     def __init__(
-        self, encoder: nn.Module, distance: str = "euclidean", scale: float | None = None, roles: str = "given"
+        self,
+        encoder: nn.Module,
+        distance: str = "euclidean",
+        scale: float | None = None,
+        normalise: float = 0.0,
+        roles: str = "given",
     ) -> None:
         super().__init__(encoder, roles)
         if distance not in ("euclidean", "cosine"):
             raise InputError(f"prototypes' distance must be 'euclidean' or 'cosine'; received {distance!r}.")
         if scale is not None and scale <= 0:
             raise InputError(f"prototypes' scale must be positive; received {scale}.")
-        self.distance = distance
+        if not 0 <= normalise <= 1 or (normalise and distance == "cosine"):
+            raise InputError(
+                "prototypes' normalise must be in [0, 1], and 0 with the distance 'cosine', which sees no lengths; "
+                f"received {normalise} with {distance!r}."
+            )
+        self.distance, self.normalise = distance, normalise
         if distance == "cosine":
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale or 10.0)))
         else:
@@ -41,10 +53,15 @@ class PrototypicalNetwork(FeatureLearner):
 
     def fit_head(self, support: Tensor) -> Tensor:
         """Prototypes ``[T, N, D]``."""
-        return support.mean(2)
+        return self._shortened(support).mean(2)
+
+    def _shortened(self, features: Tensor) -> Tensor:
+        if not self.normalise:
+            return features
+        return features / features.norm(dim=-1, keepdim=True).clamp(min=1e-6) ** self.normalise
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
-        flat = query.flatten(1, 2)
+        flat = self._shortened(query.flatten(1, 2))
         if self.distance == "cosine":
             flat, state = F.normalize(flat, dim=-1), F.normalize(state, dim=-1)
             return self.log_scale.exp() * flat @ state.transpose(1, 2)

@@ -40,16 +40,19 @@ def ask(learner: FeatureLearner, support: Tensor, query: Tensor) -> Tensor:
     return learner.ask_head(learner.fit_head(support), query)
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
-def test_prototypes_are_a_plain_loop(distance: str) -> None:
+@pytest.mark.parametrize(("distance", "power"), [("euclidean", 0), ("euclidean", 0.5), ("euclidean", 1), ("cosine", 0)])
+def test_prototypes_are_a_plain_loop(distance: str, power: float) -> None:
     support, query = make_features()
-    learner = PrototypicalNetwork(Features(), distance=distance, scale=2.5).double()
+    learner = PrototypicalNetwork(Features(), distance=distance, scale=2.5, normalise=power).double()
     logits = ask(learner, support, query).detach()
     assert logits.shape == (TASKS, WAY * QUERY, WAY)
     for task in range(TASKS):
-        for row, asked in enumerate(query[task].flatten(0, 1)):
+        for row, raw in enumerate(query[task].flatten(0, 1)):
+            asked = raw / math.sqrt(float(raw @ raw)) ** power
             for way in range(WAY):
-                prototype = torch.stack([*support[task, way]]).sum(0) / SHOT
+                prototype = (
+                    torch.stack([z / math.sqrt(float(z @ z)) ** power for z in support[task, way]]).sum(0) / SHOT
+                )
                 if distance == "euclidean":
                     expected = -2.5 * float(((asked - prototype) ** 2).sum())
                 else:
@@ -87,6 +90,7 @@ def test_ridge_is_scikit_learn(penalty: float, normalise: bool) -> None:
     [
         ("prototypes", {}),
         ("prototypes", {"distance": "cosine"}),
+        ("prototypes", {"normalise": 0.5}),
         ("ridge", {"penalty": 0.5}),
         ("ridge", {"normalise": True}),
         ("anil", {"inner_lr": 0.5, "inner_steps": 3}),

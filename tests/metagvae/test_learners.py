@@ -166,3 +166,7 @@ def test_unknown_names_and_options_are_refused() -> None:
         build("prototypes", temperature=1.0)
     with pytest.raises(InputError, match="cosine"):
         build("prototypes", distance="manhattan")
+    with pytest.raises(InputError, match="normalise must be in"):
+        build("prototypes", normalise=1.5)
+    with pytest.raises(InputError, match="sees no lengths"):
+        build("prototypes", distance="cosine", normalise=0.5)
