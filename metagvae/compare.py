@@ -30,6 +30,7 @@ from metagvae.evaluation import (
     paired_difference,
 )
 from metagvae.files import write_json
+from metagvae.joined import join_learners, joined_name, parts
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.metrics import read_metrics
 from metagvae.runs import family, plain_names, provenance, read_config
@@ -157,7 +158,8 @@ def choose_dataset(
 
     So that a run is measured on the split that its own data section sets apart, and nothing has to be said twice.
     """
-    run = next((s for s in sources if (Path(s).expanduser() / "config.yaml").is_file()), None)
+    named = [part for source in sources for part in parts(source)]
+    run = next((s for s in named if (Path(s).expanduser() / "config.yaml").is_file()), None)
     inherited: dict[str, Any] = asdict(section(DataConfig, read_config(run), "data", run)) if run else {}
     if name not in (None, inherited.get("name")):
         inherited = {}
@@ -171,7 +173,11 @@ def choose_dataset(
 
 
 def describe(source: str) -> dict[str, Any]:
-    """What an encoder or run is: its card, and the seconds and threads its training took, where known."""
+    """What an encoder or run is: its card, the seconds its training took, where known; of joined ones the first's."""
+    if len(parts(source)) > 1:
+        about = describe(parts(source)[0])
+        about["method"] = f"{len(parts(source))} joined, each: {about['method']}"
+        return about
     if source in CONTROLS:
         return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
     about = asdict(read_card(source))
@@ -219,7 +225,8 @@ def compare(
     Args:
         dataset: whose ``split`` the episodes are drawn from.
         encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
-        runs: run folders, each with its own learner; names that differ in a trailing -seedN are joined.
+        runs: run folders, each with its own learner; errors of names that differ in a trailing -seedN are averaged.
+            ``A+B``, here and among the encoders, is one method that has the features of both (`metagvae.joined`).
         ways, shots: every pair of them is measured; None takes what the data set prescribes, else 5 and 1.
         features: what the encoders return; None keeps each one's own choice.
         fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.
@@ -245,7 +252,7 @@ def compare(
     evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed)
     for way, shot in shapes:
         evaluator.check(way, shot)
-    fits = any(name in ("pca", "random") for name in encoders)
+    fits = any(part in ("pca", "random") for name in encoders for part in parts(name))
     with ranks().first_here():
         train = (fit_data or dataset).load("train") if fits else bank
     if train.image_shape != bank.image_shape or train.polarity != bank.polarity:
@@ -254,21 +261,24 @@ def compare(
             f"{bank.dataset} ({bank.image_shape}, {bank.polarity}); choose fit_data of the same kind of pictures."
         )
     for name in runs:
-        read_config(name)  # says so if it is no run folder
+        for part in parts(name):
+            read_config(part)  # says so if it is no run folder
     for name in (*encoders, *runs):
-        refuse_trained_classes(name, bank)
+        for part in parts(name):
+            refuse_trained_classes(part, bank)
     learners: dict[str, Learner] = {}
     methods: dict[str, Any] = {}
 
     def add(name: str, learner: Learner) -> None:
-        method = Path(name).name if Path(name).name not in learners else name
+        method = joined_name(name) if joined_name(name) not in learners else name
         learners[method] = learner
         methods[method] = describe(name)
 
     for name in encoders:
-        add(name, encoder_learner(name, bank, train, head, features, head_options or {}))
+        heads = [encoder_learner(part, bank, train, head, features, head_options or {}) for part in parts(name)]
+        add(name, join_learners(heads, name))
     for name in runs:
-        learner = run_learner(name, bank, features)
+        learner = join_learners([run_learner(part, bank, features) for part in parts(name)], name)
         if learner.way is not None and {way for way, _ in shapes} != {learner.way}:
             raise InputError(
                 f"the run {name} trained the learner '{learner.name}' with a head of {learner.way} ways; ask for "

@@ -1,9 +1,9 @@
 """Trains and measures the experiments of configs/experiments.yaml; what is there already is not done again.
 
 An experiment is a chain of runs for each seed and one or more measurements of them all. In its lines `{NAME}` stands
-for the run NAME of the same seed, in its measurements for those of all seeds. A result goes to
-docs/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which scripts/tables.py writes the tables of
-docs/results.md.
+for the run NAME of the same seed, in its measurements for those of all seeds, and `{NAME+}` for these joined. A result
+goes to docs/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which scripts/tables.py writes the tables
+of docs/results.md.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ class Experiment:
         for part, line in several.items():
             measure: list[str] = []
             for word in shlex.split(line):
-                whole = NAME.fullmatch(word)
-                measure += [run(whole[1], seed) for seed in seeds] if whole else [word]
+                whole = NAME.fullmatch(word.replace("+}", "}"))
+                every = [run(whole[1], seed) for seed in seeds] if whole else [word]
+                measure += ["+".join(every)] if word.endswith("+}") else every
             result = ROOT / "docs" / "results" / f"{name}{'-' if part else ''}{part}.json"
             found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
         return found

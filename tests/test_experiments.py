@@ -36,7 +36,7 @@ def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.Mo
     assert measurements
     for result, measure in measurements:
         build_parser().parse_args(measure)
-        measured = [word for word in measure if word.startswith("runs/")]
+        measured = [part for word in measure if word.startswith("runs/") for part in word.split("+")]
         assert set(measured) <= made
         assert len(measured) % 2 == 0
         assert measured

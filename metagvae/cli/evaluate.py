@@ -43,7 +43,8 @@ def evaluate(
         size: side of the pictures in pixels; leave out for the data set's usual one.
         rotations: none | classes | episode.
         data_options: further options of that data set.
-        run: folders of finished runs; names that differ in a trailing -seedN are joined.
+        run: folders of finished runs; errors of names that differ in a trailing -seedN are averaged, and A+B is one
+            method with the features of both side by side.
         encoder: pixels, pca, random, a shipped name, an encoder folder or a run folder.
         features: what encoders return: latent, backbone, or groups such as content.
         head: for --encoder: prototypes | ridge.

@@ -27,8 +27,10 @@ class NeuralStatistician(FeatureLearner):
     Guidance, after the statistic network, with the class as the signal. c = (excited units, the rest).
     Excitation: a query's posterior over the excited units must be nearest to its own class's among the classes of
     the episode (cross entropy of the learner's own logits); queries are mixed in pairs before the statistic network
-    (Mixup, Zhang et al., ICLR 2018). Inhibition: an adversary tells the classes of the episode apart by the rest's
-    means, and the encoder confuses it. Predictions of a guided learner use the excited units, by either of the two.
+    (Mixup, Zhang et al., ICLR 2018). The episode is asked both ways round, the second time with the query pictures
+    of a class as its support set, so that statistics of sets of both sizes are learnt. Inhibition: an adversary tells
+    the classes of the episode apart by the rest's means, and the encoder confuses it. Predictions of a guided learner
+    use the excited units, by either of the two.
 
     Args:
         encoder: pictures to features, shared by all networks.
@@ -121,7 +123,8 @@ class NeuralStatistician(FeatureLearner):
             logits = self._logits(state, alone)
             loss = self.generative * self._minus_elbo(batch, support, query)
             if self.excitation:
-                loss = loss + self.excitation * self._excitation(state, logits, query, batch.query_labels)
+                both = self._excitation(state, query) + self._excitation(self.fit_head(query), support)
+                loss = loss + self.excitation * both / 2
             if self.adversary is not None:
                 loss = loss + self._inhibition(state.mean, alone.mean, batch.query_labels)
         return loss, logits
@@ -135,10 +138,13 @@ class NeuralStatistician(FeatureLearner):
         error, kl = self.model.picture_terms(posterior.sample(), rebuilt.flatten(0, 1), images.flatten(0, 1))
         return error + kl + context_kl(posterior) / (images.shape[2] if whole else self.class_size)
 
-    def _excitation(self, state: Posterior, logits: Tensor, query: Tensor, labels: Tensor) -> Tensor:
-        if not (self.mixup and self.training):
-            return episode_loss(logits, labels)
+    def _excitation(self, state: Posterior, query: Tensor) -> Tensor:
+        """Cross entropy of the pictures ``[T, N, Q, D]``, each alone, among the ways of ``state``."""
         rows = query.flatten(1, 2)
+        labels = torch.arange(query.shape[1], device=query.device).repeat_interleave(query.shape[2])
+        labels = labels.expand(len(query), -1)
+        if not (self.mixup and self.training):
+            return episode_loss(self._logits(state, self.model.statistics(rows.unsqueeze(-2))), labels)
         share = torch.distributions.Beta(self.mixup, self.mixup).sample().to(rows)
         order = torch.randperm(rows.shape[1], device=rows.device)
         mixed = share * rows + (1 - share) * rows[:, order]

@@ -114,12 +114,28 @@ def test_guidance_adds_its_terms_and_reaches_its_networks() -> None:
 
 
 @torch.no_grad()
+def test_excitation_asks_the_episode_both_ways_round() -> None:
+    """Sets of the support's size answer single queries, and sets of the queries' size single supports."""
+    losses = []
+    for weight in (1.0, 3.0):
+        learner = statistician(**GUIDED | {"excitation": weight}).eval()
+        torch.manual_seed(3)
+        losses.append(float(learner(batch())[0]))
+    episodes, expected = batch(), 0.0
+    for support, query in ((episodes.support, episodes.query), (episodes.query, episodes.support)):
+        logits = learner.predict(learner.adapt(support), query)
+        labels = torch.arange(WAY).repeat_interleave(query.shape[2]).expand(TASKS, -1)
+        expected += float(F.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-3)
+
+
+@torch.no_grad()
 def test_mixed_queries_answer_for_both_their_classes_by_their_shares() -> None:
     learner = statistician(**GUIDED).train()
     size, labels = learner.encoder.feature_size, torch.arange(3).repeat_interleave(2).expand(2, -1)
     state, query = learner.fit_head(torch.randn(2, 3, 1, size)), torch.randn(2, 3, 2, size)
     torch.manual_seed(3)
-    loss = learner._excitation(state, torch.zeros(2, 6, 3), query, labels)
+    loss = learner._excitation(state, query)
     torch.manual_seed(3)
     share = float(torch.distributions.Beta(0.4, 0.4).sample())
     order = torch.randperm(6)
