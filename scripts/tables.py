@@ -1,7 +1,8 @@
 """Writes the result tables of README.md and docs/ from the JSON files under docs/results.
 
-A table stands between `<!-- table FILE -->` and `<!-- end -->`; `FILE#GROUP` takes one group of a benchmark's rows.
-`--check` only tells whether all are up to date.
+A table stands between `<!-- table FILE -->` and `<!-- end -->`; `FILE#GROUP` takes one group of a benchmark's rows, and
+`STEM-*.json#20w1s` that shape of several files: a row per method, a column per file. `--check` only tells whether all
+are up to date.
 """
 
 from __future__ import annotations
@@ -91,9 +92,40 @@ def plain_table(content: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pivot(pattern: str, shape: str) -> str:
+    """Markdown: a row per method, a column per file of the pattern, errors in percent at one shape.
+
+    What the files' names have in common, and a file's own part of it in its methods' names, is left out.
+    """
+    common = Path(pattern).name.split("*")[0]
+    rows: dict[str, dict[str, str]] = {}
+    contents = {}
+    for path in sorted(ROOT.glob(pattern)):
+        column = path.stem.removeprefix(common)
+        contents[column] = json.loads(path.read_text(encoding="utf-8"))
+        for r in contents[column]["results"]:
+            if f"{r['way']}w{r['shot']}s" == shape:
+                name = r["method"].split("-seed")[0].removeprefix(common).removesuffix(f"-{column}")
+                cell = f"{100 * r['error']:.2f} ± {100 * r['half_width']:.2f}"
+                rows.setdefault(name, {})[column] = cell
+    columns = [column for column in contents if any(column in cells for cells in rows.values())]
+    lines = ["| | " + " | ".join(columns) + " |", "|" + " --- |" * (1 + len(columns))]
+    for name, cells in rows.items():
+        lines.append("| " + " | ".join([name, *(cells.get(column, "–") for column in columns)]) + " |")
+    drawn = dict.fromkeys(content["results"][0]["episodes"] for content in contents.values())
+    commits = dict.fromkeys(content["provenance"]["commit"] for content in contents.values())
+    lines.append(
+        f"\n{shape}, error in %, ± the 95 % interval over {' or '.join(f'{n:,}' for n in drawn)} test episodes; the "
+        f"commands are in `configs/experiments.yaml`; commit {', '.join(commits)}."
+    )
+    return "\n".join(lines) + "\n"
+
+
 def renewed(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         name, _, group = match[2].partition("#")
+        if "*" in name:
+            return match[1] + pivot(name, group) + match[3]
         content = json.loads((ROOT / name).read_text(encoding="utf-8"))
         if group:
             content["rows"] = content["groups"][group]
