@@ -33,6 +33,21 @@ def training(name: str, content: dict[str, Any]) -> str:
     return text
 
 
+def unclear(row: dict[str, Any]) -> str:
+    return "" if row["clear_of_zero"] else " (not clear of zero)"
+
+
+def command(content: dict[str, Any]) -> str:
+    """The command that made a result, the seeds of a run taken together as a shell reads them."""
+    text = re.sub(r"(\S+-seed)(\d)((?: \1\d)+)", _braced, content["provenance"]["command"])
+    return f"`{text}` at commit {content['provenance']['commit']}."
+
+
+def _braced(match: re.Match[str]) -> str:
+    seeds = [match[2], *(word[-1] for word in match[3].split())]
+    return f"{match[1]}{{{','.join(seeds)}}}"
+
+
 def table(content: dict[str, Any]) -> str:
     """Markdown: a row per method, a column per shape, errors in percent."""
     results = content["results"]
@@ -57,24 +72,23 @@ def table(content: dict[str, Any]) -> str:
         f"\n{names}, {r['split']} split, {r['episodes']} episodes of {r['query']} queries per class, seed {r['seed']}; "
         f"error in %, ± the 95 % interval over episodes{', sd over training seeds' if deviations else ''}. "
         f"Norm: {', '.join(dict.fromkeys(x['norm'] for x in results))}"
-        f"{'' if not any(x['transductive'] for x in results) else ' (some transductive)'}.\n"
-        f"`{content['provenance']['command']}` at commit {content['provenance']['commit']}."
+        f"{'' if not any(x['transductive'] for x in results) else ' (some transductive)'}.\n" + command(content)
     )
     if content.get("seeds") and content["differences"]:
-        gaps = [
-            f"{d['other']} {d['way']}w {d['shot']}s {100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f}"
-            f"{'' if d['clear_of_zero'] else ' (not clear of zero)'}"
-            for d in content["differences"]
-        ]
-        baseline = content["differences"][0]["baseline"]
-        lines.append(f"\nPaired difference from {baseline}, in points, 95 %: {'; '.join(gaps)}.")
+        gaps: dict[str, list[str]] = {}
+        for d in content["differences"]:
+            gap = f"{100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f}"
+            gaps.setdefault(d["other"], []).append(f"{d['way']}w {d['shot']}s {gap}{unclear(d)}")
+        lines.append(f"\nPaired difference from {content['differences'][0]['baseline']}, in points, 95 %:\n")
+        lines += [f"- {other}: {', '.join(found)}." for other, found in gaps.items()]
     if content.get("reductions"):
-        gains = [
-            f"{r['other']} against {r['baseline']} {r['way']}w {r['shot']}s {100 * r['reduction']:.1f} ± "
-            f"{100 * r['half_width']:.1f}{'' if r['clear_of_zero'] else ' (not clear of zero)'}"
-            for r in content["reductions"]
-        ]
-        lines.append(f"\nError reduction in %, paired by training seed, 95 % over seeds: {'; '.join(gains)}.")
+        gains: dict[str, list[str]] = {}
+        for r in content["reductions"]:
+            gain = f"{100 * r['reduction']:.1f} ± {100 * r['half_width']:.1f}"
+            pair = f"{r['other']} against {r['baseline']}"
+            gains.setdefault(pair, []).append(f"{r['way']}w {r['shot']}s {gain}{unclear(r)}")
+        lines.append("\nError reduction in %, paired by training seed, 95 % over seeds:\n")
+        lines += [f"- {pair}: {', '.join(found)}." for pair, found in gains.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -85,10 +99,9 @@ def plain_table(content: dict[str, Any]) -> str:
     for row in rows:
         cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
         lines.append("| " + " | ".join(cells) + " |")
-    provenance = content["provenance"]
     lines.append("")
     lines += [content["about"]] if "about" in content else []
-    lines.append(f"`{provenance['command']}` at commit {provenance['commit']}.")
+    lines.append(command(content))
     return "\n".join(lines) + "\n"
 
 
