@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from episodes import to_float
 from metagvae.report.images import strip
 from metagvae.report.material import Answers, Material
 from metagvae.report.section import LeftOut, readable
+from metagvae.runs import plain_names
 
 PAIRS, EXAMPLES = 10, 4
 
@@ -37,6 +39,12 @@ def confused_pairs(answers: Answers, classes: int) -> list[tuple[int, int, int, 
     spread = z * np.sqrt(share * (1 - share) / chances + z * z / (4 * chances**2))
     order = np.argsort(-(middle - spread) / (1 + z * z / chances), kind="stable")
     return [(*divmod(int(pairs[i]), classes), int(mistakes[i]), int(chances[i])) for i in order]
+
+
+def between_turns(pairs: list[tuple[int, int, int, int]], names: Sequence[str]) -> float:
+    """The share of all mistakes that are between quarter turns of one character."""
+    one = [mistakes for a, b, mistakes, _ in pairs if len(plain_names((names[a], names[b]))) == 1]
+    return sum(one) / sum(mistakes for _, _, mistakes, _ in pairs)
 
 
 def confusions_content(run: Material) -> dict[str, Any]:
@@ -68,4 +76,7 @@ def confusions_content(run: Material) -> dict[str, Any]:
         ],
         "total": len(found),
         "episodes": len(run.answers.ways),
+        "turns": f"{100 * between_turns(found, bank.class_names):.1f}"
+        if len(plain_names(bank.class_names)) < bank.num_classes
+        else None,
     }

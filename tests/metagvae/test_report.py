@@ -26,7 +26,7 @@ from metagvae.controls import Pixels
 from metagvae.evaluation import Evaluator
 from metagvae.learners import make_learner
 from metagvae.report import episodes, matrix, write_report
-from metagvae.report.confusions import confused_pairs
+from metagvae.report.confusions import between_turns, confused_pairs
 from metagvae.report.deformable import in_words, motion
 from metagvae.report.images import strip
 from metagvae.report.material import Answers
@@ -287,6 +287,8 @@ def test_confused_pairs_are_counted_by_hand() -> None:
     drawn = EpisodeIndices(classes, torch.zeros(2, 3, 4, dtype=torch.int64), 1)
     answers = Answers(Evaluator(stripes(), episodes=2), drawn, ways)
     assert confused_pairs(answers, 9) == [(2, 4, 3, 12), (4, 7, 1, 12)]
+    names = [f"Latin/character{number // 4 + 1:02}/rot{90 * (number % 4):03}" for number in range(9)]
+    assert between_turns(confused_pairs(answers, 9), names) == 1 / 4  # 4 and 7 are turns of character02
     once = replace(answers, ways=torch.arange(3)[None, :, None].expand(2, 3, 3))
     assert confused_pairs(once, 9) == []
 
