@@ -48,6 +48,13 @@ def _braced(match: re.Match[str]) -> str:
     return f"{match[1]}{{{','.join(seeds)}}}"
 
 
+def label(method: str) -> str:
+    """A method's name; joined seeds of one by their number."""
+    names = method.split("+")
+    stems = {re.sub(r"-seed\d+$", "", name) for name in names}
+    return f"{stems.pop()} ({len(names)} seeds joined)" if len(names) > 1 == len(stems) else method
+
+
 def table(content: dict[str, Any]) -> str:
     """Markdown: a row per method, a column per shape, errors in percent."""
     results = content["results"]
@@ -57,7 +64,7 @@ def table(content: dict[str, Any]) -> str:
     head = ["method", *(["data"] if several else []), *(f"{way}w {shot}s" for way, shot in shapes), "training"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for method, dataset in dict.fromkeys((r["method"], r["dataset"]) for r in results):
-        cells = [method, *([dataset] if several else [])]
+        cells = [label(method), *([dataset] if several else [])]
         rows = {(r["way"], r["shot"]): r for r in results if (r["method"], r["dataset"]) == (method, dataset)}
         for shape in shapes:
             r = rows.get(shape)
