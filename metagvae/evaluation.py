@@ -20,6 +20,7 @@ from metagvae.learners import FeatureLearner, Learner
 from metagvae.norm import norm_policy
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
+NUMBERS = 2**24  # at most, in the features in flight
 
 
 def interval(values: np.ndarray) -> float:
@@ -219,8 +220,7 @@ class Evaluator:
         results = []
         for way, shot in shapes:
             sampler = self.sampler(way, shot)
-            rows = ROWS if features is not None else pictures_at_once(self.bank)
-            chunk = max(1, rows // (way * (shot + self.query)))
+            chunk = self._episodes_at_once(features, way, shot)
 
             def measured(start: int, stop: int, sampler: EpisodeSampler | FixedEpisodes = sampler) -> Tensor:
                 return self._wrong(learner, sampler.span(start, stop - start), features)
@@ -235,13 +235,16 @@ class Evaluator:
         learner.eval()
         self.device.place(learner)
         features, drawn = self._features(learner), self.sampler(way, shot).span(0, self.episodes)
-        rows = ROWS if features is not None else pictures_at_once(self.bank)
-        chunk = max(1, rows // (way * (shot + self.query)))
+        chunk = self._episodes_at_once(features, way, shot)
         parts = [
             self._answers(learner, drawn.tasks_from(start, chunk), features)[0]
             for start in range(0, self.episodes, chunk)
         ]
         return drawn, torch.cat(parts)
+
+    def _episodes_at_once(self, features: Tensor | None, way: int, shot: int) -> int:
+        rows = pictures_at_once(self.bank) if features is None else min(ROWS, NUMBERS // features.shape[-1])
+        return max(1, rows // (way * (shot + self.query)))
 
     def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> Tensor:
         answers, labels = self._answers(learner, drawn, features)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from pathlib import Path
 import yaml
 
 from episodes import InputError
-from metagvae.cli import main as metagvae
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "configs" / "experiments.yaml"
@@ -67,6 +67,11 @@ class Experiment:
         return found
 
 
+def metagvae(arguments: list[str]) -> int:
+    """Runs a command in a process of its own, so that none inherits another's memory; its exit status."""
+    return subprocess.run([sys.executable, "-m", "metagvae", *arguments], check=False).returncode
+
+
 def read_plan(path: Path = PLAN) -> dict[str, Experiment]:
     """The experiments by name, in their order."""
     return {name: Experiment(**content) for name, content in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
@@ -90,7 +95,6 @@ def main() -> int:
             done = left.exists()
             print(f"{'done ' if done else ''}$ metagvae {shlex.join(arguments)}", flush=True)
             if chosen.experiments and not chosen.list and not done:
-                sys.argv = ["metagvae", *arguments]  # what cards and results name as their command
                 status = metagvae(arguments)
                 if status:
                     return status
