@@ -90,6 +90,7 @@ def over_seeds(results: Sequence[Result]) -> tuple[list[Result], list[SeedSpread
                 error=float(errors.mean()),
                 half_width=interval(per_episode),
                 per_episode=per_episode,
+                per_run=None if members[0].per_run is None else per_episode.tolist(),
             )
         )
         spreads.append(

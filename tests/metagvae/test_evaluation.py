@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,9 @@ def test_seeds_are_joined_and_their_spread_is_apart() -> None:
     comparison = Comparison.of(results)
     assert "spread over training seeds" in comparison.table()
     assert len(comparison.differences) == 1
+    assert joined[1].per_run is None
+    prescribed = [replace(r, per_run=r.per_episode.tolist()) for r in results]
+    assert over_seeds(prescribed)[0][1].per_run == pytest.approx(np.mean([r.per_episode for r in results[1:]], axis=0))
 
 
 def test_reductions_pair_training_seeds_as_scipy_does() -> None:
