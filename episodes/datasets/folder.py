@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.cache import Decoding, cached_classes
+from episodes.cache import cached_classes
+from episodes.cache_entry import Decoding
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.errors import InputError, printable
 from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
