@@ -15,6 +15,7 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.typed import check_types
+from metagvae.device import plain_defaults
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.files import write_beside, write_json
 from metagvae.plain_files import read_json
@@ -232,6 +233,11 @@ def load_encoder(name_or_path: str | Path, features: list[str] | None = None) ->
     Raises:
         InputError: if there is none, the files are damaged, or the weights do not fit the config.
     """
+    with plain_defaults():
+        return _load(name_or_path, features)
+
+
+def _load(name_or_path: str | Path, features: list[str] | None) -> Encoder:
     provider = provider_of(name_or_path)
     if provider in ("timm", "torchvision"):
         from metagvae.foreign import load_foreign

@@ -1,76 +1,120 @@
-"""What people hold (arrays, PIL images, tensors, paths, rows of numbers) as the pictures that an encoder takes."""
+"""Pictures of any kind at an encoder's size, and the scale that turns their numbers into brightness."""
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from episodes import InputError
-from episodes.sources import MAX_MEMBER_BYTES, open_picture, to_tensor
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's grey
-_CHUNK = 256  # pictures of full size in flight at a time
+# What a picture's numbers are. Of UNIT and EIGHT the scale is known; FILE_DEEP has one of its own if need be.
+UNIT, EIGHT, EIGHT_ARRAY, DEEP, NUMBERS = range(5)
+
 _BEYOND = 2.0  # a float above it is on no scale of [0, 1]
+_FAR = 10.0  # a scale whose white is above it, and numbers in [0, 1], are two scales
+_DIM = 31.0  # 8-bit pictures none of which is brighter are of 1 to 5 bits
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How numbers become brightness: ``low`` and below is 0, ``high`` and above is 1, then perhaps inverted."""
+    """How numbers become brightness: ``low`` and below is 0, ``high`` and above is 1, then perhaps inverted.
+
+    Args:
+        low, high: the numbers of black and white.
+        invert: turn bright into dark.
+        eight: what is white in pictures of 8 bits.
+        given: ``low`` and ``high`` were set by hand, and hold for arrays of 8 bits too.
+        seen: ``low`` and ``high`` were set by hand or by numbers seen; else nothing but 8-bit pictures was.
+    """
 
     low: float = 0.0
     high: float = 1.0
     invert: bool = False
-
-    def __call__(self, images: Tensor) -> Tensor:
-        scaled = ((images - self.low) / ((self.high - self.low) or 1.0)).clamp(0, 1)
-        return 1 - scaled if self.invert else scaled
+    eight: float = 255.0
+    given: bool = False
+    seen: bool = True
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures at an encoder's size, their numbers still on the scale they came in.
+    """Pictures at an encoder's size, their numbers still on the scales they came in.
 
     Args:
-        images: float32 ``[n, channels, size, size]``.
-        low, high: the smallest and largest number received.
-        known: the scale is certain: 8-bit, boolean, PIL images and files, brought to [0, 1].
+        images: float32 ``[n, channels, size, size]``; of partly transparent pictures the colours times alpha.
+        clear: float32 ``[n, 1, size, size]``, how transparent, 0 to 1; None if nothing is.
+        kinds: int64 ``[n]``: booleans and 1-bit pictures, 8-bit pictures and files, 8-bit arrays, files of 16 or 32
+            bits, other numbers.
+        lows, highs: float64 ``[n]``, the smallest and largest number received of each.
+        whole: bool ``[n]``, whether all its numbers are whole.
+        ranges: float64 ``[n, 2]``, black and white of each of the files of 16 or 32 bits by itself.
+        shape: of one picture as given, if all came as arrays of one shape.
     """
 
     images: Tensor
-    low: float
-    high: float
-    known: bool
+    clear: Tensor | None
+    kinds: Tensor
+    lows: Tensor
+    highs: Tensor
+    whole: Tensor
+    ranges: Tensor
+    shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def join(cls, parts: Sequence[Pictures]) -> Pictures:
+        """Several as one."""
+
+        def clear(part: Pictures) -> Tensor:
+            return part.images.new_zeros(len(part), 1, *part.images.shape[2:]) if part.clear is None else part.clear
+
+        shapes = {part.shape for part in parts}
+        return cls(
+            torch.cat([part.images for part in parts]),
+            None if all(part.clear is None for part in parts) else torch.cat([clear(part) for part in parts]),
+            torch.cat([part.kinds for part in parts]),
+            torch.cat([part.lows for part in parts]),
+            torch.cat([part.highs for part in parts]),
+            torch.cat([part.whole for part in parts]),
+            torch.cat([part.ranges for part in parts]),
+            shapes.pop() if len(shapes) == 1 else None,
+        )
 
     def scale(self, value_range: tuple[float, float] | None, invert: bool | None) -> Scale:
         """The scale that these pictures, as the first ones seen, decide for all later ones.
 
         Args:
-            value_range: the numbers of black and white; None takes [0, 1] if the numbers lie in it, else their
-                smallest and largest.
+            value_range: the numbers of black and white. None takes [0, 1] if the numbers lie in it, [0, 255] if their
+                largest is between 128 and 255, else their smallest and largest.
             invert: None inverts if the pictures' borders are mostly bright: ink on paper.
         """
+        numbers = (self.kinds == NUMBERS) | (self.kinds == DEEP)
+        eight = (self.kinds == EIGHT) | (self.kinds == EIGHT_ARRAY)
+        low, high, white = 0.0, 1.0, 255.0
         if value_range is not None:
-            low, high = value_range
-        elif self.known or (self.low >= 0 and self.high <= 1):
-            low, high = 0.0, 1.0
-        else:
-            low, high = self.low, self.high
+            low, high = map(float, value_range)
+        elif numbers.any():
+            low, high = float(self.lows[numbers].min()), float(self.highs[numbers].max())
+            if low >= 0 and (high <= 1 or 128 <= high <= 255):
+                low, high = 0.0, 1.0 if high <= 1 else 255.0
+        if eight.any() and self.lows[eight].min() < self.highs[eight].max() <= _DIM:
+            white = float(self.highs[eight].max())
+            warnings.warn(
+                f"no number of the 8-bit pictures is above {white:g}; {white:g} is taken for white, instead of 255. "
+                "Set value_range if it is another number.",
+                stacklevel=2,
+            )
+        found = Scale(low, high, False, white, value_range is not None, value_range is not None or bool(numbers.any()))
         if invert is None:
-            upright = Scale(low, high)(self.images).mean(1)
+            upright = self._brightness(found).mean(1)
             border = torch.cat([upright[:, 0], upright[:, -1], upright[:, :, 0], upright[:, :, -1]], 1)
             invert = bool(border.median() > 0.5)
-        return Scale(low, high, invert)
+        return Scale(low, high, invert, white, found.given, found.seen)
 
     def on(self, scale: Scale) -> Tensor:
         """Brightness in [0, 1], ``[n, channels, size, size]``.
@@ -78,167 +122,71 @@ class Pictures:
         Raises:
             InputError: if the numbers are plainly on another scale than the one decided.
         """
-        if self.known:
-            return Scale(invert=scale.invert)(self.images)
-        if (scale.low, scale.high) == (0.0, 1.0) and self.high > _BEYOND:
+        self._check(scale)
+        images = self._brightness(scale)
+        return 1 - images if scale.invert else images
+
+    def _brightness(self, scale: Scale) -> Tensor:
+        low, high = self._ends(scale)
+        images = self.images
+        if self.clear is not None:  # transparent becomes white, as in files
+            images = images + self.clear * high
+        return ((images - low) / (high - low).where(high > low, torch.ones_like(high))).clamp(0, 1)
+
+    def _ends(self, scale: Scale) -> tuple[Tensor, Tensor]:
+        """The numbers of black and white of each picture, both ``[n, 1, 1, 1]``."""
+        low, high = torch.zeros(len(self)), torch.ones(len(self))
+        eight = self.kinds == EIGHT
+        numbers = self.kinds == NUMBERS
+        deep = self.kinds == DEEP
+        (numbers if scale.given else eight).logical_or_(self.kinds == EIGHT_ARRAY)
+        if scale.seen:
+            numbers |= deep
+        else:
+            low[deep], high[deep] = self.ranges[deep].float().unbind(1)
+        high[eight] = scale.eight
+        low[numbers], high[numbers] = scale.low, scale.high
+        return low[:, None, None, None], high[:, None, None, None]
+
+    def _check(self, scale: Scale) -> None:
+        eight = (self.kinds == EIGHT) | (self.kinds == EIGHT_ARRAY)
+        numbers = self.kinds == NUMBERS
+        if scale.given:
+            numbers |= self.kinds == EIGHT_ARRAY
+            eight = self.kinds == EIGHT
+        if scale.seen:
+            numbers |= self.kinds == DEEP
+        if eight.any() and scale.eight <= _DIM and self.highs[eight].max() > 2 * scale.eight:
             raise InputError(
-                f"these pictures hold numbers up to {self.high:g}; those seen first were in [0, 1]. Divide by what "
-                "white is (255, say), or set value_range."
+                f"these 8-bit pictures hold numbers up to {float(self.highs[eight].max()):g}; those seen first went up "
+                f"to {scale.eight:g}. Bring all to one scale."
             )
-        return scale(self.images)
-
-
-def collect(given: Any, channels: int, size: int) -> Pictures:
-    """Pictures of any kind at an encoder's size: centre-cropped to a square, resized with a filter, grey or colour.
-
-    Args:
-        given: an array or tensor ``[n, H, W]``, ``[n, H, W, C]`` or ``[n, C, H, W]`` with C of 1, 3 or 4; rows
-            ``[n, D]``, each a picture unrolled; or a sequence of paths, PIL images, or arrays of one picture each.
-        channels, size: of the encoder.
-
-    Raises:
-        InputError: if something is no picture, or holds numbers that are not finite.
-    """
-    if isinstance(given, str | os.PathLike):
-        raise InputError(f"expected a sequence of pictures, received the one path {given}; give a list: [{given!r}].")
-    if not isinstance(given, np.ndarray | Tensor) and hasattr(given, "__array__"):
-        given = np.asarray(given)
-    if not isinstance(given, np.ndarray | Tensor):
-        if not hasattr(given, "__len__"):
-            raise InputError(f"expected arrays, PIL images, tensors or paths; received a {type(given).__name__}.")
-        items = list(given) if isinstance(given, Sequence) else np.asarray(given)
-        if isinstance(items, list) and items and all(_is_row(item) for item in items):
-            items = np.asarray(items)
-        given = items
-    if isinstance(given, np.ndarray) and given.dtype.kind in "OUS":
-        given = list(given)
-    if len(given) == 0:
-        raise InputError("expected at least one picture; received none.")
-    if isinstance(given, list):
-        parts = [_one(item, number, channels, size) for number, item in enumerate(given)]
-        return Pictures(
-            torch.cat([part.images for part in parts]),
-            min(part.low for part in parts),
-            max(part.high for part in parts),
-            all(part.known for part in parts),
-        )
-    return _batch(given, channels, size)
-
-
-def _is_row(item: Any) -> bool:
-    return isinstance(item, list | tuple) or (isinstance(item, np.ndarray | Tensor) and item.ndim == 1)
-
-
-def _one(item: Any, number: int, channels: int, size: int) -> Pictures:
-    """One picture: a path, a PIL image or an array."""
-    where = f"picture {number}"
-    if isinstance(item, bytes):
-        item = os.fsdecode(item)
-    if isinstance(item, str | os.PathLike):
-        path = Path(item).expanduser()
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_MEMBER_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"{where}, {path}, cannot be read ({error.strerror}).") from error
-        if len(data) > MAX_MEMBER_BYTES:
-            raise InputError(f"{where}, {path}, has more than {MAX_MEMBER_BYTES:,} bytes; no more was read.")
-        item = open_picture(data, str(path))
-    if isinstance(item, Image.Image):
-        if channels not in (1, 3):
-            raise InputError(f"the encoder takes {channels} channels; give arrays [n, {channels}, H, W].")
-        return Pictures(to_tensor(item, size, channels)[None].float() / 255, 0.0, 1.0, True)
-    if not isinstance(item, np.ndarray | Tensor) or item.ndim not in (2, 3):
-        shape = list(item.shape) if hasattr(item, "shape") else type(item).__name__
-        raise InputError(f"{where} should be a path, a PIL image or an array [H, W], [H, W, C] or [C, H, W]: {shape}.")
-    return _batch(item[None], channels, size)
-
-
-def _batch(given: np.ndarray | Tensor, channels: int, size: int) -> Pictures:
-    """An array of pictures of one size."""
-    if given.ndim == 2:
-        given = _unrolled(given, channels, size)
-    if given.ndim not in (3, 4):
-        raise InputError(
-            "pictures come as [n, H, W], [n, H, W, C], [n, C, H, W] or unrolled rows [n, D]; received "
-            f"{list(given.shape)}."
-        )
-    images = given if isinstance(given, Tensor) else torch.from_numpy(np.ascontiguousarray(_native(given)))
-    if images.is_complex():
-        raise InputError("Complex data not supported: pictures hold real numbers.")
-    if images.ndim == 3:
-        images = images.unsqueeze(1)
-    else:
-        # numpy's pictures end in their channels, torch's begin with them; a clear case decides
-        first, last = images.shape[1] in (1, 3, 4, channels), images.shape[3] in (1, 3, 4, channels)
-        if last and (not first or not isinstance(given, Tensor)):
-            images = images.permute(0, 3, 1, 2)
-    known = images.dtype in (torch.uint8, torch.bool)
-    low, high = float(images.min()), float(images.max())
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise InputError("the pictures hold NaN or infinity (inf); replace these numbers first.")
-    unit = 255.0 if images.dtype == torch.uint8 else 1.0
-    parts = [_fitted(part.float() / unit, channels, size) for part in images.split(_CHUNK)]
-    return Pictures(torch.cat(parts), low / unit, high / unit, known)
-
-
-def _native(array: np.ndarray) -> np.ndarray:
-    """Numbers of a type that torch has."""
-    if array.dtype.kind == "b" or array.dtype == np.uint8:
-        return array
-    if array.dtype.kind not in "uifc":
-        raise InputError(f"pictures hold numbers; received an array of {array.dtype}.")
-    return array if array.dtype.kind == "c" else array.astype(np.float32)
-
-
-def _unrolled(rows: np.ndarray | Tensor, channels: int, size: int) -> np.ndarray | Tensor:
-    """Rows ``[n, D]`` as square pictures: of the encoder's shape, grey, or colour (channels first), by D.
-
-    A D that no square has is filled up with the row's lowest number, and a warning says so.
-    """
-    count, length = rows.shape
-    if length == 0:
-        raise InputError("0 feature(s) (shape=" + f"{tuple(rows.shape)}) while a minimum of 1 is required.")
-    if length == channels * size * size:
-        return rows.reshape(count, channels, size, size)
-    side = math.isqrt(length)
-    if side * side == length:
-        return rows.reshape(count, side, side)
-    third = math.isqrt(length // 3)
-    if 3 * third * third == length and third > 1:
-        return rows.reshape(count, 3, third, third)
-    side += 1
-    warnings.warn(
-        f"rows of {length} numbers are no square picture; each is filled up to {side} x {side}. Give pictures as "
-        "[n, H, W] or [n, H, W, C] if they have another shape.",
-        stacklevel=2,
-    )
-    values = rows.numpy() if isinstance(rows, Tensor) else _native(rows)
-    fill = np.repeat(values.min(1, keepdims=True), side * side - length, axis=1)
-    return np.concatenate([values, fill], 1).reshape(count, side, side)
-
-
-def _fitted(images: Tensor, channels: int, size: int) -> Tensor:
-    """float32 ``[n, C, H, W]`` to ``[n, channels, size, size]``."""
-    given = images.shape[1]
-    if given == 4 and channels != 4:
-        images, alpha = images[:, :3], images[:, 3:]
-        images, given = images * alpha + (1 - alpha), 3  # transparent becomes white, as in files
-    if given == 3 and channels == 1:
-        images = (images * torch.tensor(_LUMA, device=images.device)[:, None, None]).sum(1, keepdim=True)
-    elif given == 1 and channels != 1:
-        images = images.expand(-1, channels, -1, -1)
-    elif given != channels:
-        raise InputError(
-            f"the encoder takes {channels} channel(s); received pictures of {given}: {list(images.shape)}."
-        )
-    height, width = images.shape[-2:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    images = images[..., top : top + side, left : left + side]
-    if side != size:
-        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return images.contiguous()
+        if not numbers.any():
+            return
+        lows, highs, whole = self.lows[numbers], self.highs[numbers], self.whole[numbers]
+        low, high = float(lows.min()), float(highs.max())
+        span = scale.high - scale.low
+        unit = (scale.low, scale.high) == (0.0, 1.0)
+        decided = "value_range is" if scale.given else "those seen first were in"
+        known = f"{decided} [{scale.low:g}, {scale.high:g}]"
+        if high > (_BEYOND if unit else scale.high + 2 * span) or low < scale.low - (0.5 if unit else 2 * span):
+            raise InputError(
+                f"these pictures hold numbers up to {high:g} and down to {low:g}; {known}. Bring them to that scale "
+                "(divide 8-bit numbers by 255, say), or set value_range."
+            )
+        inside = (lows >= 0) & (highs <= 1)
+        varied = highs > lows
+        plain = inside & ~whole & (highs - lows >= 0.5)
+        if scale.low >= 0 and scale.high >= _FAR and (plain.any() or (inside.all() and varied.any())):
+            number = int(numbers.nonzero().flatten()[(plain if plain.any() else varied).nonzero()[0, 0]])
+            raise InputError(
+                f"picture {number} holds numbers in [0, 1], black at that scale; {known}. Bring all to one scale: "
+                f"multiply by {scale.high:g}, or give 8-bit pictures."
+            )
+        if scale.low < 0 and low == 0 and 0.5 < high <= 1 and not whole.all():
+            raise InputError(
+                f"these pictures hold numbers from 0 to {high:g}; {known}. Bring them to that scale, as the first were."
+            )
 
 
 def batches(images: Tensor) -> Iterator[Tensor]:
