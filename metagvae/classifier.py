@@ -298,8 +298,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _distances(self, features: Tensor) -> Tensor:
         """Squared distances ``[n, classes]`` to the classes' means; infinite for a class without pictures."""
         support, labels, counts = self._state()
-        rows = F.one_hot(labels, len(self.classes_)).double()
-        prototypes = rows.T @ support.double() / counts.clamp(min=1).unsqueeze(-1)
+        sums = torch.zeros(len(self.classes_), support.shape[1]).double().index_add_(0, labels, support.double())
+        prototypes = sums / counts.clamp(min=1).unsqueeze(-1)
         return squared_distances(features, prototypes).masked_fill(counts == 0, torch.inf)
 
     def _ask(self, X: Any) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,12 @@ def collect(given: Any, channels: int, size: int, like: Shape | None = None, fir
         raise InputError(f"expected a sequence of pictures, received one {_named(given)}; give a list of one: [it].")
     if isinstance(given, Mapping | Set):
         raise InputError(f"expected a sequence of pictures, received a {type(given).__name__}; give a list of them.")
-    if not isinstance(given, np.ndarray | Tensor):
+    if isinstance(given, Tensor):
+        given = _dense(given)
+    elif not isinstance(given, np.ndarray):
         given = _sequence(given)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "US" and given.ndim > 1:
+        raise InputError(f"paths come in one row, not in an array {list(given.shape)}.")
     if isinstance(given, np.ndarray) and given.dtype.kind in "OUS" and given.ndim <= 1:
         texts = given.dtype.kind == "S"  # a numpy array drops the zeros at the end, so it can hold names only
         given = [os.fsdecode(item) if texts else item for item in np.atleast_1d(given)]
@@ -60,8 +64,6 @@ def collect(given: Any, channels: int, size: int, like: Shape | None = None, fir
         raise InputError("expected at least one picture; received none.")
     if isinstance(given, list):
         return Pictures.join([_one(item, number, channels, size) for number, item in enumerate(given)])
-    if isinstance(given, Tensor):
-        given = _dense(given)
     _check_several(given, channels * size * size, like, first)
     return _batch(given, channels, size)
 

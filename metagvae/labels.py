@@ -104,8 +104,8 @@ def with_none(labels: np.ndarray, refused: np.ndarray, none_label: Any) -> np.nd
 
 
 def is_among(label: Any, classes: np.ndarray) -> bool:
-    """Whether a label equals one of the classes and is of their kind."""
-    return [_family(label)] == families(classes) and any(label == known for known in classes.tolist())
+    """Whether a label equals one of the classes, as True does 1: answers could not tell them apart."""
+    return any(label == known for known in classes.tolist())
 
 
 def accuracy(said: np.ndarray, y: Any, none_label: Any, weights: Any = None) -> float:
@@ -119,7 +119,7 @@ def accuracy(said: np.ndarray, y: Any, none_label: Any, weights: Any = None) -> 
     if len(truth) != len(said):
         raise InputError(f"{len(said)} pictures and {len(truth)} labels: inconsistent numbers of samples.")
     texts = [
-        {_family(label) == "text" for label in labels if none_label is None or label != none_label}
+        {_family(label) == "text" for label in labels if none_label is None or not _same(label, none_label)}
         for labels in (said.tolist(), truth)
     ]
     if all(texts) and not texts[0] & texts[1]:
@@ -127,9 +127,10 @@ def accuracy(said: np.ndarray, y: Any, none_label: Any, weights: Any = None) -> 
             f"the answers are {' and '.join(families(said.tolist()))}, the true labels "
             f"{' and '.join(families(truth))}; give labels of the type fitted on."
         )
-    right = [a == b or (_nan(a) and _nan(b)) for a, b in zip(said.tolist(), truth, strict=True)]
+    right = [_same(a, b) for a, b in zip(said.tolist(), truth, strict=True)]
     return float(np.average(np.array(right, dtype=float), weights=weights))
 
 
-def _nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _same(a: Any, b: Any) -> bool:
+    """Whether two labels are equal, NaN as a ``none_label`` among them."""
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))

@@ -94,7 +94,7 @@ class Pictures:
             invert: None inverts if the pictures' borders are mostly bright: ink on paper.
         """
         numbers = (self.kinds == NUMBERS) | (self.kinds == DEEP)
-        eight = (self.kinds == EIGHT) | (self.kinds == EIGHT_ARRAY)
+        eight = (self.kinds == EIGHT) | ((self.kinds == EIGHT_ARRAY) & (value_range is None))
         low, high, white = 0.0, 1.0, 255.0
         if value_range is not None:
             low, high = map(float, value_range)
