@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from episodes import EpisodeLoader, EpisodeSampler, ImageBank, InputError, shards
-from episodes.cache_entry import Decoding
 from episodes.datasets.cache import cache_folder, cached_classes
+from episodes.datasets.cache_entry import Decoding
 from episodes.datasets.folder import Folder
 from episodes.samplers.pictures import picture_classes
 from episodes.shards import Shards, ShardWriter, mapped
