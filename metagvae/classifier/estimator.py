@@ -128,7 +128,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels ``[n]``; ``none_label`` where no class is near, if it is set."""
-        logits, novelty = self._ask(X)
+        return self.said(*self.ask(X))
+
+    def said(self, logits: Tensor, novelty: Tensor) -> np.ndarray:
+        """The labels of what `ask` gave."""
         labels = self.classes_[logits.argmax(1).numpy()]
         if self.none_label is None:
             return labels
@@ -140,7 +143,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: given that the picture is of one of the classes, which."""
-        return self._ask(X)[0].softmax(1).numpy()
+        return self.ask(X)[0].softmax(1).numpy()
 
     def distances(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: distance of each picture's feature from each class's mean feature."""
@@ -154,7 +157,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Squared distance in units of what all but 5 % of genuine pictures of a class keep to, by the encoder's
         calibration and the spread of the pictures fitted on.
         """
-        return self._ask(X)[1].numpy()
+        return self.ask(X)[1].numpy()
 
     def collect(self, items: Iterable[Any], problems: dict[int, str] | None = None) -> Pictures:
         """Pictures brought to the encoder's size one after the other, for `fit` and `predict`.
@@ -309,7 +312,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         prototypes = sums / counts.clamp(min=1).unsqueeze(-1)
         return squared_distances(features, prototypes).masked_fill(counts == 0, torch.inf)
 
-    def _ask(self, X: Any) -> tuple[Tensor, Tensor]:
+    def ask(self, X: Any) -> tuple[Tensor, Tensor]:
         """Logits ``[n, classes]``, divided by the temperature, and the novelty ``[n]``; float64."""
         check_is_fitted(self)
         with plain_defaults():
