@@ -10,6 +10,7 @@ from torch import Tensor
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
 from episodes.datasets import Dataset, make_dataset
+from episodes.rng import check_seed
 from episodes.within import Within, WithinSampler
 
 S = TypeVar("S")
@@ -165,8 +166,7 @@ class RunSection:
             )
         if self.stop_after is not None and self.stop_after < 1:
             raise InputError(f"run.stop_after must be at least 1, or null for never; received {self.stop_after}.")
-        if not -(2**63) <= self.seed < 2**63:
-            raise InputError(f"run.seed must be a number of 64 bits; received {self.seed}.")
+        check_seed(self.seed, "run.seed")
 
 
 @dataclass

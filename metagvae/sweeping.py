@@ -168,7 +168,7 @@ def _study(package: Any, folder: Path, plan: SweepConfig) -> Any:
         storage=storage, study_name="sweep", direction="minimize", load_if_exists=True, pruner=_pruner(package, plan)
     )
     # the draws of a sitting must not repeat those of the sitting before
-    seed = plan.seed + 1000 * len(study.trials)
+    seed = (plan.seed + 1000 * len(study.trials)) % 2**32  # numpy's range
     samplers = package.samplers
     study.sampler = samplers.TPESampler(seed=seed) if plan.method == "tpe" else samplers.RandomSampler(seed=seed)
     return study

@@ -27,7 +27,7 @@ from episodes.datasets.glyph_shapes import (
     select_letters,
 )
 from episodes.errors import InputError
-from episodes.rng import fold, mix
+from episodes.rng import check_seed, fold, mix
 
 DRAWINGS = 20
 PEN = 0.78  # mean half width of the pen, in pixels of a 28-pixel picture
@@ -227,8 +227,7 @@ class Glyphs(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"glyphs' data.seed must be between 0 and 2**63 - 1; received {self.seed}.")
+        check_seed(self.seed, "glyphs' data.options.seed", 0)
 
     def load_split(self, split: str) -> ImageBank:
         scripts = tuple(script for script in sorted(LETTERS) if LETTERS[script][0] == split)

@@ -94,9 +94,9 @@ def evaluate(
     )
     if not ranks().main:
         return
-    print(comparison.table())
-    if json:
+    if json:  # first of all: what was measured must not be lost to what follows
         comparison.save(Path(json).expanduser())
+    print(comparison.table())
     if figure:
         from metagvae.figures import error_bars
 
