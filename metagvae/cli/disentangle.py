@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_figure, check_writable
+from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def disentangle(
@@ -58,7 +58,7 @@ def disentangle(
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
     if json:
         found.save(Path(json).expanduser())
-    print(found.table())
+    say(found.table())
     if figure:
         from metagvae.figures import scores_against_errors
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_figure, check_writable
+from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def evaluate(
@@ -96,7 +96,7 @@ def evaluate(
         return
     if json:  # first of all: what was measured must not be lost to what follows
         comparison.save(Path(json).expanduser())
-    print(comparison.table())
+    say(comparison.table())
     if figure:
         from metagvae.figures import error_bars
 
