@@ -17,11 +17,13 @@ _SETTINGS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 
 
-def restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], steps: int, where: Path) -> None:
+def restore(
+    module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], steps: int, where: Path
+) -> None:
     """Puts a state's weights and moments in place, once all of it was checked.
 
     Args:
-        state: as `metagvae.states.States` reads it: ``module``, ``optimizer``, ``best`` (the three of validation),
+        state: as `metagvae.runs.states.States` reads it: ``module``, ``optimizer``, ``best`` (the three of validation),
             ``skipped``, ``seconds`` and ``step``.
         steps: how many the run has.
         where: the state's file, for the message.
@@ -84,7 +86,8 @@ def _check_optimizer(
     groups, moments = found["param_groups"], found["state"]
     own = optimizer.state_dict()["param_groups"]
     _check(
-        len(groups) == len(own) and all(group["params"] == mine["params"] for group, mine in zip(groups, own, strict=True)),
+        len(groups) == len(own)
+        and all(group["params"] == mine["params"] for group, mine in zip(groups, own, strict=True)),
         "its optimiser is of other weights",
     )
     for group, mine in zip(groups, own, strict=True):

@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 from episodes.errors import InputError
 from metagvae.cli import terminal
 from metagvae.cli.settings import in_order
-from metagvae.distributed import PeerLost, join, leave, ranks
-from metagvae.files import OUT_OF_DISK
-from metagvae.stopping import STOPPED, Interrupted
+from metagvae.compute.processes import PeerLost, join, leave, ranks
+from metagvae.runs.signals import STOPPED, Interrupted
+from metagvae.storage.atomic_files import OUT_OF_DISK
 
 TOGETHER = ("pretrain", "train", "evaluate")
 MAX_MESSAGE = 20_000

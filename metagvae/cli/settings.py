@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from episodes.errors import InputError
-from metagvae.plain_files import parse_yaml, read_yaml
+from episodes.untrusted.plain_files import parse_yaml, read_yaml
 
 
 def in_order(arguments: list[str], kind: type) -> list[str]:

@@ -58,7 +58,7 @@ HOSTILE = {
     "a class_path": "optim: {class_path: marked.Thing}",
     "an inner class_path": "episodes: {within: {class_path: marked.Thing}}",
     "a further config": "config: other.yaml",
-    "a file at a dotted key": "episodes.within: other.yaml",
+    "a file at a dotted key": "episodes.samplers.by_attribute: other.yaml",
     "no mapping": "- 1",
 }
 
@@ -170,8 +170,8 @@ def test_dollar_signs_in_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     import torch
 
     from episodes.datasets import make_dataset
-    from metagvae.compare import compare
-    from metagvae.figures import _tile, error_bars
+    from metagvae.report.figures import _tile, error_bars
+    from metagvae.studies.compare import compare
 
     found = compare(make_dataset("digits"), encoders=["pixels"], ways=[3], episodes=5)
     named = [replace(found.results[0], method=r"run$a_{$", dataset="a$\\frac$")]
