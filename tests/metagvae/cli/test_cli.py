@@ -16,7 +16,7 @@ from PIL import Image
 
 from metagvae.cli import main
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
 def pictures(root: Path, classes: int = 12, per_class: int = 6) -> Path:
