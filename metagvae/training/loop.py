@@ -24,10 +24,10 @@ from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device, deterministic_algorithms
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import OptimSection, RunSection
-from metagvae.resumption import restore
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
 from metagvae.training.finite_guard import FiniteGuard, check_finite_state
+from metagvae.training.resumption import restore
 
 
 def learning_rate(optim: OptimSection, step: int) -> float:

@@ -43,8 +43,8 @@ def restore(
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise InputError(
-            f"the state {where} is not of this run: {missing[:300]}. Resume with the files as the run left them (delete "
-            "this one to go on from the older one), or start a new folder."
+            f"the state {where} is not of this run: {missing[:300]}. Resume with the files as the run left them, "
+            "delete this one to go on from the older one, or start a new folder."
         ) from error
     module.load_state_dict(state["module"])
     # its own settings, not the file's
