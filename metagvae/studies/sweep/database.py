@@ -5,7 +5,6 @@ It is SQLite's, kept by optuna, and lies in a folder that may be a stranger's or
 
 from __future__ import annotations
 
-import math
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -89,6 +88,8 @@ def _check_trial(trial: Any, ranges: Mapping[str, Range]) -> None:
     place = trial.user_attrs.get("folder")
     if place is not None and not _FOLDER.fullmatch(place):
         raise ValueError(f"{name} is in the folder {place[:100]!r}, not in one such as 'trial-0003'")
-    value = trial.value if trial.state.name == "COMPLETE" else None
-    if trial.state.name == "COMPLETE" and not (fits(value, float) and math.isfinite(value) and 0 <= value <= 1):
-        raise ValueError(f"{name} has the error {value!r}")
+    if trial.state.name != "COMPLETE":
+        return
+    error: Any = trial.value
+    if not fits(error, float) or not 0 <= error <= 1:
+        raise ValueError(f"{name} has the error {error!r}")
