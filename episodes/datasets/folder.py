@@ -14,11 +14,12 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.cache import Decoding, cached_classes
 from episodes.datasets.base import SPLITS, Dataset
-from episodes.errors import InputError
-from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
-from episodes.tables import read_table, table_rows
+from episodes.datasets.cache import cached_classes
+from episodes.datasets.cache_entry import Decoding
+from episodes.errors import InputError, printable
+from episodes.untrusted.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
+from episodes.untrusted.tables import read_table, table_rows
 
 _log = logging.getLogger(__name__)
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "valid": "validation"}
@@ -192,7 +193,7 @@ class Folder(Dataset):
             more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
             notes.append(f"{len(broken)} unreadable pictures skipped: {' '.join(broken[:_NAMED])}{more}")
         for note in notes:
-            _log.warning("%s, %s: %s", source.path, split, note)
+            _log.warning("%s", printable(f"{source.path}, {split}: {note}", lines=False))
         if not found:
             raise InputError(f"no picture of the split '{split}' of {source.path} can be read: {broken[0]}")
         return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from metagvae.cli.outputs import say
+
 
 def calibrate(
     source: str,
@@ -27,12 +29,12 @@ def calibrate(
     """
 
     from episodes.datasets import make_dataset
-    from metagvae.build import check_pictures
-    from metagvae.calibration import calibrate
-    from metagvae.checkpoints import CONFIG, find_encoder, load_encoder
-    from metagvae.compare import refuse_trained_classes
-    from metagvae.files import write_json
-    from metagvae.plain_files import read_json
+    from episodes.untrusted.plain_files import read_json
+    from metagvae.classifier.calibration import calibrate
+    from metagvae.storage.atomic_files import write_json
+    from metagvae.studies.compare import refuse_trained_classes
+    from metagvae.zoo.build import check_pictures
+    from metagvae.zoo.load import CONFIG, find_encoder, load_encoder
 
     folder = find_encoder(source)
     encoder = load_encoder(source, features)
@@ -45,4 +47,4 @@ def calibrate(
     details = content.setdefault("card", {}).setdefault("details", {})
     details.setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
     write_json(folder / CONFIG, content)
-    print(f"{source}, {' + '.join(encoder.features)}: {fitted}")
+    say(f"{source}, {' + '.join(encoder.features)}: {fitted}")

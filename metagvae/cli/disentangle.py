@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_figure, check_writable
+from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def disentangle(
@@ -45,8 +45,8 @@ def disentangle(
         json: file to write results to.
         figure: file (.png, .svg or .pdf) to draw scores against errors to.
     """
-    from metagvae.device import Device
-    from metagvae.scoring import Scoring, score_encoders
+    from metagvae.compute.device import Device
+    from metagvae.studies.disentangle import Scoring, score_encoders
 
     check_writable(json)
     check_figure(figure)
@@ -56,10 +56,10 @@ def disentangle(
         raise InputError("disentangle needs something to score: --encoder NAME, one or more.")
     scoring = Scoring(pictures, data, root, rotations, way, shot, episodes, split, count, seed)
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
-    print(found.table())
+    say(found.table())
     if json:
         found.save(Path(json).expanduser())
     if figure:
-        from metagvae.figures import scores_against_errors
+        from metagvae.report.figures import scores_against_errors
 
         scores_against_errors(found.rows, Path(figure).expanduser())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_figure, check_writable
+from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def evaluate(
@@ -67,10 +67,10 @@ def evaluate(
         figure: file (.png, .svg or .pdf) to draw error bars to.
     """
     from episodes.datasets import make_dataset
-    from episodes.within import Within
-    from metagvae.compare import choose_dataset, compare
-    from metagvae.device import Device
-    from metagvae.distributed import ranks
+    from episodes.samplers.by_attribute import Within
+    from metagvae.compute.device import Device
+    from metagvae.compute.processes import ranks
+    from metagvae.studies.compare import choose_dataset, compare
 
     check_writable(json)
     check_figure(figure)
@@ -98,10 +98,10 @@ def evaluate(
     )
     if not ranks().main:
         return
-    print(comparison.table())
+    say(comparison.table())
     if json:
         comparison.save(Path(json).expanduser())
     if figure:
-        from metagvae.figures import error_bars
+        from metagvae.report.figures import error_bars
 
         error_bars(comparison.results, Path(figure).expanduser())

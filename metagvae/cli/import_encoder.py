@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metagvae.cli.outputs import say
+
 
 def import_encoder(
     weights: str,
@@ -24,9 +26,9 @@ def import_encoder(
         allow_missing_latent: accept weights without a latent layer (a plain backbone); it is left as initialised
             and the encoder's features become the backbone's.
     """
-    from metagvae.importing import import_weights
+    from metagvae.zoo.convert import import_weights
 
-    print(
+    say(
         import_weights(
             Path(weights),
             Path(config),

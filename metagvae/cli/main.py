@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from episodes.errors import InputError
-from metagvae.distributed import PeerLost, join, leave, ranks
-from metagvae.files import OUT_OF_DISK
-from metagvae.plain_files import read_yaml
-from metagvae.stopping import STOPPED, Interrupted
+from episodes.untrusted.plain_files import read_yaml
+from metagvae.compute.processes import PeerLost, join, leave, ranks
+from metagvae.runs.signals import STOPPED, Interrupted
+from metagvae.storage.atomic_files import OUT_OF_DISK
 
 TOGETHER = ("pretrain", "train", "evaluate")
 MAX_MESSAGE = 20_000
@@ -73,8 +73,8 @@ def _check_configs(arguments: list[str]) -> None:
 
 
 def _one_line(error: InputError) -> str:
-    """The message without what would steer a terminal, cut where a stranger made it long."""
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+    """The message, cut where a stranger made it long."""
+    text = str(error)
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ..."
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metagvae.config import PretrainConfig
+from metagvae.cli.outputs import say
+from metagvae.config.sections import PretrainConfig
 
 
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain a guided VAE."""
-    from metagvae import figures, pretraining
-    from metagvae.distributed import ranks
+    from metagvae.compute.processes import ranks
+    from metagvae.report import figures
+    from metagvae.training import pretraining
 
     vae = pretraining.pretrain(config)
     if not ranks().main:
@@ -20,4 +22,4 @@ def pretrain(config: PretrainConfig) -> None:
     figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
     figures.traversal(vae, bank, folder / "figures" / "traversal.png")
     figures.curves(folder, folder / "figures" / "curves.png")
-    print(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")
+    say(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")

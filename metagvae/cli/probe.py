@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_writable, say
 
 
 def probe(
@@ -34,13 +34,13 @@ def probe(
         json: file to write results to.
     """
     from episodes.datasets import make_dataset
-    from metagvae.build import check_pictures
-    from metagvae.checkpoints import load_encoder
-    from metagvae.compare import describe
-    from metagvae.controls import CONTROLS, make_control
-    from metagvae.device import Device
-    from metagvae.probe import make_classifier, save_probes
-    from metagvae.probe import probe as measure
+    from metagvae.compute.device import Device
+    from metagvae.encoders.controls import CONTROLS, make_control
+    from metagvae.evaluation.linear_probe import make_classifier, save_probes
+    from metagvae.evaluation.linear_probe import probe as measure
+    from metagvae.studies.compare import describe
+    from metagvae.zoo.build import check_pictures
+    from metagvae.zoo.load import load_encoder
 
     check_writable(json)
     if not encoder:
@@ -60,7 +60,7 @@ def probe(
         found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
         for result in found:
             result.about = describe(name)
-            print(
+            say(
                 f"{result.encoder}, {result.features} ({result.size}), {result.classifier}: error "
                 f"{100 * result.error:.2f} ± {100 * result.half_width:.2f} % of {result.pictures[1]:,} test pictures"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_writable, say
 
 
 def report(
@@ -29,9 +29,9 @@ def report(
         split: test | validation | train; of the pictures that are shown and measured on.
         device: auto | cpu | cuda.
     """
-    from metagvae.device import Device
+    from metagvae.compute.device import Device
     from metagvae.report import write_report
 
     check_writable(out)
     path = write_report(runs, out, way, shot, query, episodes, seed, split, Device.choose(device))
-    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")
+    say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")

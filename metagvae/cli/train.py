@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metagvae.config import TrainConfig
+from metagvae.cli.outputs import say
+from metagvae.config.sections import TrainConfig
 
 
 def train(config: TrainConfig) -> None:
     """Train a few-shot learner on episodes."""
     from episodes import make_batch
-    from metagvae import figures, training
-    from metagvae.distributed import ranks
+    from metagvae.compute.processes import ranks
+    from metagvae.report import figures
+    from metagvae.training import episodic as training
 
     training.train(config)
     if not ranks().main:
@@ -22,4 +24,4 @@ def train(config: TrainConfig) -> None:
     sampler = config.episodes.sampler(bank, config.run.seed, "train", dataset.rotations == "episode")
     figures.episode(make_batch(bank, sampler.span(0, 1)), folder / "figures" / "episode.png")
     figures.curves(folder, folder / "figures" / "curves.png")
-    print(f"trained; the run is in {folder}. Measure it: metagvae evaluate --run {folder}")
+    say(f"trained; the run is in {folder}. Measure it: metagvae evaluate --run {folder}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from metagvae.class_interval import percent
-from metagvae.compare import Comparison
-from metagvae.evaluation import PairedDifference, Result, legend
+from metagvae.evaluation.class_interval import percent
+from metagvae.evaluation.evaluator import PairedDifference, Result, legend
 from metagvae.report.images import Inline, chart
 from metagvae.report.section import LeftOut, readable
+from metagvae.studies.compare import Comparison
 
 CONTROLS = {"pixels": "raw pixels", "pca": "PCA", "random": "untrained network"}
 
