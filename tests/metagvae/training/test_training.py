@@ -332,7 +332,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, 
         ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
         ({"encoder": EncoderSection(backbone="vgg")}, "unknown backbone"),
         ({"vae": VAESection(guidance=[{"name": "pca"}])}, "unknown guidance"),
-        ({"vae": VAESection(decoder="vit")}, "unknown vae.decoder"),
+        ({"vae": VAESection(decoder="vit")}, "vae.decoder: unknown decoder"),
         ({"optim": OptimSection(compile=True), "learner": LearnerSection("maml")}, "Leave it off"),
     ],
 )
