@@ -309,7 +309,7 @@ def test_training_never_touches_the_test_split(tmp_path: Path, monkeypatch: pyte
         ({"episodes": EpisodeSection(3, 8, 2, 1)}, "at least 10 pictures"),
         ({"validation": ValidationSection(4, 13, 1, 2, 20)}, "13-way"),
         ({"mode": "frozen"}, "encoder.source"),
-        ({"learner": LearnerSection("protonet")}, "known: .*prototypes"),
+        ({"learner": LearnerSection("protonet")}, r"known: .*prototypes"),
         ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
         ({"encoder": EncoderSection(source="guided-vae-omniglot")}, "16 x 16"),
         ({"encoder": EncoderSection(width=8, features=["geometry"])}, "allowed: latent, backbone, content"),
@@ -326,7 +326,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learner": LearnerSection("protonet")}, "known: .*prototypes"),
+        ({"learner": LearnerSection("protonet")}, r"known: .*prototypes"),
         ({"learner": LearnerSection("ridge", {"lambda": 1})}, "no option 'lambda'"),
         ({"learner": LearnerSection("maml")}, "set validation.way to that"),
         ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
