@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, make_batch, to_float
+from episodes.counter_rng import check_seed
 from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.compute.device import Device
@@ -21,6 +22,7 @@ from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackkn
 from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
+MOST_EPISODES = 10**8
 NUMBERS = 2**24  # at most, in the features in flight
 
 
@@ -198,8 +200,11 @@ class Evaluator:
     ) -> None:
         if fixed is not None:
             query, episodes = fixed.query, len(fixed)
-        if episodes < 2:
-            raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
+        if not 2 <= episodes <= MOST_EPISODES:
+            raise InputError(
+                f"an interval needs 2 episodes or more, and {MOST_EPISODES:,} at most are drawn; received {episodes}."
+            )
+        check_seed(seed, "the seed of the episodes")
         self.device = device or Device.choose()
         self.bank = bank.to(self.device.device)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
