@@ -18,7 +18,7 @@ from episodes.typed import check_types
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.files import write_beside, write_json
 from metagvae.plain_files import read_json
-from metagvae.runs import family, plain_names
+from metagvae.runs import classes_by_family
 from metagvae.sizes import build, load_strictly
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -152,8 +152,8 @@ def find_encoder(name_or_path: str | Path) -> Path:
 def classes_seen(bank: ImageBank, source: str | None = None) -> dict[str, list[str]]:
     """`EncoderCard.trained_classes` of an encoder trained on a bank, starting from the encoder ``source``."""
     seen = dict(read_card(source).trained_classes) if source else {}
-    known = seen.get(family(bank.dataset), [])
-    seen[family(bank.dataset)] = sorted(plain_names(bank.class_names) | set(known))
+    for family, names in classes_by_family(bank.dataset, bank.class_names).items():
+        seen[family] = sorted(names | set(seen.get(family, [])))
     return seen
 
 

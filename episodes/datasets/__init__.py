@@ -9,6 +9,7 @@ from episodes.datasets.base import SPLITS, Dataset
 from episodes.datasets.digits import Digits
 from episodes.datasets.folder import Folder
 from episodes.datasets.glyphs import Glyphs
+from episodes.datasets.handwriting import Handwriting
 from episodes.datasets.lake_oneshot import LakeOneShot
 from episodes.datasets.miniimagenet import MiniImageNet
 from episodes.datasets.mnist import MNIST
@@ -23,6 +24,7 @@ DATASETS: dict[str, type[Dataset]] = {
         Digits,
         Folder,
         Glyphs,
+        Handwriting,
         LakeOneShot,
         MNIST,
         MiniImageNet,
