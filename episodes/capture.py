@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from episodes.batch_share import uniform
 from episodes.errors import InputError
-from episodes.shares import uniform
 
 _DRAWS = 13
 _INK = 0.25  # brightness from which a pixel counts as ink, where its box is looked for

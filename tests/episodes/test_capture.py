@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from episodes import AugmentConfig, InputError, augment
+from episodes.batch_share import Share, holding
 from episodes.capture import CaptureConfig, blur_matrix, capture, frame_matrix, ink_box, resolution_matrix
-from episodes.shares import Share, holding
 
 EVERYTHING = CaptureConfig(0.5, 0.2, 1.0, 0.07, 8, 0.05, 0.3, 0.05, 0.5)
 SIDE = 28

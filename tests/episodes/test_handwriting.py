@@ -12,10 +12,10 @@ from episodes import ImageBank, InputError
 from episodes.datasets import handwriting as module
 from episodes.datasets import make_dataset
 from episodes.datasets.glyphs import letters_of
-from metagvae.checkpoints import EncoderCard, classes_seen, save_encoder
-from metagvae.compare import refuse_trained_classes
-from metagvae.encoder import Encoder, EncoderConfig
-from tests.episodes.test_omniglot import members, write
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.studies.compare import refuse_trained_classes
+from metagvae.zoo.load import EncoderCard, classes_seen, save_encoder
+from tests.episodes.datasets.test_omniglot import members, write
 
 
 class FewGlyphs(module.Glyphs):
