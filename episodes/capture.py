@@ -147,6 +147,44 @@ def _drawn(images: Tensor, config: CaptureConfig, generator: torch.Generator | N
     return shared + (1 - config.together) * (own - shared)
 
 
+def _framed(images: Tensor, config: CaptureConfig, u: Tensor) -> Tensor:
+    """``[B, C, side, side]``, some of them framed by their ink."""
+    side = images.shape[-1]
+    middle, extent, mass = ink_box(images.amax(1))
+    room = side * config.margin * u[:, 1]
+    scale = ((side - 2 * room) / extent).clamp(max=_ZOOM)
+    # of a wide margin some are centred by the ink's mass, as MNIST is, so far as that keeps all ink inside
+    centre = middle.lerp(mass, u[:, 2:3] * config.margin / 0.45)
+    place = side / 2 + (u[:, 3:5] * 2 - 1) * (config.offset * room)[:, None]
+    rows, columns = (frame_matrix(scale, centre[:, axis], place[:, axis], side) for axis in (0, 1))
+    return torch.where((u[:, 0] < config.fit)[:, None, None, None], _along(rows, images, columns), images)
+
+
+def _inked(images: Tensor, config: CaptureConfig, u: Tensor) -> Tensor:
+    """The same by another pen: spread by a blur, ink from some brightness on, and full ink from another."""
+    spread = blur_matrix(u[:, 5] * config.pen * images.shape[-1], images.shape[-1])
+    wet = _along(spread, images, spread)
+    full = wet.amax((1, 2, 3), keepdim=True).clamp(min=1e-6) * (1 - 0.7 * u[:, 6, None, None, None])
+    empty = full * 0.7 * u[:, 7, None, None, None]
+    return ((wet - empty) / (full - empty)).clamp(0, 1)
+
+
+def _seen(images: Tensor, config: CaptureConfig, u: Tensor) -> Tensor:
+    """The same through a lens that blurs and onto few pixels, enlarged again."""
+    side = images.shape[-1]
+    lens = blur_matrix(u[:, 8] * config.blur * side, side)
+    if config.resolution:
+        least = min(config.resolution, side)
+        lens = resolution_matrix((least * (side / least) ** u[:, 9]).round().long(), side) @ lens
+    return _along(lens, images, lens)
+
+
+def _normal(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers of the pictures' shape, by Box and Muller: `uniform` knows of shared batches."""
+    first, second = uniform(len(images), 2, *images.shape[1:], device=images.device, generator=generator).unbind(1)
+    return (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()
+
+
 def capture(images: Tensor, config: CaptureConfig, generator: torch.Generator | None = None) -> Tensor:
     """Pictures as another pen, frame and camera would have made them.
 
@@ -160,31 +198,13 @@ def capture(images: Tensor, config: CaptureConfig, generator: torch.Generator | 
         raise InputError(f"augment.capture takes square pictures; received {list(shape)}.")
     u = _drawn(images, config, generator)
     flat = images.reshape(-1, *shape[-3:])
-    if config.fit:
-        middle, extent, mass = ink_box(flat.amax(1))
-        room = side * config.margin * u[:, 1]
-        scale = ((side - 2 * room) / extent).clamp(max=_ZOOM)
-        centre = middle.lerp(mass, u[:, 2:3] * config.margin / 0.45)
-        place = side / 2 + (u[:, 3:5] * 2 - 1) * (config.offset * room)[:, None]
-        framed = _along(
-            frame_matrix(scale, centre[:, 0], place[:, 0], side),
-            flat,
-            frame_matrix(scale, centre[:, 1], place[:, 1], side),
-        )
-        flat = torch.where((u[:, 0] < config.fit)[:, None, None, None], framed, flat)
-    if config.pen:
-        spread = blur_matrix(u[:, 5] * config.pen * side, side)
-        wet = _along(spread, flat, spread)
-        full = wet.amax((1, 2, 3)).clamp(min=1e-6) * (1 - 0.7 * u[:, 6])
-        empty = full * 0.7 * u[:, 7]
-        flat = ((wet - empty[:, None, None, None]) / (full - empty)[:, None, None, None]).clamp(0, 1)
-    if config.blur or config.resolution:
-        lens = blur_matrix(u[:, 8] * config.blur * side, side)
-        if config.resolution:
-            least = min(config.resolution, side)
-            sides = (least * (side / least) ** u[:, 9]).round().long()
-            lens = resolution_matrix(sides, side) @ lens
-        flat = _along(lens, flat, lens)
+    with torch.autocast(images.device.type, enabled=False):  # pictures have 8 bits, and bfloat16's numbers as many
+        if config.fit:
+            flat = _framed(flat, config, u)
+        if config.pen:
+            flat = _inked(flat, config, u)
+        if config.blur or config.resolution:
+            flat = _seen(flat, config, u)
     if config.contrast:
         paper = 0.5 * config.contrast * u[:, 10, None, None, None]
         ink = 1 - config.contrast * u[:, 11, None, None, None]
@@ -192,9 +212,3 @@ def capture(images: Tensor, config: CaptureConfig, generator: torch.Generator | 
     if config.noise:
         flat = flat + config.noise * u[:, 12, None, None, None] * _normal(flat, generator)
     return flat.clamp(0, 1).view(shape)
-
-
-def _normal(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal numbers of the pictures' shape, by Box and Muller: `uniform` knows of shared batches."""
-    first, second = uniform(len(images), 2, *images.shape[1:], device=images.device, generator=generator).unbind(1)
-    return (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()

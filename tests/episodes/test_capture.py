@@ -154,6 +154,8 @@ def test_every_step_is_seeded_in_range_and_leaves_the_source_alone() -> None:
     assert one.shape == images.shape
     assert 0 <= one.min() <= one.max() <= 1
     assert torch.equal(images, kept)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(one, augment(images, AugmentConfig(capture=EVERYTHING), seeded(1)))
     black = augment(torch.zeros(3, 1, SIDE, SIDE), AugmentConfig(capture=EVERYTHING), seeded())
     assert torch.isfinite(black).all()
 
