@@ -14,7 +14,8 @@ from episodes.datasets import make_dataset
 from episodes.datasets.glyphs import letters_of
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.studies.compare import refuse_trained_classes
-from metagvae.zoo.load import EncoderCard, classes_seen, save_encoder
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import classes_seen, save_encoder
 from tests.episodes.datasets.test_omniglot import members, write
 
 
