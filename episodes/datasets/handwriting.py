@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from episodes.bank import ImageBank
-from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.glyphs import Glyphs
 from episodes.datasets.omniglot import Omniglot
 from episodes.errors import InputError
@@ -15,6 +15,7 @@ from episodes.errors import InputError
 SPLITTINGS = ("all", "vinyals")
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class Handwriting(Dataset):
     """Omniglot's characters and the letters of `glyphs` beside each other, ink on black, grey, 28 x 28.
