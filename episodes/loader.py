@@ -27,7 +27,7 @@ def _kernel(bank: ImageBank, sampler: EpisodeSampler) -> Kernel | None:
     if bank.device.type != "cuda" or os.environ.get("METAGVAE_COMPILED", "1") == "0":
         return None
     try:
-        from episodes.samplers import _triton
+        from episodes import _triton
     except ImportError:
         return None
     if not _triton.fits(bank, sampler):

@@ -1,4 +1,4 @@
-"""The kernel of `episodes.samplers._triton` against torch's own draw and gather, in Triton's interpreter.
+"""The kernel of `episodes._triton` against torch's own draw and gather, in Triton's interpreter.
 
 A process of its own: Triton looks at TRITON_INTERPRET when it is first imported. Prints how many batches were equal.
 """
@@ -13,9 +13,8 @@ os.environ["METAGVAE_COMPILED"] = "0"  # the oracle is torch's path
 
 import torch
 
-from episodes import EpisodeSampler, ImageBank
+from episodes import EpisodeSampler, ImageBank, _triton
 from episodes.batch import gather_batch
-from episodes.samplers import _triton
 
 # what a word of the gather is: eight bytes, four, one; and sides of no power of two
 SHAPES = ((1, 4, 4), (1, 6, 6), (3, 3, 3), (1, 5, 5), (3, 8, 8), (2, 28, 28))

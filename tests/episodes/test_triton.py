@@ -15,7 +15,7 @@ from episodes.loader import _kernel
 from episodes.samplers.by_attribute import WithinSampler
 from episodes.samplers.pictures import ViewSampler, picture_classes
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def bank(size: int = 6) -> ImageBank:
@@ -39,7 +39,7 @@ def test_it_compiles_for_a_gpu(side: int, word: str, way: int, size: int) -> Non
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from episodes.samplers import _triton
+    from episodes import _triton
 
     lanes = triton.next_power_of_2(size)
     constants = {
@@ -66,7 +66,7 @@ def test_it_compiles_for_a_gpu(side: int, word: str, way: int, size: int) -> Non
 
 def test_what_it_is_for() -> None:
     pytest.importorskip("triton")
-    from episodes.samplers import _triton
+    from episodes import _triton
 
     plain = bank()
     assert _triton.fits(plain, EpisodeSampler(plain, 3, 1, 2))
