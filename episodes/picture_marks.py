@@ -42,7 +42,7 @@ def classes_with(bank: ImageBank, marks: Set[str]) -> list[str]:
     ends = bank.offsets.tolist()
     found = []
     for name, first, last in zip(bank.class_names, ends, ends[1:], strict=False):
-        known = len(marks.intersection(_marks(bank, first, last)))
+        known = len(marks & set(_marks(bank, first, last)))
         if known >= min(2, last - first) and known:
             found.append(name)
     return found
