@@ -14,6 +14,7 @@ from episodes import InputError
 from episodes.shares import normal_like
 from metagvae.backbones import BACKBONES
 from metagvae.norm import POLICIES, full_precision
+from metagvae.units import Units
 
 if TYPE_CHECKING:
     from metagvae.checkpoints import EncoderCard
@@ -136,6 +137,7 @@ class Encoder(nn.Module):
         # a posterior that starts narrow: the decoder sees signal before noise
         nn.init.zeros_(self.to_log_var.weight)
         nn.init.constant_(self.to_log_var.bias, -2.0)
+        self._groups = nn.ModuleList([Units(units) for units in config.units.values()])
         self.features = list(config.features)
 
     @property
@@ -193,7 +195,7 @@ class Encoder(nn.Module):
                 parts.append(maps)
             else:
                 assert mean is not None
-                parts.append(mean if name == "latent" else mean[:, self.units[name]])
+                parts.append(mean if name == "latent" else self._groups[list(self.units).index(name)](mean))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     @classmethod

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, make_batch, to_float
+from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, to_float
+from episodes.batch import gather_batch
 from episodes.fixed import FixedEpisodes
 from episodes.within import Within, WithinSampler
 from metagvae.device import Device
@@ -131,6 +132,18 @@ def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
     return EpisodeBatch(gathered, drawn.shot, drawn.classes, images)
 
 
+def _measured(wrong: np.ndarray, learner: Learner) -> np.ndarray:
+    """The errors of all episodes, read back at once; raises `InputError` if the learner has no answer to some."""
+    failed = np.isnan(wrong).sum()
+    if failed:
+        raise InputError(
+            f"the learner '{learner.name}' gives logits that are not finite in {failed} of {len(wrong)} episodes; its "
+            "weights or the encoder's features are not finite, or too large to solve with. Train with a lower optim.lr "
+            "or optim.precision float32, or measure another learner."
+        )
+    return wrong
+
+
 def _described(within: Within | None) -> str:
     if within is None:
         return ""
@@ -169,9 +182,9 @@ class Evaluator:
         if episodes < 2:
             raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
         self.device = device or Device.choose()
-        self.bank = bank.to(self.device.device)
+        self.bank = self.device.hold(bank)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
-        self.within, self.fixed = within, fixed
+        self.within, self.fixed = within, fixed.to(self.bank.device) if fixed is not None else None
 
     def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
         """Where the episodes come from; raises `InputError` if the bank cannot give such episodes."""
@@ -212,6 +225,9 @@ class Evaluator:
         """float64 ``[episodes]`` in [0, 1] for each (way, shot): the share of queries got wrong.
 
         With an encoder that embeds pictures independently each picture is embedded once for all shapes.
+
+        Raises:
+            InputError: if a query's logits are not finite.
         """
         was_training = learner.training
         learner.eval()
@@ -225,8 +241,8 @@ class Evaluator:
             def measured(start: int, stop: int, sampler: EpisodeSampler | FixedEpisodes = sampler) -> Tensor:
                 return self._wrong(learner, sampler.span(start, stop - start), features)
 
-            wrong = ranks().split(self.episodes, chunk, measured, self.bank.device)
-            results.append(wrong.double().cpu().numpy())
+            wrong = ranks().split(self.episodes, chunk, measured, self.device.device)
+            results.append(_measured(wrong.double().cpu().numpy(), learner))
         learner.train(was_training)
         return results
 
@@ -248,20 +264,21 @@ class Evaluator:
 
     def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> Tensor:
         answers, labels = self._answers(learner, drawn, features)
-        return (answers != labels).float().mean(-1)
+        return (answers != labels).float().masked_fill(answers < 0, torch.nan).mean(-1)
 
     @torch.no_grad()
     def _answers(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The way that each query is put into, and the one it is of, both int64 ``[T, N * Q]``."""
+        """The way each query is put into (-1 without finite logits), and the one it is of; int64 ``[T, N * Q]``."""
         if features is not None:
             assert isinstance(learner, FeatureLearner)
-            batch = _feature_batch(features, drawn)
+            batch = _feature_batch(features, drawn.to(features.device))
             logits = learner.ask_head(learner.fit_head(batch.support), batch.query)
         else:
-            batch = make_batch(self.bank, drawn)
+            batch = gather_batch(self.bank, drawn, pin=self.bank.device != self.device.device)
+            batch = batch.to(self.device.device).scaled()
             with self.device.precision():
                 logits = learner.predict(learner.adapt(batch.support), batch.query)
-        return logits.argmax(-1), batch.query_labels
+        return logits.argmax(-1).masked_fill(~logits.isfinite().all(-1), -1), batch.query_labels
 
     def measure(
         self, method: str, learner: Learner, shapes: Sequence[tuple[int, int]], encoder: str = ""
