@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from episodes import InputError
-from episodes.shares import Share, holding
-from metagvae.config import OptimSection
-from metagvae.device import Device
-from metagvae.distributed import ranks
-from metagvae.finite import FiniteGuard
+from episodes.batch_share import Share, holding
+from metagvae.compute.device import Device
+from metagvae.compute.processes import ranks
+from metagvae.config.sections import OptimSection
+from metagvae.training.finite_guard import FiniteGuard
 
 # What a step is made of, by name: tensors of the same shape at every step, and numbers that change from step to step.
 StepInputs = dict[str, Tensor | float]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.augment import affine_matrix, sampling_grid
 from episodes.precision import autocast_off
+from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.norm import full_precision
 from metagvae.units import Units
 
 # transform -> (its parameters, the value of each at one prior standard deviation)

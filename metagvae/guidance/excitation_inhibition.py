@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import InputError
+from metagvae.compute.batch_statistics import batch_mean
+from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.norm import full_precision
 from metagvae.units import Units
-from metagvae.whole_batch import batch_mean
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:

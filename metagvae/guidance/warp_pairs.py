@@ -12,10 +12,10 @@ from torch.func import functional_call
 from episodes import InputError
 from episodes.augment import PARAMETERS
 from episodes.precision import autocast_off
+from metagvae.compute.batch_statistics import batch_rows
+from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.norm import full_precision
 from metagvae.units import Units
-from metagvae.whole_batch import batch_rows
 
 
 class WarpPairs(Guidance):

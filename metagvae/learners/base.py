@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from episodes import EpisodeBatch, InputError
 from episodes.precision import autocast_off
-from metagvae.norm import full_precision, norm_policy, task_rows
+from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 
 
 class Learner(nn.Module, ABC):

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from episodes import AugmentConfig, EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
+from episodes.batch_share import Share
 from episodes.devices import exact
-from episodes.shares import Share
-from metagvae import device as device_module
-from metagvae.build import attribute_sizes, new_encoder, new_vae
-from metagvae.config import (
+from metagvae.compute import device as device_module
+from metagvae.compute.device import Device
+from metagvae.compute.processes import Ranks
+from metagvae.config.sections import (
     EncoderSection,
     EpisodeSection,
     LearnerSection,
@@ -26,11 +27,10 @@ from metagvae.config import (
     TrainConfig,
     VAESection,
 )
-from metagvae.device import Device
-from metagvae.distributed import Ranks
-from metagvae.pretraining import PictureDraws, PictureTerms
 from metagvae.step import StepInputs, TrainingStep
-from metagvae.training import EpisodeTerms, build_parts
+from metagvae.training.episodic import EpisodeTerms, build_parts
+from metagvae.training.pretraining import PictureDraws, PictureTerms
+from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.conftest import stripes
 from tests.metagvae.recorder import listed, recorded
 
@@ -163,7 +163,7 @@ class EpisodeWork:
         chosen = LearnerSection(learner, options)
         self.config = TrainConfig(encoder=section, learner=chosen, episodes=episodes, **rest)
         self.bank = stripes(classes=episodes.way + 1, per_class=episodes.shot + episodes.query, size=28)
-        self.sampler = episodes.sampler(self.bank, 0, "train", False)  # reads the sizes of classes, so on the CPU
+        self.sampler = episodes.samplers.base(self.bank, 0, "train", False)  # reads the sizes of classes, so on the CPU
 
     def on(self, device: Device, whole: bool) -> Callable[[], object]:
         """The work of a step, or of its loss terms alone."""
