@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.cache_entry import Decoding
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
+from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
 from episodes.untrusted.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
 from episodes.untrusted.tables import read_table, table_rows

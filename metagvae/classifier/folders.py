@@ -8,7 +8,7 @@ from pathlib import Path
 from episodes import InputError
 from episodes.untrusted.sources import Source, is_picture, open_picture
 from metagvae.classifier.estimator import FewShotClassifier
-from metagvae.spreadsheet import write_table
+from metagvae.storage.spreadsheet import write_table
 
 _CHUNK = 256
 COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_probability", "problem")

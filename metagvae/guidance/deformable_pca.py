@@ -13,8 +13,8 @@ from episodes import InputError
 from episodes.augment import affine_matrix, sampling_grid
 from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.units import Units
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.units import Units
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {

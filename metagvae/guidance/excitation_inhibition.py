@@ -13,8 +13,8 @@ from torch.func import functional_call
 from episodes import InputError
 from metagvae.compute.batch_statistics import batch_mean
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.units import Units
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.units import Units
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:

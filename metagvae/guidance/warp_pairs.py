@@ -14,8 +14,8 @@ from episodes.augment import PARAMETERS
 from episodes.precision import autocast_off
 from metagvae.compute.batch_statistics import batch_rows
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.units import Units
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.units import Units
 
 
 class WarpPairs(Guidance):

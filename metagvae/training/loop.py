@@ -26,8 +26,8 @@ from metagvae.compute.processes import ranks
 from metagvae.config.sections import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
-from metagvae.step import StepInputs, TrainingStep
 from metagvae.training.finite_guard import check_finite_state
+from metagvae.training.step import StepInputs, TrainingStep
 
 
 def learning_rate(optim: OptimSection, step: int) -> float:

@@ -27,12 +27,12 @@ from metagvae.config.sections import (
     TrainConfig,
     VAESection,
 )
-from metagvae.step import StepInputs, TrainingStep
 from metagvae.training.episodic import EpisodeTerms, build_parts
 from metagvae.training.pretraining import PictureDraws, PictureTerms
+from metagvae.training.step import StepInputs, TrainingStep
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.conftest import stripes
-from tests.metagvae.recorder import listed, recorded
+from tests.support.recorder import listed, recorded
 
 NAMES = ("auto", "cuda", "cuda:0", "cuda:1")
 
@@ -163,7 +163,7 @@ class EpisodeWork:
         chosen = LearnerSection(learner, options)
         self.config = TrainConfig(encoder=section, learner=chosen, episodes=episodes, **rest)
         self.bank = stripes(classes=episodes.way + 1, per_class=episodes.shot + episodes.query, size=28)
-        self.sampler = episodes.samplers.base(self.bank, 0, "train", False)  # reads the sizes of classes, so on the CPU
+        self.sampler = self.config.episodes.sampler(self.bank, 0, "train", False)  # on the CPU: it reads sizes
 
     def on(self, device: Device, whole: bool) -> Callable[[], object]:
         """The work of a step, or of its loss terms alone."""
