@@ -51,9 +51,14 @@ def family(dataset: str) -> str:
     return dataset if dataset.startswith("folder-") else dataset.partition("-")[0]
 
 
+def plain_name(name: str) -> str:
+    """A class's name without its quarter turn, or the run of Lake's task that it stands in."""
+    return re.sub(r"^run\d+/|/rot\d{3}$", "", name)
+
+
 def plain_names(classes: Iterable[str]) -> set[str]:
-    """Class names without their quarter turn, or the run of Lake's task that they stand in."""
-    return {re.sub(r"^run\d+/|/rot\d{3}$", "", name) for name in classes}
+    """Class names without their quarter turns and runs."""
+    return {plain_name(name) for name in classes}
 
 
 class Run:
