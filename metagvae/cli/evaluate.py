@@ -98,9 +98,9 @@ def evaluate(
     )
     if not ranks().main:
         return
-    say(comparison.table())
-    if json:
+    if json:  # first of all: what was measured must not be lost to what follows
         comparison.save(Path(json).expanduser())
+    say(comparison.table())
     if figure:
         from metagvae.report.figures import error_bars
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, to_float
 from episodes.batch import gather_batch
+from episodes.counter_rng import check_seed
 from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.compute.device import Device
@@ -22,6 +23,7 @@ from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackkn
 from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
+MOST_EPISODES = 10**8
 NUMBERS = 2**24  # at most, in the features in flight
 
 
@@ -211,8 +213,11 @@ class Evaluator:
     ) -> None:
         if fixed is not None:
             query, episodes = fixed.query, len(fixed)
-        if episodes < 2:
-            raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
+        if not 2 <= episodes <= MOST_EPISODES:
+            raise InputError(
+                f"an interval needs 2 episodes or more, and {MOST_EPISODES:,} at most are drawn; received {episodes}."
+            )
+        check_seed(seed, "the seed of the episodes")
         self.device = device or Device.choose()
         self.bank = self.device.hold(bank)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from episodes.augment import affine_matrix, sampling_grid
+from episodes.augment import affine_matrix, resample, sampling_grid
 from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
@@ -110,7 +110,7 @@ class DeformablePCA(Guidance):
         """The warped linear picture ``[B, C, H, W]`` of latents ``[B, latent]``."""
         picture = self.canonical(self.of_content(z))
         grid = sampling_grid(self.warp(full_precision(self.of_geometry(z))), picture.shape)
-        return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+        return resample(picture, grid)
 
     def basis_terms(self) -> dict[str, Tensor]:
         """The two penalties on B, unweighted: sums over pairs of components and over components."""

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from episodes import InputError
 from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device, deterministic_algorithms
@@ -27,6 +26,7 @@ from metagvae.config.sections import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
 from metagvae.training.finite_guard import check_finite_state
+from metagvae.training.resumption import restore
 from metagvae.training.step import StepInputs, TrainingStep
 
 
@@ -94,7 +94,7 @@ def fit(
     peers.check_layers(module)
     state = peers.from_main(run.states.load())
     if state is not None:
-        _restore(module, work, state, run)
+        restore(module, work.optimizer, state, optim.steps, run.states.path(state["step"]))
         start, spent, skipped, best = state["step"], state["seconds"], state["skipped"], state["best"]
     elif peers.size > 1:
         module.load_state_dict(peers.from_main(module.state_dict()))  # whatever its files said on this host
@@ -150,14 +150,3 @@ def fit(
     if not best["best"]:
         best = {**best, "best_step": done, "best": module.state_dict()}
     return {"step": done, **best}
-
-
-def _restore(module: nn.Module, work: TrainingStep, state: dict[str, Any], run: Run) -> None:
-    try:
-        module.load_state_dict(state["module"])
-        work.load_optimizer(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"the state {run.states.path(state['step'])} is of another network ({str(error).splitlines()[0]}); resume "
-            "with the files as the run left them, or start a new folder."
-        ) from error

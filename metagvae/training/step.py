@@ -84,16 +84,6 @@ class TrainingStep:
         state = self.optimizer.state_dict()
         return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
 
-    def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Goes on with the optimiser of `optimizer_state`, on whatever device that was."""
-        kept = ("lr", "fused", "foreach", "capturable")  # how this device takes its steps
-        pairs = zip(state["param_groups"], self.optimizer.param_groups, strict=True)
-        groups = [{**saved, **{name: mine[name] for name in kept}} for saved, mine in pairs]
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict({**state, "param_groups": groups})
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-
     def begin(self, number: int, rate: float, seed: int) -> None:
         """What changes from step to step besides its inputs."""
         for group in self.optimizer.param_groups:
@@ -112,7 +102,9 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         values = torch.stack([term.float() for term in terms.values()])
         loss = values.sum()
-        (loss if self.share.whole else self.share.weight * loss).backward()
+        # all of several processes exchange sums in the backward pass
+        if ranks().size > 1 or self.guard.worth_a_gradient(terms):
+            (loss if self.share.whole else self.share.weight * loss).backward()
         reduced = ranks().reduce(self.trainable, dict(zip(terms, values.detach().unbind(), strict=True)), self.share)
         self.guard.step(reduced, self._norm())
         return reduced
@@ -122,4 +114,6 @@ class TrainingStep:
         if self.clip:
             return torch.nn.utils.clip_grad_norm_(self.trainable, self.clip)
         slopes = [weight.grad for weight in self.trainable if weight.grad is not None]
+        if not slopes:
+            return torch.zeros((), device=self.trainable[0].device)
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes)))
