@@ -14,7 +14,7 @@ from episodes.augment import affine_matrix, resample, sampling_grid
 from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {
@@ -25,6 +25,7 @@ TRANSFORMS: dict[str, tuple[int, float]] = {
 }
 
 
+@GUIDANCES.register
 class DeformablePCA(Guidance):
     """A light decoder that must rebuild each picture as a few principal components under an affine warp.
 

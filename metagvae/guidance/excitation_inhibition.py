@@ -14,7 +14,7 @@ from episodes import InputError
 from metagvae.compute.batch_statistics import batch_mean
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
@@ -27,6 +27,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     return batch_mean(each, known)
 
 
+@GUIDANCES.register
 class ExcitationInhibition(Guidance):
     """For each attribute, its units must predict it and all other units must not.
 

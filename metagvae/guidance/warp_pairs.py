@@ -15,9 +15,10 @@ from episodes.precision import autocast_off
 from metagvae.compute.batch_statistics import batch_rows
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 
+@GUIDANCES.register
 class WarpPairs(Guidance):
     """Content units know a picture again under any warp; geometry units tell how it was warped.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from episodes import EpisodeBatch, InputError
 from episodes.precision import autocast_off
+from episodes.registry import Registry
 from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 
 
@@ -57,6 +58,9 @@ class Learner(nn.Module, ABC):
 def episode_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy of logits ``[T, M, N]`` against labels ``[T, M]``."""
     return F.cross_entropy(full_precision(logits).flatten(0, 1), labels.flatten())
+
+
+LEARNERS: Registry[type[Learner]] = Registry("learner", "metagvae.learners", given=("encoder", "way"))
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from metagvae.learners.base import FeatureLearner
+from metagvae.learners.base import LEARNERS, FeatureLearner
 
 
 def _solved(factor: Tensor, targets: Tensor) -> Tensor:
@@ -21,6 +21,7 @@ def _solved(factor: Tensor, targets: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(factor.mT, half, upper=True)
 
 
+@LEARNERS.register
 class RidgeRegression(FeatureLearner):
     """One-hot labels regressed on support features in closed form, through the dual (eq. 4 of the paper).
 
