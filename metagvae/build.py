@@ -11,6 +11,7 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.rng import seed_for
+from episodes.torch_defaults import ordinary_defaults
 from episodes.typed import fits
 from metagvae.checkpoints import load_encoder, read_card, read_tensors
 from metagvae.config import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection
@@ -101,6 +102,7 @@ def new_vae(
     return build(make, where, tensors)
 
 
+@ordinary_defaults()
 def load_vae(folder: str | Path) -> GuidedVAE:
     """The whole VAE of a finished pretraining run, or of a training run of mode guided.
 
@@ -143,6 +145,7 @@ def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, i
                 )
 
 
+@ordinary_defaults()
 def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
     """The best learner of a finished training run, in evaluation mode, and the run's config."""
     folder = Path(folder).expanduser()

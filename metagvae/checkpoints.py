@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from episodes import ImageBank, InputError
+from episodes.torch_defaults import ordinary_defaults
 from episodes.typed import check_types
 from metagvae.encoder import Encoder, EncoderConfig
 from metagvae.files import write_beside, write_json
@@ -70,6 +71,7 @@ encoder = metagvae.load_encoder("{card.name}")
 """
 
 
+@ordinary_defaults()
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises `InputError` if it is missing or malformed."""
     from safetensors.torch import load_file
@@ -221,8 +223,9 @@ def _read_config(path: Path) -> tuple[EncoderConfig, EncoderCard]:
     return config, EncoderCard(**known)
 
 
+@ordinary_defaults()
 def load_encoder(name_or_path: str | Path, features: list[str] | None = None) -> Encoder:
-    """A pretrained encoder, in evaluation mode, on the CPU.
+    """A pretrained encoder, in evaluation mode, in float32 on the CPU whatever torch's defaults are.
 
     Args:
         name_or_path: a shipped name such as ``guided-vae-omniglot``, an encoder folder, a run folder,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.shares import normal_like
+from episodes.typed import check_types
 from metagvae.backbones import BACKBONES
 from metagvae.norm import POLICIES, full_precision
 
@@ -62,6 +63,7 @@ class EncoderConfig:
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
+        check_types(type(self), vars(self), "encoder.")
         if not isinstance(self.backbone, str) or self.backbone not in BACKBONES:
             raise InputError(f"unknown backbone {_short(self.backbone)}; allowed: {', '.join(BACKBONES)}.")
         if not isinstance(self.norm, str) or self.norm not in POLICIES:

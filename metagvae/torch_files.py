@@ -20,6 +20,7 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.safe_pickle import PLAIN, PlainUnpickler, Refused, unwrap
+from episodes.torch_defaults import ordinary_defaults
 
 MAX_BYTES = 4 * 2**30
 MAX_PICKLE_BYTES = 8 * 2**20
@@ -114,6 +115,7 @@ def _open(path: Path) -> tuple[zipfile.ZipFile, str]:
     return archive, roots[0]
 
 
+@ordinary_defaults()
 def load_torch(path: Path) -> Any:
     """What `torch.save` wrote: dicts, lists, tuples, text, numbers and dense CPU tensors. Nothing in it is run.
 

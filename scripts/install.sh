@@ -34,17 +34,16 @@ if [ -n "$unlocked" ]; then
     pip install --quiet --upgrade "pip>=24" "setuptools>=68" wheel cython
     pip install --quiet -e ".[test,dev,encoders,export,docs,demo,sweep,wandb,benchmark]" requests dill gym
 else
-    left_out='none'
+    left_out=''
     if [[ "$(version torch)" == *+* ]]; then
-        left_out='torch|torchvision|triton|nvidia-.*|cuda-.*'
+        left_out='|torch|torchvision|triton|nvidia-.*|cuda-.*'
         echo "torch $(version torch) is of another source and is kept"
         [ -n "$(version torchvision)" ] || {
             echo "install torchvision of the same source into .venv as well, then run this again" >&2
             exit 1
         }
     fi
-    locked -r <(entries "$tools")
-    locked -r <(entries "$tools|$left_out" '!') || {
+    locked -r <(entries "$tools") && locked -r <(entries "$tools$left_out" '!') || {
         echo "requirements.txt could not be installed as pinned. If this machine has a torch of another source, put it" \
             "and its torchvision into .venv first; UNLOCKED=1 $0 takes whatever versions setup.py allows." >&2
         exit 1
