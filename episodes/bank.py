@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
@@ -141,7 +142,10 @@ class ImageBank:
         moved = {
             name: Attribute(attribute.values.to(device), attribute.names) for name, attribute in self.attributes.items()
         }
-        return replace(self, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved)
+        bank = object.__new__(ImageBank)  # not checked anew: that reads numbers back, and waits for the device
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        bank.__dict__.update(fields, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved)
+        return bank
 
     def gather(self, indices: Tensor, pin: bool = False) -> Tensor:
         """uint8 ``[*indices.shape, C, H, W]`` from int64 image numbers of any shape.

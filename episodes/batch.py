@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes.bank import ImageBank
+from episodes.devices import exact
 from episodes.sampler import EpisodeIndices
 
 
@@ -54,8 +55,9 @@ class EpisodeBatch:
         """Of a uint8 batch, the same in float32 of [0, 1]."""
         return replace(self, images=to_float(self.images))
 
-    def to(self, device: torch.device) -> EpisodeBatch:
+    def to(self, device: torch.device | str) -> EpisodeBatch:
         """The same batch on ``device``; from pinned memory the copy overlaps with other work."""
+        device = exact(device)
         if self.images.device == device:
             return self
         images, classes, indices = (x.to(device, non_blocking=True) for x in (self.images, self.classes, self.indices))

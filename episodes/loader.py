@@ -10,6 +10,7 @@ from torch import Tensor
 
 from episodes.bank import ImageBank
 from episodes.batch import EpisodeBatch, gather_batch
+from episodes.devices import exact
 from episodes.sampler import EpisodeIndices, EpisodeSampler
 
 BLOCK = {"cpu": 2**17, "cuda": 2**20}  # pictures whose numbers are drawn at once: a draw's fixed cost is shared
@@ -27,7 +28,7 @@ class EpisodeLoader:
         bank: the pictures.
         sampler: of that bank.
         tasks: episodes per step.
-        device: where batches are wanted; the bank's own if None.
+        device: where batches go, by any name of it; the bank's own if None.
         numbers: the episodes of a step, int64 ``[tasks]``; ``step * tasks`` and on by default.
         threads: how many gather ahead; 0 gathers when asked. None for 2 where batches cross devices, else 0.
     """
@@ -37,12 +38,12 @@ class EpisodeLoader:
         bank: ImageBank,
         sampler: EpisodeSampler,
         tasks: int,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         numbers: Callable[[int], Tensor] | None = None,
         threads: int | None = None,
     ) -> None:
         self.bank, self.sampler, self.tasks = bank, sampler, tasks
-        self.device = device or bank.device
+        self.device = exact(device) if device is not None else bank.device
         self._numbers = numbers
         if threads is None:
             threads = 2 if bank.device != self.device else 0

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import ImageBank, InputError
+from episodes.devices import exact
 from metagvae.distributed import ranks
 
 
@@ -108,7 +109,7 @@ class Device:
     """Where and in what precision a run computes.
 
     Attributes:
-        device: torch's device.
+        device: torch's device, with its number (`episodes.devices.exact`) if `choose` chose it.
         autocast: run networks in bfloat16.
     """
 
@@ -131,6 +132,7 @@ class Device:
             first = str(error).splitlines()[0]
             raise InputError(f"the device {device!r} cannot be used ({first}); 'cpu' always can.") from error
         ranks().check_device(chosen)
+        chosen = exact(chosen)  # of several ranks, the GPU that this one took
         if chosen.type == "cpu":
             keep_freed_memory()
         elif chosen.type == "cuda":

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.cache import Decoding, cached_classes
+from episodes.cache import cached_classes
+from episodes.cache_entry import Decoding
 from episodes.datasets.base import SPLITS, Dataset
-from episodes.errors import InputError
+from episodes.errors import InputError, printable
 from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
 from episodes.tables import read_table, table_rows
 
@@ -192,7 +193,7 @@ class Folder(Dataset):
             more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
             notes.append(f"{len(broken)} unreadable pictures skipped: {' '.join(broken[:_NAMED])}{more}")
         for note in notes:
-            _log.warning("%s, %s: %s", source.path, split, note)
+            _log.warning("%s", printable(f"{source.path}, {split}: {note}", lines=False))
         if not found:
             raise InputError(f"no picture of the split '{split}' of {source.path} can be read: {broken[0]}")
         return {

@@ -26,9 +26,9 @@ PER_CLASS = 20
 NAME = f"{WAY}-way {SHOT}-shot, {QUERY} queries, 28 x 28"
 
 
-def drawing(bank: ImageBank, tasks: int, threads: int | None = None) -> Callable[[], Tensor]:
-    """The loader's next step of ``tasks`` episodes at each call: uint8 ``[T, N, K + Q, C, H, W]``."""
-    loader = EpisodeLoader(bank, EpisodeSampler(bank, WAY, SHOT, QUERY), tasks, threads=threads)
+def drawing(bank: ImageBank, tasks: int, device: torch.device) -> Callable[[], Tensor]:
+    """The loader's next step of ``tasks`` episodes at each call: uint8 ``[T, N, K + Q, C, H, W]`` on ``device``."""
+    loader = EpisodeLoader(bank, EpisodeSampler(bank, WAY, SHOT, QUERY), tasks, device)
     steps = count()
     return lambda: loader[next(steps)].images
 
@@ -83,7 +83,7 @@ def many_classes(context: Context) -> list[Row]:
         return Way(f"ours at {bank.num_classes:,}", lambda: sampler.span(next(blocks), block), block)
 
     def whole(bank: ImageBank) -> Way:
-        return Way(f"ours at {bank.num_classes:,}", drawing(bank, tasks), tasks)
+        return Way(f"ours at {bank.num_classes:,}", drawing(bank, tasks, device), tasks)
 
     wanted = context.wanted(1.2, 1.2)
     return [
@@ -111,7 +111,7 @@ def mapped_row(context: Context) -> Row:
                 f"{NAME}, batch {tasks}, bank mapped from a file, two threads ahead",
                 "episodes/s",
                 Way("ours", lambda: loader[next(steps)].images, tasks),
-                lambda: Way("ours, bank on the device", drawing(held, tasks), tasks),
+                lambda: Way("ours, bank on the device", drawing(held, tasks, device), tasks),
                 "",
                 note=f"{bank.images.nbytes / 1e9:.1f} GB, in the system's page cache as just written",
             )
@@ -119,8 +119,8 @@ def mapped_row(context: Context) -> Row:
 
 def rows(context: Context) -> list[Row]:
     """Every row on sampling."""
-    bank = noise_bank(context.sizes.drawn_classes, PER_CLASS, seed=context.seed, device=context.device.device)
-    tasks = context.sizes.tasks
+    device, tasks = context.device.device, context.sizes.tasks
+    bank = noise_bank(context.sizes.drawn_classes, PER_CLASS, seed=context.seed, device=device)
     bytes_per_episode = WAY * (SHOT + QUERY) * bank.images[0].nbytes
 
     def load(samples: Samples) -> tuple[float, str]:
@@ -133,7 +133,7 @@ def rows(context: Context) -> list[Row]:
             GROUP,
             f"{NAME}, batch {tasks}",
             "episodes/s",
-            Way("ours", drawing(bank, tasks), tasks),
+            Way("ours", drawing(bank, tasks, device), tasks),
             lambda: peer(context, bank, tasks),
             label,
             load=load,

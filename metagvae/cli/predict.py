@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metagvae.cli.outputs import check_writable
+from episodes.errors import printable
+from metagvae.cli.outputs import check_writable, say
 
 
 def predict(
@@ -44,9 +45,9 @@ def predict(
         device=device,
     )
     for problem in fit_folder(classifier, examples):
-        print(f"left out: {problem}")
+        say(printable(f"left out: {problem}", lines=False))
     if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
-        print(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
+        say(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
     count, broken = predict_folder(classifier, pictures, Path(out).expanduser())
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
-    print(f"{count} pictures, {broken} of them unreadable, {known}: {out}")
+    say(f"{count} pictures, {broken} of them unreadable, {known}: {out}")

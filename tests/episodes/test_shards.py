@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from episodes import EpisodeLoader, EpisodeSampler, ImageBank, InputError, shards
-from episodes.cache import Decoding, cache_folder, cached_classes
+from episodes.cache import cache_folder, cached_classes
+from episodes.cache_entry import Decoding
 from episodes.datasets.folder import Folder
 from episodes.shards import Shards, ShardWriter, mapped
 from episodes.views import picture_classes

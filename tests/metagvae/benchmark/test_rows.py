@@ -119,7 +119,7 @@ def test_the_command_writes_what_the_tables_read(
 
 def test_drawn_bytes_are_the_gathers(context: Context) -> None:
     bank = noise_bank(30, 20)
-    draw = sampling.drawing(bank, 2)
+    draw = sampling.drawing(bank, 2, torch.device("cpu"))
     draw()
     images = draw()
     numbers = EpisodeSampler(bank, 5, 1, 15).span(2, 2).images
