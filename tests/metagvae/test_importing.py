@@ -46,7 +46,10 @@ def same(tmp_path: Path, encoder: Encoder) -> bool:
     return torch.equal(loaded(images), encoder(images))
 
 
-OPTIMISER = {"state": {0: {"exp_avg": torch.ones(8, 1, 3, 3), "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}
+OPTIMISER = {
+    "state": {0: {"exp_avg": torch.ones(8, 1, 3, 3), "step": torch.tensor(3.0)}},
+    "param_groups": [{"lr": 0.1}],
+}
 
 
 @pytest.mark.parametrize(
