@@ -56,7 +56,8 @@ fi
 # bridge, its tests and the download of miniImageNet are all that use it.
 if ! .venv/bin/python -c 'import learn2learn' 2>/dev/null; then
     source='learn2learn==0.2.0 --hash=sha256:69f1d7cb0d0a6be7a2c6ad8e83e2ebbe70fb05e51d61e45e63078b40c75ea419'
-    locked --config-settings="--build-option=build_ext" -r <(echo "$source") ||
+    # the option stands in the list: pip gives one of its command line to no entry of a list
+    locked -r <(echo "$source --config-settings=\"--build-option=build_ext\"") ||
         echo "learn2learn could not be built (it needs a C compiler); everything but the bridge to it works." >&2
 fi
 echo "$stamp" > .venv/installed
