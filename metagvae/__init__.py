@@ -7,22 +7,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from metagvae.checkpoints import load_encoder, save_encoder
-    from metagvae.classifier import FewShotClassifier
-    from metagvae.decoders import Decoder
-    from metagvae.encoder import Encoder, EncoderConfig
-    from metagvae.vae import GuidedVAE
+    from metagvae.classifier.estimator import FewShotClassifier
+    from metagvae.encoders.encoder import Encoder, EncoderConfig
+    from metagvae.vae.decoders import Decoder
+    from metagvae.vae.guided_vae import GuidedVAE
+    from metagvae.zoo.hub import push_to_hub
+    from metagvae.zoo.load import load_encoder, save_encoder
 
 _HOMES = {
-    "FewShotClassifier": "metagvae.classifier",
-    "load_encoder": "metagvae.checkpoints",
-    "save_encoder": "metagvae.checkpoints",
-    "Encoder": "metagvae.encoder",
-    "EncoderConfig": "metagvae.encoder",
-    "Decoder": "metagvae.decoders",
-    "GuidedVAE": "metagvae.vae",
+    "FewShotClassifier": "metagvae.classifier.estimator",
+    "load_encoder": "metagvae.zoo.load",
+    "save_encoder": "metagvae.zoo.load",
+    "push_to_hub": "metagvae.zoo.hub",
+    "Encoder": "metagvae.encoders.encoder",
+    "EncoderConfig": "metagvae.encoders.encoder",
+    "Decoder": "metagvae.vae.decoders",
+    "GuidedVAE": "metagvae.vae.guided_vae",
 }
-__all__ = ["Decoder", "Encoder", "EncoderConfig", "FewShotClassifier", "GuidedVAE", "load_encoder", "save_encoder"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderConfig",
+    "FewShotClassifier",
+    "GuidedVAE",
+    "load_encoder",
+    "push_to_hub",
+    "save_encoder",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.cache import cached_classes
-from episodes.cache_entry import Decoding
 from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.cache import cached_classes
+from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
-from episodes.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
-from episodes.tables import read_table, table_rows
+from episodes.untrusted.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
+from episodes.untrusted.tables import read_table, table_rows
 
 _log = logging.getLogger(__name__)
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "valid": "validation"}

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from episodes.bank import Attribute, ImageBank
-from episodes.cache import cached_bank
 from episodes.datasets.base import Dataset
+from episodes.datasets.cache import cached_bank
 from episodes.datasets.omniglot import PARTS, Omniglot
 from episodes.errors import InputError
-from episodes.sampler import EpisodeIndices
-from episodes.sources import Source, is_picture, open_picture, to_tensor
+from episodes.samplers.base import EpisodeIndices
+from episodes.untrusted.sources import Source, is_picture, open_picture, to_tensor
 
 WAY = 20
 

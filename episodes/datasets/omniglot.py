@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from episodes.bank import Attribute, ImageBank
-from episodes.cache import cached_bank
 from episodes.datasets.base import Dataset
+from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
-from episodes.sources import Source, is_picture, open_picture, to_tensor
+from episodes.untrusted.sources import Source, is_picture, open_picture, to_tensor
 
 PARTS = ("images_background", "images_evaluation")
 SPLITTINGS = ("vinyals", "lake", "lake-standard", "lake-minimal")

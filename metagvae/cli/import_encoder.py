@@ -31,7 +31,7 @@ def import_encoder(
             fits the settings. The report names the others.
         drop: patterns of names to leave out, such as fc.* decoder.*, before or after their prefix is replaced.
     """
-    from metagvae.importing import import_weights
+    from metagvae.zoo.convert import import_weights
 
     say(
         import_weights(

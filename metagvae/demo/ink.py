@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from episodes import InputError
-from episodes.sources import _to_8_bits, flattened, is_deep, open_picture
+from episodes.untrusted.sources import _to_8_bits, flattened, is_deep, open_picture
 
 MAX_UPLOAD = 8 * 2**20  # bytes of an uploaded picture
 LARGEST = 320  # pixels: the longer side of what is kept of a picture, however large it came

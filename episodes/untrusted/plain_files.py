@@ -1,0 +1,119 @@
+"""JSON and YAML that a stranger may have written, as plain containers, within bounds.
+
+Bounded are the bytes, the depth and the size of a number; aliases are refused, since a page of them can stand for
+more values than any memory holds. What comes back is a tree no larger than its file.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from episodes import InputError
+
+MAX_JSON_BYTES = 2**20
+MAX_YAML_BYTES = 2**16  # PyYAML needs a second for this much
+MAX_DEPTH = 32
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types, no aliases, no deeper than `MAX_DEPTH`."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name); write the value out")
+        if self.depth >= MAX_DEPTH:
+            raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def read_text(path: Path, most: int, what: str) -> str:
+    """A regular file of UTF-8 text.
+
+    Raises:
+        InputError: if it is missing, no regular file, larger than ``most`` bytes, or not UTF-8.
+    """
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):  # reading a pipe would wait for ever
+            raise InputError(f"{path} is not a regular file; give {what}.")
+        if info.st_size > most:
+            raise InputError(f"{path} has {info.st_size:,} bytes; {what} has at most {most:,}.")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read ({error}); give {what}.") from error
+
+
+def yaml_text(content: Any) -> str:
+    """Plain containers as YAML, in the order of their keys."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _checked(content: Any, depth: int = 0) -> Any:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _checked(key, depth + 1)
+            _checked(value, depth + 1)
+    elif isinstance(content, list):
+        for value in content:
+            _checked(value, depth + 1)
+    elif isinstance(content, int) and content.bit_length() > 63:
+        raise ValueError(f"it has a number of {content.bit_length():,} bits; at most 63 are read")
+    elif isinstance(content, str):
+        content.encode()  # half of a surrogate pair cannot be written or shown
+    return content
+
+
+def parse_json(text: str) -> Any:
+    """Plain containers from JSON text; raises `ValueError`."""
+    try:
+        return _checked(json.loads(text))
+    except RecursionError:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from None
+
+
+def read_json(path: Path, what: str, most: int = MAX_JSON_BYTES) -> Any:
+    """Plain containers from a JSON file.
+
+    Raises:
+        InputError: if it cannot be read, is too large, too deep, or no JSON.
+    """
+    text = read_text(path, most, what)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not readable JSON ({error}); give {what}.") from error
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Plain containers from a YAML or JSON file.
+
+    Raises:
+        InputError: if it cannot be read, is too large, too deep, has aliases, or is neither.
+    """
+    text = read_text(path, MAX_JSON_BYTES, what)
+    if text.lstrip().startswith("{"):
+        try:
+            return parse_json(text)
+        except ValueError:
+            pass  # YAML in braces, perhaps
+    if len(text) > MAX_YAML_BYTES:
+        raise InputError(f"{path} has {len(text):,} characters; YAML of at most {MAX_YAML_BYTES:,} is read.")
+    try:
+        return _checked(yaml.load(text, _Loader))
+    except Exception as error:  # PyYAML's constructors raise many kinds for malformed values
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} is not readable YAML or JSON ({type(error).__name__}: {reason}).") from error
