@@ -145,7 +145,6 @@ def _read_config(path: Path) -> tuple[EncoderConfig, EncoderCard]:
     return config, EncoderCard(**known)
 
 
-@plain_defaults()
 def load_encoder(name_or_path: str | Path, features: list[str] | None = None) -> Encoder:
     """A pretrained encoder, in evaluation mode, in float32 on the CPU whatever torch's defaults are.
 
