@@ -39,6 +39,9 @@ def build_parser() -> Any:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
 
     class ArgumentParser(jsonargparse.ArgumentParser):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(allow_abbrev=False, **options)  # --conf would go round what --config checks
+
         def error(self, message: str, ex: Any = None) -> NoReturn:
             """One message and status 2, in place of two pages of usage."""
             ranks().tell(f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help")
@@ -61,7 +64,11 @@ def build_parser() -> Any:
             sub.add_argument(f"--{name}", type=kind, nargs="+", help=_described(function, name))
         return sub
 
-    parser = ArgumentParser(prog="metagvae", description="Few-shot meta-learning with guided variational autoencoders.")
+    parser = ArgumentParser(
+        prog="metagvae",
+        description="Few-shot meta-learning with guided variational autoencoders. Every command takes --import MODULE, "
+        "a Python module whose own data sets, guidances, learners or other parts are registered first.",
+    )
     commands = parser.add_subcommands(dest="command")
     for name, (cls, function) in CONFIGURED.items():
         commands.add_subcommand(name, of_config(cls, function), help=_headline(function))

@@ -20,7 +20,7 @@ from metagvae.compute.processes import ranks
 from metagvae.runs.metrics_log import MetricsLog
 from metagvae.runs.states import States
 from metagvae.runs.wandb_log import WandbLog, client
-from metagvae.storage.atomic_files import is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
 
 
@@ -51,9 +51,26 @@ def family(dataset: str) -> str:
     return dataset if dataset.startswith("folder-") else dataset.partition("-")[0]
 
 
+def plain_name(name: str) -> str:
+    """A class's name without its quarter turn, or the run of Lake's task that it stands in."""
+    return re.sub(r"^run\d+/|/rot\d{3}$", "", name)
+
+
 def plain_names(classes: Iterable[str]) -> set[str]:
-    """Class names without their quarter turn, or the run of Lake's task that they stand in."""
-    return {re.sub(r"^run\d+/|/rot\d{3}$", "", name) for name in classes}
+    """Class names without their quarter turns and runs."""
+    return {plain_name(name) for name in classes}
+
+
+def classes_by_family(dataset: str, classes: Iterable[str]) -> dict[str, set[str]]:
+    """The plain names of a data set's classes by family; one made of others names its classes ``FAMILY:NAME``."""
+    found: dict[str, set[str]] = {}
+    for name in plain_names(classes):
+        source, colon, own = name.partition(":")
+        if colon and not dataset.startswith("folder-"):
+            found.setdefault(source, set()).add(own)
+        else:
+            found.setdefault(family(dataset), set()).add(name)
+    return found
 
 
 class Run:
@@ -87,6 +104,7 @@ class Run:
         config = self._config = {"kind": kind, **config}
         if self._project:
             client()  # says so now if it is missing
+        check_links(self.folder)
         self._holds_run(config, resume)  # nothing is written into a folder that cannot be used
         make_folder(self.states.folder)
         self._lock = FolderLock(self.folder)
@@ -128,13 +146,13 @@ class Run:
         return False
 
     def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        # where a run lies and how it is watched may change between sittings, what it computes may not
+        # where a run lies and how it is watched may change between launches, what it computes may not
         def essence(config: Mapping[str, Any]) -> dict[str, Any]:
             run = config.get("run", {})
             kept = {"run.seed": run.get("seed"), "run.deterministic": run.get("deterministic", False)}
             return {**{key: value for key, value in config.items() if key != "run"}, **kept}
 
-        before, after = essence(old), json.loads(json.dumps(essence(new)))
+        before, after = _set(essence(old)), _set(json.loads(json.dumps(essence(new))))
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         if differing:
             raise InputError(
@@ -241,10 +259,17 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
     if asked != "auto" or resume is False:
         return asked
     try:
-        noted = json.loads((Path(folder).expanduser() / "provenance.json").read_text(encoding="utf-8"))["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
+        noted = read_json(Path(folder).expanduser() / "provenance.json", "what made a run")["precision"]
+    except (InputError, KeyError, TypeError):
         return asked
     return noted if noted in ("float32", "bfloat16") else asked
+
+
+def _set(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the settings that are null: an older version did not know them, and did without."""
+    return {
+        key: _set(value) if isinstance(value, Mapping) else value for key, value in config.items() if value is not None
+    }
 
 
 def _foreign(path: Path) -> bool:
