@@ -78,7 +78,7 @@ def edit(folder: Path, **changes: object) -> None:
         ({"width": 16}, "of another shape"),
         ({"width": 100000}, "width must be between"),
         ({"latent": 5.5}, "latent"),
-        ({"backbone": "os.system"}, "allowed: conv4"),
+        ({"backbone": "os.system"}, "backbone.*conv4"),
         ({"units": {"content": [0]}}, "units"),
         ({"depth": 9}, "unknown encoder setting 'depth'"),
     ],
