@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes import ImageBank, InputError
+from episodes.picture_marks import class_marks
 from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import check_types
@@ -79,6 +80,11 @@ def classes_seen(bank: ImageBank, source: str | None = None) -> dict[str, list[s
     for family, names in classes_by_family(bank.dataset, bank.class_names).items():
         seen[family] = sorted(names | set(seen.get(family, [])))
     return seen
+
+
+def images_seen(bank: ImageBank, source: str | None = None) -> list[str]:
+    """`EncoderCard.trained_images` of an encoder trained on a bank, starting from the encoder ``source``."""
+    return class_marks(bank, read_card(source).trained_images if source else ())
 
 
 def provider_of(name: str | Path) -> str | None:
