@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from episodes.errors import InputError
+
 
 def _signed(value: int) -> int:
     """The 64-bit pattern ``value`` as the signed integer that torch.int64 holds."""
@@ -78,9 +80,19 @@ def distinct(key: Tensor, limit: Tensor | int, count: int) -> Tensor:
     return chosen.gather(-1, order)
 
 
+def check_seed(seed: int, name: str, least: int = -(2**63), most: int = 2**63 - 1) -> None:
+    """Raises `InputError` for a seed that 64 bits cannot hold, or whose derived ones they cannot."""
+    if not least <= seed <= most:
+        raise InputError(f"{name} must be between {least} and {most}; received {str(seed)[:100]}.")
+
+
 def seed_for(seed: int, *counters: int) -> int:
     """A 63-bit seed for torch's own generators, a pure function of ``seed`` and the counters."""
-    key = torch.tensor(seed, dtype=torch.int64)
-    for counter in counters:
-        key = fold(key, counter)
-    return int(key) & ((1 << 63) - 1)
+    bits = (1 << 64) - 1
+    key = seed & bits
+    for counter in counters:  # `fold`, in Python's own integers: a seed is for the host
+        key = (key + (counter + 1) * GOLDEN) & bits
+        key = ((key ^ (key >> 30)) * MULTIPLY_1) & bits
+        key = ((key ^ (key >> 27)) * MULTIPLY_2) & bits
+        key ^= key >> 31
+    return key & ((1 << 63) - 1)

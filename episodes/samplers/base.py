@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from episodes.bank import ImageBank
-from episodes.counter_rng import below, distinct, fold
+from episodes.counter_rng import below, check_seed, distinct, fold
 from episodes.errors import InputError
 from episodes.samplers import _numba as compiled
 
@@ -31,11 +31,20 @@ class EpisodeIndices:
     shot: int
     turns: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> EpisodeIndices:
+        """The same numbers on ``device``; the host does not wait for them to arrive."""
+        classes, images = (x.to(device, non_blocking=True) for x in (self.classes, self.images))
+        turns = None if self.turns is None else self.turns.to(device, non_blocking=True)
+        return EpisodeIndices(classes, images, self.shot, turns)
+
     def tasks_from(self, start: int, count: int) -> EpisodeIndices:
         """``count`` of its tasks, a view."""
         part = slice(start, start + count)
         turns = None if self.turns is None else self.turns[part]
         return EpisodeIndices(self.classes[part], self.images[part], self.shot, turns)
+
+
+MOST = 2**31 - 1  # ways, shots, queries
 
 
 def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str) -> Tensor:
@@ -51,6 +60,8 @@ def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str
     for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
         if value < least:
             raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
+        if value > MOST:
+            raise InputError(f"episodes can have at most {MOST:,} of each; received {name} = {str(value)[:100]}.")
     eligible = torch.nonzero(counts >= shot + query).flatten()
     if len(eligible) < way:
         largest = int(counts.max()) if len(counts) else 0
@@ -73,7 +84,7 @@ class EpisodeSampler:
         bank: where the classes and their sizes are read from. Classes with fewer than ``shot + query``
             images are left out.
         way, shot, query: classes per episode, support and query images per class.
-        seed: any integer of 63 bits.
+        seed: any integer of 64 bits, with its sign.
         stream: ``train``, ``validation`` or ``test``; streams of one seed are independent.
         turns: draw a quarter turn per class and episode (MAML's way with Omniglot).
 
@@ -93,6 +104,7 @@ class EpisodeSampler:
     ) -> None:
         if stream not in STREAMS:
             raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
+        check_seed(seed, "the seed of the episodes")
         counts = bank.counts
         self.way, self.shot, self.query = way, shot, query
         where = f"the {bank.split} split of {bank.dataset}"

@@ -41,7 +41,7 @@ def benchmark(
     from metagvae.benchmark import benchmark as measure
     from metagvae.compute.device import Device
 
-    check_writable(out)
+    check_writable(out, inputs=[data])
     if processor_time:
         torch.set_num_threads(1)
     if repeats < 1 or episodes < 2:
@@ -59,6 +59,6 @@ def benchmark(
     )
     chosen = rows or [name for name in GROUPS if long or name not in LONG]
     report = measure(context, chosen, lambda name: print(f"measuring {name} ...", file=sys.stderr, flush=True))
-    print(report.table())
     if out:
         report.save(Path(out).expanduser())
+    print(report.table())

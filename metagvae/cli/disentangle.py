@@ -48,17 +48,17 @@ def disentangle(
     from metagvae.compute.device import Device
     from metagvae.studies.disentangle import Scoring, score_encoders
 
-    check_writable(json)
     check_figure(figure)
+    check_writable(json, figure, inputs=[root, *(encoder or [])])
     if figure and pictures == "sprites":
         raise InputError("a figure of scores against errors needs few-shot errors; sprites have none.")
     if not encoder:
         raise InputError("disentangle needs something to score: --encoder NAME, one or more.")
     scoring = Scoring(pictures, data, root, rotations, way, shot, episodes, split, count, seed)
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
-    say(found.table())
     if json:
         found.save(Path(json).expanduser())
+    say(found.table())
     if figure:
         from metagvae.report.figures import scores_against_errors
 

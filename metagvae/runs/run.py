@@ -20,8 +20,11 @@ from metagvae.compute.processes import ranks
 from metagvae.runs.metrics_log import MetricsLog
 from metagvae.runs.states import States
 from metagvae.runs.wandb_log import WandbLog, client
-from metagvae.storage.atomic_files import is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
+
+# a path that begins a word or a value, up to its last slash
+_PLACE = re.compile(r"(?:(?<=^)|(?<=[=\s:,'\"\[({]))(?:~[^/\s]*/|\.\./|/)(?:[^/,'\"\])}=]*/)*")
 
 
 def provenance() -> dict[str, Any]:
@@ -46,6 +49,12 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def without_places(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """A `provenance` for others to read: of a path from the root, from home or upwards, only its last part."""
+    words = [_PLACE.sub("", word) for word in shlex.split(made_by["command"])]
+    return {**made_by, "command": shlex.join(words)}
+
+
 def family(dataset: str) -> str:
     """The data set's name without its choice of splits: ``omniglot`` of ``omniglot-lake``."""
     return dataset if dataset.startswith("folder-") else dataset.partition("-")[0]
@@ -59,6 +68,18 @@ def plain_name(name: str) -> str:
 def plain_names(classes: Iterable[str]) -> set[str]:
     """Class names without their quarter turns and runs."""
     return {plain_name(name) for name in classes}
+
+
+def classes_by_family(dataset: str, classes: Iterable[str]) -> dict[str, set[str]]:
+    """The plain names of a data set's classes by family; one made of others names its classes ``FAMILY:NAME``."""
+    found: dict[str, set[str]] = {}
+    for name in plain_names(classes):
+        source, colon, own = name.partition(":")
+        if colon and not dataset.startswith("folder-"):
+            found.setdefault(source, set()).add(own)
+        else:
+            found.setdefault(family(dataset), set()).add(name)
+    return found
 
 
 class Run:
@@ -89,9 +110,10 @@ class Run:
         self.provenance = provenance()
         self._metrics: MetricsLog | None = None
         self._wandb: WandbLog | None = None
-        config = self._config = {"kind": kind, **config}
+        config = self._config = _from_anywhere({"kind": kind, **config})
         if self._project:
             client()  # says so now if it is missing
+        check_links(self.folder)
         self._holds_run(config, resume)  # nothing is written into a folder that cannot be used
         make_folder(self.states.folder)
         self._lock = FolderLock(self.folder)
@@ -133,13 +155,15 @@ class Run:
         return False
 
     def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        # where a run lies and how it is watched may change between sittings, what it computes may not
+        # where a run lies and how it is watched may change between launches, what it computes may not
         def essence(config: Mapping[str, Any]) -> dict[str, Any]:
             run = config.get("run", {})
             kept = {"run.seed": run.get("seed"), "run.deterministic": run.get("deterministic", False)}
-            return {**{key: value for key, value in config.items() if key != "run"}, **kept}
+            # where the pictures lie may change too: `check_data` knows them again
+            data = {key: value for key, value in config.get("data", {}).items() if key != "root"}
+            return {**{key: value for key, value in config.items() if key != "run"}, "data": data, **kept}
 
-        before, after = essence(old), json.loads(json.dumps(essence(new)))
+        before, after = _set(essence(_from_anywhere(old))), _set(json.loads(json.dumps(essence(new))))
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         if differing:
             raise InputError(
@@ -202,6 +226,22 @@ class Run:
         self._lock.release()
 
 
+def _from_anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config whose pictures are found from whatever folder it is read in: their paths from the root on."""
+    data = config.get("data")
+    if not isinstance(data, Mapping):
+        return dict(config)
+    options = data.get("options")
+    placed = {**data, "root": _absolute(data.get("root"))}
+    if isinstance(options, Mapping) and "splits_csv" in options:
+        placed["options"] = {**options, "splits_csv": _absolute(options["splits_csv"])}
+    return {**config, "data": placed}
+
+
+def _absolute(path: Any) -> Any:
+    return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
+
+
 class _Elsewhere(Run):
     """A run whose folder another process writes."""
 
@@ -246,10 +286,17 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
     if asked != "auto" or resume is False:
         return asked
     try:
-        noted = json.loads((Path(folder).expanduser() / "provenance.json").read_text(encoding="utf-8"))["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
+        noted = read_json(Path(folder).expanduser() / "provenance.json", "what made a run")["precision"]
+    except (InputError, KeyError, TypeError):
         return asked
     return noted if noted in ("float32", "bfloat16") else asked
+
+
+def _set(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the settings that are null: an older version did not know them, and did without."""
+    return {
+        key: _set(value) if isinstance(value, Mapping) else value for key, value in config.items() if value is not None
+    }
 
 
 def _foreign(path: Path) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.counter_rng import seed_for
+from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.typed import fits
 from metagvae.config.parse import section
 from metagvae.config.sections import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection
@@ -50,8 +51,7 @@ def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
         read_card(encoder.source)
         return
     _encoder_config(encoder, vae).check()
-    if vae.decoder not in DECODERS:
-        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+    DECODERS.find(vae.decoder, "vae.decoder: ")
 
 
 def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
@@ -88,8 +88,7 @@ def new_vae(
         tensors: weights that it is to fit, of the file ``where``; they are not loaded here.
     """
     config = encoder.config
-    if vae.decoder not in DECODERS:
-        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+    DECODERS.find(vae.decoder, "vae.decoder: ")
     if vae.decoder_width < 1:
         raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
 
@@ -102,6 +101,7 @@ def new_vae(
     return build(make, where, tensors)
 
 
+@plain_defaults()
 def load_vae(folder: str | Path) -> GuidedVAE:
     """The whole VAE of a finished pretraining run, or of a training run of mode guided.
 
@@ -144,6 +144,7 @@ def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, i
                 )
 
 
+@plain_defaults()
 def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
     """The best learner of a finished training run, in evaluation mode, and the run's config."""
     folder = Path(folder).expanduser()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
-from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import AugmentConfig, CaptureConfig, EpisodeSampler, ImageBank, InputError, make_batch
 from episodes.samplers.by_attribute import Within
+from metagvae.config.parse import from_dict
 from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
@@ -245,7 +247,8 @@ def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> No
     batch = make_batch(pictures, shape.sampler(pictures, 0, "train", False).span(0, 2))
     for share, ways in ((1.0, 6), (0.5, 3), (0.01, 2)):
         config = train_config(tmp_path / "run", mode="guided", episodes=shape, vae_share=share)
-        seen = _vae_batch(config, pictures, batch, batch.images, torch.zeros(2, 6, 3, 7))
+        known = {"third": pictures.attributes["third"].values}
+        seen = _vae_batch(config, known, batch, batch.images, torch.zeros(2, 6, 3, 7))
         assert torch.equal(seen.images, batch.images[:, :ways].flatten(0, 2))
         assert torch.equal(seen.attributes["class"], pictures.labels[batch.indices[:, :ways].flatten()])
         assert torch.equal(seen.attributes["third"], seen.attributes["class"] % 3)
@@ -309,7 +312,7 @@ def test_training_never_touches_the_test_split(tmp_path: Path, monkeypatch: pyte
         ({"episodes": EpisodeSection(3, 8, 2, 1)}, "at least 10 pictures"),
         ({"validation": ValidationSection(4, 13, 1, 2, 20)}, "13-way"),
         ({"mode": "frozen"}, "encoder.source"),
-        ({"learner": LearnerSection("protonet")}, "known: prototypes"),
+        ({"learner": LearnerSection("protonet")}, r"known: .*prototypes"),
         ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
         ({"encoder": EncoderSection(source="guided-vae-omniglot")}, "16 x 16"),
         ({"encoder": EncoderSection(width=8, features=["geometry"])}, "allowed: latent, backbone, content"),
@@ -326,13 +329,13 @@ def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learner": LearnerSection("protonet")}, "known: prototypes"),
+        ({"learner": LearnerSection("protonet")}, r"known: .*prototypes"),
         ({"learner": LearnerSection("ridge", {"lambda": 1})}, "no option 'lambda'"),
         ({"learner": LearnerSection("maml")}, "set validation.way to that"),
         ({"encoder": EncoderSection(source="nowhere")}, "no encoder 'nowhere'"),
         ({"encoder": EncoderSection(backbone="vgg")}, "unknown backbone"),
         ({"vae": VAESection(guidance=[{"name": "pca"}])}, "unknown guidance"),
-        ({"vae": VAESection(decoder="vit")}, "unknown vae.decoder"),
+        ({"vae": VAESection(decoder="vit")}, "vae.decoder: unknown decoder"),
         ({"optim": OptimSection(compile=True), "learner": LearnerSection("maml")}, "Leave it off"),
     ],
 )
@@ -388,6 +391,42 @@ def test_a_run_folder_is_not_overwritten_nor_resumed_with_another_config(tmp_pat
         do_train(train_config(tmp_path / "run", steps=9, run_resume=True))
     with pytest.raises(InputError, match="no run to resume"):
         do_train(train_config(tmp_path / "other", run_resume=True))
+
+
+def test_a_run_of_a_version_that_knew_no_capture_goes_on_and_with_capture_does_not(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        do_train(train_config(tmp_path / "run", run_stop_after=5))
+    path = tmp_path / "run" / "config.yaml"
+    noted = yaml.safe_load(path.read_text())
+    assert noted["augment"].pop("capture", 0) is None
+    path.write_text(yaml.safe_dump(noted))
+    captured = AugmentConfig(rotation=10, capture=CaptureConfig(blur=0.1))
+    with pytest.raises(InputError, match="another config: augment differ"):
+        do_train(train_config(tmp_path / "run", augment=captured, run_resume=True))
+    do_train(train_config(tmp_path / "run", run_resume=True))
+    do_train(train_config(tmp_path / "whole"))
+    assert_same_run(tmp_path / "whole", tmp_path / "run", "learner.safetensors")
+
+
+def test_capture_is_a_setting_that_runs_keep_and_a_stranger_may_not_misspell(tmp_path: Path) -> None:
+    captured = AugmentConfig(capture=CaptureConfig(fit=0.5, pen=0.05, resolution=8, together=0.5))
+    for name, stops in (("whole", ()), ("stopped", (4,))):
+        for place in stops:
+            with pytest.raises(Interrupted):
+                do_train(train_config(tmp_path / name, augment=captured, run_resume="auto", run_stop_after=place))
+        do_train(train_config(tmp_path / name, augment=captured, run_resume="auto"))
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
+    plain = tmp_path / "plain"
+    do_train(train_config(plain))
+    one, other = (read_tensors(run / "learner.safetensors") for run in (plain, tmp_path / "whole"))
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+    content = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
+    content.pop("kind")
+    content.pop("attributes", None)
+    assert from_dict(TrainConfig, content).augment == captured
+    content["augment"]["capture"]["blurr"] = 0.1
+    with pytest.raises(InputError, match=r"augment.capture needs settings among fit, margin"):
+        from_dict(TrainConfig, content)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
