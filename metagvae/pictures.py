@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from episodes import InputError
-from episodes.sources import MAX_MEMBER_BYTES, open_picture, to_tensor
+from episodes.archives import MAX_MEMBER_BYTES
+from episodes.sources import open_picture, to_tensor
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's grey
 _CHUNK = 256  # pictures of full size in flight at a time

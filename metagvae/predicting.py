@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from episodes import InputError
-from episodes.sources import Source, is_picture, open_picture
+from episodes.archives import Source
+from episodes.class_folders import class_folders
+from episodes.faults import ReadFault
+from episodes.picture_files import find_pictures
+from episodes.sources import open_picture
 from metagvae.classifier import FewShotClassifier
 from metagvae.files import write_beside
 
@@ -21,40 +25,50 @@ COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_pro
 def fit_folder(classifier: FewShotClassifier, folder: str | Path) -> list[str]:
     """Fits a classifier on a folder (or a zip file) that holds one folder of pictures per class.
 
+    The class folders are found as the data set ``folder`` finds them; of folders named for splits, all are taken.
+
     Returns:
-        A sentence for each picture that cannot be read; they are left out.
+        Sentences for whoever asked: what was left aside, which folders were passed through, which pictures cannot be
+        read, and that there is only one class.
 
     Raises:
         InputError: if there are no class folders, or no picture of a class can be read.
     """
     source = Source(folder)
     try:
-        names = [name for name in source.names if is_picture(name) and "/" in name]
-        if not names:
-            raise InputError(f"{folder} has no class folders with pictures; put each class's into a folder of its own.")
+        found = class_folders(source, one_split_per_class=False)
+        told = list(found.notes)
+        if found.wrapper:
+            told.append(f"the class folders are those in {found.wrapper}")
+        if found.split:
+            told.append(f"the class folders are those in {', '.join(sorted(set(found.split.values())))}")
+        if found.only_one is not None:
+            told.append(f"{found.only_one}, or every picture is given that one")
         images, labels, problems = [], [], []
-        for name in names:
+        for label, name in sorted((label, name) for label, names in found.files.items() for name in names):
             try:
                 images.append(open_picture(source.read(name), name).copy())
-                labels.append(name.partition("/")[0])
+                labels.append(label)
+            except ReadFault:
+                raise
             except InputError as error:
-                problems.append(str(error))
-        lost = sorted({name.partition("/")[0] for name in names} - set(labels))
+                problems.append(f"left out: {error}")
+        lost = sorted(set(found.files) - set(labels))
         if lost:
-            raise InputError(f"no picture of the class {lost[0]!r} in {folder} can be read: {problems[0]}")
+            raise InputError(f"no picture of the class {lost[0]!r} in {folder} can be read; {problems[0]}")
     finally:
         source.close()
     classifier.fit(images, labels)
-    return problems
+    return told + problems
 
 
-def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path) -> tuple[int, int]:
-    """Writes a line for every picture under a folder (or in a zip file): `COLUMNS`, in the order of the names.
+def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path) -> tuple[int, int, list[str]]:
+    """Writes a line for every picture under a folder or in a zip file, or for one picture: `COLUMNS`, by name.
 
     A picture that cannot be read has its line too, with the problem and no prediction.
 
     Returns:
-        How many pictures there are, and how many could not be read.
+        How many pictures there are, how many could not be read, and sentences on the files that are none.
     """
     source = Source(folder)
     table = io.StringIO()
@@ -62,9 +76,9 @@ def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path)
     writer.writerow(COLUMNS)
     broken = 0
     try:
-        names = [name for name in source.names if is_picture(name)]
+        names, told = find_pictures(source)
         if not names:
-            raise InputError(f"{folder} holds no pictures.")
+            raise InputError(f"{folder} holds no pictures.{''.join(f' ({note})' for note in told)}")
         for start in range(0, len(names), _CHUNK):
             rows = _rows(classifier, source, names[start : start + _CHUNK])
             broken += sum(bool(row[-1]) for row in rows)
@@ -72,7 +86,7 @@ def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path)
     finally:
         source.close()
     write_beside(out, table.getvalue().encode("utf-8"))
-    return len(names), broken
+    return len(names), broken, told
 
 
 def _rows(classifier: FewShotClassifier, source: Source, names: Sequence[str]) -> list[list[str]]:

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from episodes.archives import Source
 from episodes.bank import ImageBank
 from episodes.cache import cached_bank
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.errors import InputError
 from episodes.safe_pickle import load_arrays
-from episodes.sources import Source, open_picture, to_tensor
+from episodes.sources import open_picture, to_tensor
 from episodes.tables import read_table, table_rows
 
 PER_CLASS = 600

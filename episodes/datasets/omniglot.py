@@ -10,11 +10,13 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from episodes.archives import Source
 from episodes.bank import Attribute, ImageBank
 from episodes.cache import cached_bank
 from episodes.datasets.base import Dataset
 from episodes.errors import InputError
-from episodes.sources import Source, is_picture, open_picture, to_tensor
+from episodes.picture_files import is_picture
+from episodes.sources import open_picture, to_tensor
 
 PARTS = ("images_background", "images_evaluation")
 SPLITTINGS = ("vinyals", "lake", "lake-standard", "lake-minimal")

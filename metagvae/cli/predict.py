@@ -43,10 +43,12 @@ def predict(
         none_label=none_label,
         device=device,
     )
-    for problem in fit_folder(classifier, examples):
-        print(f"left out: {problem}")
+    for told in fit_folder(classifier, examples):
+        print(f"{examples}: {told}")
     if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
         print(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
-    count, broken = predict_folder(classifier, pictures, Path(out).expanduser())
+    count, broken, aside = predict_folder(classifier, pictures, Path(out).expanduser())
+    for told in aside:
+        print(f"{pictures}: {told}")
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
     print(f"{count} pictures, {broken} of them unreadable, {known}: {out}")
