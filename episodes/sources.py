@@ -48,10 +48,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
                     f"{where} has the colour mode {picture.mode}, which cannot become grey or RGB. Save it "
                     "as an RGB picture."
                 )
-            try:
-                return ImageOps.exif_transpose(picture)
-            except Exception:  # a damaged EXIF block does not spoil the picture
-                return picture
+            return upright(picture)
     except InputError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit comes first for the largest
@@ -63,6 +60,14 @@ def open_picture(data: bytes, where: str) -> Image.Image:
         raise InputError(f"{where} is not a readable picture (none of {', '.join(_FORMATS)}).") from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A decoded picture turned as its EXIF orientation says."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # a damaged EXIF block does not spoil the picture
+        return picture
 
 
 def _check_effort(picture: Image.Image, data: bytes, where: str) -> None:
@@ -87,27 +92,72 @@ def _check_effort(picture: Image.Image, data: bytes, where: str) -> None:
         raise InputError(f"{where} is a text PNM or a run-length BMP of {len(data):,} bytes; save it as a PNG.")
 
 
-def _to_8_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits to 8, by the scale its numbers are on; never by the picture's own extremes where
-    that scale is known, or a dark picture would become as bright as any other."""
+def is_deep(picture: Image.Image) -> bool:
+    """Whether a picture's numbers are of 16 or 32 bits."""
+    return picture.mode.startswith("I;16") or picture.mode in ("I", "F")
+
+
+def deep_values(picture: Image.Image) -> np.ndarray:
+    """float32 ``[H, W]``: the numbers of a picture of 16 or 32 bits; NaN and infinity become 0.
+
+    A transparent colour key becomes white, as `deep_range` has it.
+    """
     values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0.0, neginf=0.0)
+    key = picture.info.get("transparency")
+    if isinstance(key, int):
+        clear = values == key
+        values = np.where(clear, deep_range(values[~clear])[1] if not clear.all() else 1.0, values)
+    return values
+
+
+def deep_range(values: np.ndarray) -> tuple[float, float]:
+    """The numbers of black and white of one picture of 16 or 32 bits, where nothing else tells them.
+
+    Files of 16 bits often hold a camera's 12: a picture without a number above 4,095 is taken for one of these, and
+    one without a number above 255 for one of 8. Never by the picture's own extremes where its numbers lie on such a
+    scale, or a dark picture would become as bright as any other.
+    """
     low, high = float(values.min()), float(values.max())
-    if picture.mode.startswith("I;16") or (low >= 0 and 255 < high <= 65_535):
-        values = values * (255 / 65_535)
-    elif picture.mode == "F" and low >= 0 and high <= 1:
-        values = values * 255
-    elif low < 0 or high > 255:
-        values = (values - low) * (255 / max(high - low, 1e-30))
-    return Image.fromarray(np.rint(values).astype(np.uint8))
+    if low < 0 or high > 65_535:
+        return low, high if high > low else low + 1
+    return 0.0, next(most for most in (1.0, 255.0, 4_095.0, 65_535.0) if high <= most)
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits to 8, by `deep_range`."""
+    values = deep_values(picture)
+    low, high = deep_range(values)
+    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
 
 
 def _reduced(picture: Image.Image, size: int) -> Image.Image:
     """A very large picture brought to at least four times ``size`` before anything copies it."""
     factor = min(picture.size) // (4 * size)
-    if factor < 2 or picture.width * picture.height < 4_000_000 or picture.mode.startswith(("I", "F")):
+    if factor < 2 or picture.width * picture.height < 4_000_000 or is_deep(picture):
         return picture
+    if "transparency" in picture.info:
+        return picture.convert("LA" if picture.mode in ("1", "L") else "RGBA").reduce(factor)
     wide = {"1": "L", "P": "RGBA", "PA": "RGBA", "La": "LA", "HSV": "RGB"}  # modes that cannot be averaged
     return (picture.convert(wide[picture.mode]) if picture.mode in wide else picture).reduce(factor)
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    """The picture laid over white, as RGB."""
+    layers = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
+    white = Image.new("RGBA", layers.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layers).convert("RGB")
+
+
+def flattened(picture: Image.Image, size: int) -> Image.Image:
+    """A picture of 8 bits without transparency: what was transparent, by alpha or by a colour key, is white.
+
+    Args:
+        size: the side it is wanted at; a very large picture is brought nearer to it first.
+    """
+    picture = _reduced(picture, size)
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        return _over_white(picture)
+    return picture
 
 
 def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = False) -> Tensor:
@@ -116,13 +166,7 @@ def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = Fal
     1-bit and palette pictures are widened to 8 bits first; resized as they are, the filter is ignored.
     Transparent pixels become white.
     """
-    picture = _reduced(picture, size)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or (picture.mode == "P" and "transparency" in picture.info):
-        picture = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        picture = _to_8_bits(picture)
+    picture = _to_8_bits(picture) if is_deep(picture) else flattened(picture, size)
     picture = picture.convert("L" if channels == 1 else "RGB")
     width, height = picture.size
     side = min(width, height)

@@ -25,6 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from episodes import InputError
+from episodes.errors import printable
 from episodes.shares import Share
 
 TIMEOUT = timedelta(minutes=10)  # for ranks to meet; a rank that hangs longer than that stops the job
@@ -196,7 +197,7 @@ class Ranks:
                     return
             except RuntimeError:  # the launcher is gone: say it rather twice than never
                 pass
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
     def tell_lost(self, error: PeerLost) -> None:
         """Says that another rank is gone, if that one did not say itself why."""

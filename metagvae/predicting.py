@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +12,8 @@ from episodes.faults import ReadFault
 from episodes.picture_files import find_pictures
 from episodes.sources import open_picture
 from metagvae.classifier import FewShotClassifier
-from metagvae.files import write_beside
+from metagvae.spreadsheet import write_table
 
-_log = logging.getLogger(__name__)
 _CHUNK = 256
 COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_probability", "problem")
 
@@ -71,25 +67,20 @@ def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path)
         How many pictures there are, how many could not be read, and sentences on the files that are none.
     """
     source = Source(folder)
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow(COLUMNS)
-    broken = 0
+    rows: list[list[object]] = []
     try:
         names, told = find_pictures(source)
         if not names:
             raise InputError(f"{folder} holds no pictures.{''.join(f' ({note})' for note in told)}")
         for start in range(0, len(names), _CHUNK):
-            rows = _rows(classifier, source, names[start : start + _CHUNK])
-            broken += sum(bool(row[-1]) for row in rows)
-            writer.writerows(rows)
+            rows += _rows(classifier, source, names[start : start + _CHUNK])
     finally:
         source.close()
-    write_beside(out, table.getvalue().encode("utf-8"))
-    return len(names), broken, told
+    write_table(out, COLUMNS, rows)
+    return len(names), sum(bool(row[-1]) for row in rows), told
 
 
-def _rows(classifier: FewShotClassifier, source: Source, names: Sequence[str]) -> list[list[str]]:
+def _rows(classifier: FewShotClassifier, source: Source, names: Sequence[str]) -> list[list[object]]:
     images, problems = [], {}
     for name in names:
         try:
@@ -97,7 +88,7 @@ def _rows(classifier: FewShotClassifier, source: Source, names: Sequence[str]) -
         except InputError as error:
             problems[name] = str(error)
     readable = [name for name in names if name not in problems]
-    rows = {name: [_plain(name), "", "", "", "", "", problem] for name, problem in problems.items()}
+    rows: dict[str, list[object]] = {name: [name, "", "", "", "", "", problem] for name, problem in problems.items()}
     if images:
         said, novelty = classifier.predict(images), classifier.novelty(images)
         probabilities = classifier.predict_proba(images)
@@ -105,18 +96,12 @@ def _rows(classifier: FewShotClassifier, source: Source, names: Sequence[str]) -
             order = probabilities[row].argsort()[::-1]
             best, second = order[0], order[1] if len(order) > 1 else None
             rows[name] = [
-                _plain(name),
-                _plain(str(said[row])),
+                name,
+                said[row],
                 f"{probabilities[row, best]:.4f}",
                 f"{novelty[row]:.3f}",
-                _plain(str(classifier.classes_[second])) if second is not None else "",
+                classifier.classes_[second] if second is not None else "",
                 f"{probabilities[row, second]:.4f}" if second is not None else "",
                 "",
             ]
     return [rows[name] for name in names]
-
-
-def _plain(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula, and that UTF-8 can hold."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

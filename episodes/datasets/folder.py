@@ -18,7 +18,7 @@ from episodes.cache import cached_classes
 from episodes.cache_entry import Decoding
 from episodes.class_folders import SPLIT_OF, TABLE, class_folders
 from episodes.datasets.base import SPLITS, Dataset
-from episodes.errors import InputError
+from episodes.errors import InputError, printable
 from episodes.faults import ReadFault
 from episodes.picture_files import left_aside
 from episodes.sources import open_picture, to_tensor
@@ -139,7 +139,7 @@ class Folder(Dataset):
         finally:
             source.close()
         for note in bank.notes:
-            _log.warning("%s, %s: %s", source.path, split, note)
+            _log.warning("%s", printable(f"{source.path}, {split}: {note}", lines=False))
         return bank
 
     def sizes(self, split: str) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from metagvae.cli.outputs import say
+
 
 def calibrate(
     source: str,
@@ -45,4 +47,4 @@ def calibrate(
     details = content.setdefault("card", {}).setdefault("details", {})
     details.setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
     write_json(folder / CONFIG, content)
-    print(f"{source}, {' + '.join(encoder.features)}: {fitted}")
+    say(f"{source}, {' + '.join(encoder.features)}: {fitted}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from metagvae.cli.outputs import say
 from metagvae.config import TrainConfig
 
 
@@ -31,4 +32,4 @@ def cross_validate(config: CrossValidateConfig) -> None:
     from metagvae import crossvalidation
 
     plain = TrainConfig(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)})
-    print(crossvalidation.cross_validate(plain, config.folds, config.test_episodes, config.methods, config.training))
+    say(crossvalidation.cross_validate(plain, config.folds, config.test_episodes, config.methods, config.training))

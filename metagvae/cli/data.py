@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_writable, say
 
 
 def data_list() -> None:
@@ -14,7 +14,7 @@ def data_list() -> None:
 
     for name, cls in sorted(DATASETS.items()):
         first = (cls.__doc__ or "").strip().splitlines()[0]
-        print(f"{name:14} {cls.default_size}x{cls.default_size}x{cls.channels}  {cls.licence}\n{'':14} {first}")
+        say(f"{name:14} {cls.default_size}x{cls.default_size}x{cls.channels}  {cls.licence}\n{'':14} {first}")
 
 
 def data_fetch(name: str, folder: str | None = None) -> None:
@@ -30,7 +30,7 @@ def data_fetch(name: str, folder: str | None = None) -> None:
     dataset = make_dataset(name)
     check_writable(str(target / "x"))
     dataset.fetch(target)
-    print(f"fetched {name} into {target}")
+    say(f"fetched {name} into {target}")
 
 
 def data_check(
@@ -52,4 +52,4 @@ def data_check(
 
     if name not in DATASETS and Path(name).exists():
         name, root = "folder", name
-    print(check_dataset(make_dataset(name, root=root, size=size, **(options or {}))))
+    say(check_dataset(make_dataset(name, root=root, size=size, **(options or {}))))

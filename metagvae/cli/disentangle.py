@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_figure, check_writable
+from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def disentangle(
@@ -56,7 +56,7 @@ def disentangle(
         raise InputError("disentangle needs something to score: --encoder NAME, one or more.")
     scoring = Scoring(pictures, data, root, rotations, way, shot, episodes, split, count, seed)
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
-    print(found.table())
+    say(found.table())
     if json:
         found.save(Path(json).expanduser())
     if figure:

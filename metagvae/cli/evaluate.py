@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_figure, check_writable
+from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def evaluate(
@@ -94,7 +94,7 @@ def evaluate(
     )
     if not ranks().main:
         return
-    print(comparison.table())
+    say(comparison.table())
     if json:
         comparison.save(Path(json).expanduser())
     if figure:

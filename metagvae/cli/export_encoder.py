@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_writable, say
 
 
 def export_encoder(
@@ -33,7 +33,7 @@ def export_encoder(
             raise InputError(f"{path} is there already; choose another file.")
         check_writable(str(path))
         worst = export_to(load_encoder(source, features), path, to)
-        print(f"wrote {path}; largest difference from the module {worst:.1e} for batches of 1 and 37")
+        say(f"wrote {path}; largest difference from the module {worst:.1e} for batches of 1 and 37")
         return
     check_writable(str(path / "config.json"))
     if (path / "config.json").exists():
@@ -41,4 +41,4 @@ def export_encoder(
     encoder, card = load_encoder(source, features), replace(read_card(source), name=name or path.name)
     save_encoder(encoder, path, card)
     write_beside(path / "README.md", card_text(card, encoder.config).encode())
-    print(f"wrote config.json, model.safetensors and README.md into {path}")
+    say(f"wrote config.json, model.safetensors and README.md into {path}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metagvae.cli.outputs import say
+
 
 def import_encoder(
     weights: str,
@@ -26,7 +28,7 @@ def import_encoder(
     """
     from metagvae.importing import import_weights
 
-    print(
+    say(
         import_weights(
             Path(weights),
             Path(config),

@@ -73,8 +73,8 @@ def _check_configs(arguments: list[str]) -> None:
 
 
 def _one_line(error: InputError) -> str:
-    """The message without what would steer a terminal, cut where a stranger made it long."""
-    text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+    """The message, cut where a stranger made it long."""
+    text = str(error)
     return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ..."
 
 

@@ -1,11 +1,16 @@
-"""Where a command may write."""
+"""What a command prints, and where it may write."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from episodes.errors import InputError
+from episodes.errors import InputError, printable
+
+
+def say(text: object, flush: bool = False) -> None:
+    """Prints what a command found; names that strangers gave their files or weights cannot steer the terminal."""
+    print(printable(text), flush=flush)
 
 
 def check_writable(*paths: str | None) -> None:

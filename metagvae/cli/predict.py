@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metagvae.cli.outputs import check_writable
+from episodes.errors import printable
+from metagvae.cli.outputs import check_writable, say
 
 
 def predict(
@@ -44,11 +45,11 @@ def predict(
         device=device,
     )
     for told in fit_folder(classifier, examples):
-        print(f"{examples}: {told}")
+        say(printable(f"{examples}: {told}", lines=False))
     if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
-        print(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
+        say(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
     count, broken, aside = predict_folder(classifier, pictures, Path(out).expanduser())
     for told in aside:
-        print(f"{pictures}: {told}")
+        say(printable(f"{pictures}: {told}", lines=False))
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
-    print(f"{count} pictures, {broken} of them unreadable, {known}: {out}")
+    say(f"{count} pictures, {broken} of them unreadable, {known}: {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metagvae.cli.outputs import say
 from metagvae.config import PretrainConfig
 
 
@@ -20,4 +21,4 @@ def pretrain(config: PretrainConfig) -> None:
     figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
     figures.traversal(vae, bank, folder / "figures" / "traversal.png")
     figures.curves(folder, folder / "figures" / "curves.png")
-    print(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")
+    say(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_writable, say
 
 
 def probe(
@@ -60,7 +60,7 @@ def probe(
         found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
         for result in found:
             result.about = describe(name)
-            print(
+            say(
                 f"{result.encoder}, {result.features} ({result.size}), {result.classifier}: error "
                 f"{100 * result.error:.2f} ± {100 * result.half_width:.2f} % of {result.pictures[1]:,} test pictures"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from metagvae.cli.outputs import say
+
 
 def push_encoder(source: str, repository: str, features: list[str] | None = None, private: bool = False) -> None:
     """Upload an encoder with its model card to the Hugging Face Hub; log in with `hf auth login` before.
@@ -15,4 +17,4 @@ def push_encoder(source: str, repository: str, features: list[str] | None = None
     from metagvae.checkpoints import load_encoder, read_card
     from metagvae.hub import push_to_hub
 
-    print(push_to_hub(load_encoder(source, features), repository, read_card(source), private))
+    say(push_to_hub(load_encoder(source, features), repository, read_card(source), private))

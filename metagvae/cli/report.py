@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metagvae.cli.outputs import check_writable
+from metagvae.cli.outputs import check_writable, say
 
 
 def report(
@@ -34,4 +34,4 @@ def report(
 
     check_writable(out)
     path = write_report(runs, out, way, shot, query, episodes, seed, split, Device.choose(device))
-    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")
+    say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")

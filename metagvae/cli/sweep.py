@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from metagvae.cli.outputs import say
 from metagvae.search import SweepConfig
 
 
@@ -25,7 +26,7 @@ def sweep(config: SweepConfig) -> None:
         error = f"{100 * trial.error:.2f} ± {100 * trial.half_width:.2f} %" if trial.error is not None else trial.state
         values = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                            for key, value in trial.values.items())  # fmt: skip
-        print(f"trial {trial.number}: {error} ({values}) {trial.problem}".rstrip(), flush=True)
+        say(f"trial {trial.number}: {error} ({values}) {trial.problem}".rstrip(), flush=True)
 
     try:
         found = sweeping.run_sweep(base, config, tell)
@@ -34,11 +35,11 @@ def sweep(config: SweepConfig) -> None:
             f"the sweep was stopped; the same command goes on with it and its unfinished trial ({stop})"
         ) from stop
     figures.sweep(found, found.folder / "trials.png")
-    print(f"\nfew-shot error on the validation split, {config.episodes} episodes, ± the 95 % interval over them\n")
-    print(found.table())
+    say(f"\nfew-shot error on the validation split, {config.episodes} episodes, ± the 95 % interval over them\n")
+    say(found.table())
     if found.best is None:
-        print("\nno trial was completed")
+        say("\nno trial was completed")
         return
-    print(f"\n{found.about()}")
-    print(f"\nthe best, trial {found.best.number}, is in {found.folder / found.best.folder}; train it again: "
+    say(f"\n{found.about()}")
+    say(f"\nthe best, trial {found.best.number}, is in {found.folder / found.best.folder}; train it again: "
           f"metagvae {config.command} --config {found.folder / 'best.yaml'}")  # fmt: skip

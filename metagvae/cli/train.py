@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metagvae.cli.outputs import say
 from metagvae.config import TrainConfig
 
 
@@ -22,4 +23,4 @@ def train(config: TrainConfig) -> None:
     sampler = config.episodes.sampler(bank, config.run.seed, "train", dataset.rotations == "episode")
     figures.episode(make_batch(bank, sampler.span(0, 1)), folder / "figures" / "episode.png")
     figures.curves(folder, folder / "figures" / "curves.png")
-    print(f"trained; the run is in {folder}. Measure it: metagvae evaluate --run {folder}")
+    say(f"trained; the run is in {folder}. Measure it: metagvae evaluate --run {folder}")

@@ -9,6 +9,7 @@ import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,6 +279,34 @@ def test_sixteen_bits_keep_their_scale() -> None:
     Image.fromarray(values).save(buffer, "PNG")
     tensor = to_tensor(open_picture(buffer.getvalue(), "x"), 8, 1)
     assert tensor.unique().tolist() == [10, 20]
+
+
+def test_twelve_bits_in_files_of_sixteen_are_not_black() -> None:
+    """A camera's 12 bits keep all of 8; a picture with larger numbers is of 16."""
+    ramp = np.linspace(0, 4095, 64, dtype=np.uint16).reshape(8, 8)
+    for values, brightest in ((ramp, 255), (ramp * 16, 255), (ramp * 8, 127), (ramp // 4095, 255), (ramp // 17, 240)):
+        for mode in ("I;16", "I", "F"):
+            buffer = io.BytesIO()
+            picture = Image.fromarray(values if mode == "I;16" else values.astype(np.int32 if mode == "I" else "f4"))
+            assert picture.mode == mode
+            picture.save(buffer, "TIFF")
+            levels = to_tensor(open_picture(buffer.getvalue(), "x"), 8, 1)
+            assert abs(int(levels.max()) - brightest) <= 1
+            assert len(levels.unique()) >= min(len(np.unique(values)), 32)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "I;16"])
+def test_a_transparent_colour_key_is_white_like_alpha(mode: str) -> None:
+    """tRNS of a PNG without an alpha channel; the same picture as RGBA is the oracle."""
+    values = np.zeros((2100, 2100), np.uint16 if mode == "I;16" else np.uint8)
+    values[:, 1000:] = 60_000 if mode == "I;16" else 200
+    plain = Image.fromarray(values)
+    picture = plain if mode in ("L", "I;16") else plain.convert(mode)
+    key: Any = (0, 0, 0) if mode == "RGB" else picture.getpixel((0, 0))
+    for side in (8, 2100):  # 2,100 squared pixels are reduced before they are resized
+        buffer = io.BytesIO()
+        picture.crop((0, 0, side, side)).save(buffer, "PNG", transparency=key)
+        assert to_tensor(open_picture(buffer.getvalue(), "x"), 4, 1)[0, :, 0].tolist() == [255] * 4
 
 
 def test_camera_orientation_is_applied() -> None:
