@@ -102,4 +102,3 @@ class Source:
     def close(self) -> None:
         if self._zip is not None:
             self._zip.close()
-

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from episodes.batch_share import uniform
 from episodes.errors import InputError
-from episodes.shares import uniform
 
 PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from episodes.bank import ImageBank
 from episodes.devices import exact
-from episodes.sampler import EpisodeIndices
+from episodes.samplers.base import EpisodeIndices
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from episodes.bank import ImageBank
 from episodes.batch import EpisodeBatch, gather_batch
 from episodes.devices import exact
-from episodes.sampler import EpisodeIndices, EpisodeSampler
+from episodes.samplers.base import EpisodeIndices, EpisodeSampler
 
 BLOCK = {"cpu": 2**17, "cuda": 2**20}  # pictures whose numbers are drawn at once: a draw's fixed cost is shared
 

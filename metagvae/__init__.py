@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from metagvae.checkpoints import load_encoder, save_encoder
-    from metagvae.classifier import FewShotClassifier
-    from metagvae.decoders import Decoder
-    from metagvae.encoder import Encoder, EncoderConfig
-    from metagvae.vae import GuidedVAE
+    from metagvae.classifier.estimator import FewShotClassifier
+    from metagvae.encoders.encoder import Encoder, EncoderConfig
+    from metagvae.vae.decoders import Decoder
+    from metagvae.vae.guided_vae import GuidedVAE
+    from metagvae.zoo.load import load_encoder, save_encoder
 
 _HOMES = {
     "FewShotClassifier": "metagvae.classifier",
-    "load_encoder": "metagvae.checkpoints",
-    "save_encoder": "metagvae.checkpoints",
-    "Encoder": "metagvae.encoder",
-    "EncoderConfig": "metagvae.encoder",
-    "Decoder": "metagvae.decoders",
+    "load_encoder": "metagvae.zoo.load",
+    "save_encoder": "metagvae.zoo.load",
+    "Encoder": "metagvae.encoders.encoder",
+    "EncoderConfig": "metagvae.encoders.encoder",
+    "Decoder": "metagvae.vae.decoders",
     "GuidedVAE": "metagvae.vae",
 }
 __all__ = ["Decoder", "Encoder", "EncoderConfig", "FewShotClassifier", "GuidedVAE", "load_encoder", "save_encoder"]

@@ -19,8 +19,8 @@ import torch
 from episodes import InputError
 from episodes.datasets import make_dataset
 from metagvae.cli import main as metagvae
-from metagvae.compare import Comparison, compare
-from metagvae.figures import error_bars
+from metagvae.report.figures import error_bars
+from metagvae.studies.compare import Comparison, compare
 
 ROOT = Path(__file__).resolve().parent.parent
 

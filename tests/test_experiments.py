@@ -1,4 +1,4 @@
-"""configs/experiments.yaml and the script that runs it."""
+"""experiments/plan.yaml and the script that runs it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from episodes.datasets.mnist import MNIST
 from episodes.datasets.omniglot import Omniglot
 from episodes.datasets.sprites import Sprites
 from episodes.errors import InputError
-from episodes.typed import check_types
+from episodes.untrusted.typed import check_types
 
 DATASETS: dict[str, type[Dataset]] = {
     cls.name: cls

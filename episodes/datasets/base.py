@@ -12,7 +12,7 @@ import torch
 
 from episodes.bank import ImageBank
 from episodes.errors import InputError
-from episodes.sampler import EpisodeIndices, eligible_classes
+from episodes.samplers.base import EpisodeIndices, eligible_classes
 
 SPLITS = ("train", "validation", "test")
 

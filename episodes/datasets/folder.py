@@ -14,15 +14,15 @@ import torch
 
 from episodes.archives import Source
 from episodes.bank import ImageBank
-from episodes.cache import cached_classes
 from episodes.cache_entry import Decoding
 from episodes.class_folders import SPLIT_OF, TABLE, class_folders
 from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.cache import cached_classes
 from episodes.errors import InputError, printable
 from episodes.faults import ReadFault
 from episodes.picture_files import left_aside
-from episodes.sources import open_picture, to_tensor
-from episodes.tables import Names, decode_table, read_table, table_rows
+from episodes.untrusted.sources import open_picture, to_tensor
+from episodes.untrusted.tables import Names, decode_table, read_table, table_rows
 
 _log = logging.getLogger(__name__)
 _WAYS = ("auto", "folders", "csv", "fractions")

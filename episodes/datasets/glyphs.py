@@ -16,8 +16,9 @@ from torch import Tensor
 
 from episodes.augment import affine_matrix
 from episodes.bank import Attribute, ImageBank
-from episodes.cache import cached_bank
+from episodes.counter_rng import fold, mix
 from episodes.datasets.base import Dataset
+from episodes.datasets.cache import cached_bank
 from episodes.datasets.glyph_shapes import (
     CANVAS,
     centre_lines,
@@ -27,7 +28,6 @@ from episodes.datasets.glyph_shapes import (
     select_letters,
 )
 from episodes.errors import InputError
-from episodes.rng import fold, mix
 
 DRAWINGS = 20
 PEN = 0.78  # mean half width of the pen, in pixels of a 28-pixel picture

@@ -19,12 +19,12 @@ from PIL import Image
 
 from episodes.archives import Source
 from episodes.bank import ImageBank
-from episodes.cache import cached_bank
 from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
-from episodes.safe_pickle import load_arrays
-from episodes.sources import open_picture, to_tensor
-from episodes.tables import read_table, table_rows
+from episodes.untrusted.pickles import load_arrays
+from episodes.untrusted.sources import open_picture, to_tensor
+from episodes.untrusted.tables import read_table, table_rows
 
 PER_CLASS = 600
 _CSV = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}

@@ -12,11 +12,11 @@ import torch
 
 from episodes.archives import Source
 from episodes.bank import Attribute, ImageBank
-from episodes.cache import cached_bank
 from episodes.datasets.base import Dataset
+from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
 from episodes.picture_files import is_picture
-from episodes.sources import open_picture, to_tensor
+from episodes.untrusted.sources import open_picture, to_tensor
 
 PARTS = ("images_background", "images_evaluation")
 SPLITTINGS = ("vinyals", "lake", "lake-standard", "lake-minimal")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from episodes.bank import ImageBank
 from episodes.datasets.base import Dataset
-from episodes.factors import Factor, FactorPictures
+from episodes.datasets.factors import Factor, FactorPictures
 
 SHAPES = ("square", "ellipse", "heart")
 SEEDS = {"train": 0, "validation": 1, "test": 2}

@@ -10,7 +10,7 @@ from metagvae.benchmark.peers import fused_tasks
 from metagvae.benchmark.pictures import bank_or_noise
 from metagvae.benchmark.rows import Context, Row, compare
 from metagvae.benchmark.timing import Way
-from metagvae.evaluation import Evaluator
+from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import PrototypicalNetwork
 
 GROUP = "evaluation"

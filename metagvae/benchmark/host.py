@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from metagvae.device import Device
+from metagvae.compute.device import Device
 
 PACKAGES = ("torch", "torchvision", "numpy", "learn2learn", "easyfsl")
 

@@ -19,7 +19,7 @@ from metagvae.benchmark.peers import learn2learn
 from metagvae.benchmark.pictures import bank_or_noise
 from metagvae.benchmark.rows import Context, Row, compare
 from metagvae.benchmark.timing import Way
-from metagvae.device import Device
+from metagvae.compute.device import Device
 from metagvae.learners import MAML
 
 GROUP = "maml"

@@ -12,7 +12,7 @@ import torch
 from episodes import InputError
 from metagvae.benchmark.maml import make_step
 from metagvae.benchmark.rows import Context, Sizes
-from metagvae.device import Device
+from metagvae.compute.device import Device
 
 
 def _status(field: str) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import metagvae
 from episodes import InputError
 from metagvae.benchmark.rows import Context, Row
-from metagvae.build import data_config, load_learner
-from metagvae.evaluation import Evaluator
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.zoo.build import data_config, load_learner
 
 GROUP = "minutes"
 CONFIG = Path("configs") / "omniglot" / "fast.yaml"

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagvae.device import Device
-from metagvae.encoder import Encoder, EncoderConfig
+from metagvae.compute.device import Device
+from metagvae.encoders.encoder import Encoder, EncoderConfig
 
 
 def conv4_encoder(width: int, norm: str) -> Encoder:

@@ -18,10 +18,10 @@ from metagvae.benchmark.pictures import bank_or_noise
 from metagvae.benchmark.prototypes import flops_per_unit
 from metagvae.benchmark.rows import Context, Row, compare
 from metagvae.benchmark.timing import Samples, Way
-from metagvae.build import new_encoder, new_vae
-from metagvae.config import EncoderSection, VAESection
-from metagvae.pretraining import Shuffle
-from metagvae.vae import GuidedVAE
+from metagvae.config.sections import EncoderSection, VAESection
+from metagvae.training.pretraining import Shuffle
+from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.zoo.build import new_encoder, new_vae
 
 GROUP = "pretraining"
 BATCH, LATENT = 128, 10
@@ -41,7 +41,7 @@ def total_loss(vae: GuidedVAE, images: Tensor) -> Tensor:
 
 
 def ours(context: Context, bank: ImageBank) -> Way:
-    """As `metagvae.pretraining` does it: the set on the device, batches gathered there."""
+    """As `metagvae.training.pretraining` does it: the set on the device, batches gathered there."""
     vae = network(context, bank)
     context.device.place(vae)
     bank = bank.to(context.device.device)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from metagvae.benchmark.rows import Row
-from metagvae.files import write_json
-from metagvae.runs import provenance
+from metagvae.runs.run import provenance
+from metagvae.storage.atomic_files import write_json
 
 SIGNS = {"faster": "≥", "of it": "≤", "seconds": "≤"}
 

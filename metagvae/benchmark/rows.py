@@ -12,7 +12,7 @@ import torch
 
 from episodes import InputError
 from metagvae.benchmark.timing import Clock, Samples, Way, by_turns
-from metagvae.device import Device
+from metagvae.compute.device import Device
 
 
 @dataclass(frozen=True)

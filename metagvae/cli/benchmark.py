@@ -39,7 +39,7 @@ def benchmark(
     from episodes.errors import InputError
     from metagvae.benchmark import GROUPS, LONG, Context, Sizes
     from metagvae.benchmark import benchmark as measure
-    from metagvae.device import Device
+    from metagvae.compute.device import Device
 
     check_writable(out)
     if processor_time:

@@ -29,12 +29,12 @@ def calibrate(
     """
 
     from episodes.datasets import make_dataset
-    from metagvae.build import check_pictures
-    from metagvae.calibration import calibrate
-    from metagvae.checkpoints import CONFIG, find_encoder, load_encoder
-    from metagvae.compare import refuse_trained_classes
-    from metagvae.files import write_json
-    from metagvae.plain_files import read_json
+    from episodes.untrusted.plain_files import read_json
+    from metagvae.classifier.calibration import calibrate
+    from metagvae.storage.atomic_files import write_json
+    from metagvae.studies.compare import refuse_trained_classes
+    from metagvae.zoo.build import check_pictures
+    from metagvae.zoo.load import CONFIG, find_encoder, load_encoder
 
     folder = find_encoder(source)
     encoder = load_encoder(source, features)

@@ -21,8 +21,8 @@ from metagvae.cli.push_encoder import push_encoder
 from metagvae.cli.report import report
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
-from metagvae.config import PretrainConfig, TrainConfig
-from metagvae.search import SweepConfig
+from metagvae.config.sections import PretrainConfig, TrainConfig
+from metagvae.studies.sweep.search_space import SweepConfig
 
 # commands that take --config, a YAML file of a config class
 CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {

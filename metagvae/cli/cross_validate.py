@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metagvae.cli.outputs import say
-from metagvae.config import TrainConfig
+from metagvae.config.sections import TrainConfig
 
 
 @dataclass
@@ -29,7 +29,7 @@ def cross_validate(config: CrossValidateConfig) -> None:
     """Estimate the error on classes never seen by holding out each fold of classes once."""
     from dataclasses import fields
 
-    from metagvae import crossvalidation
+    from metagvae.studies import cross_validation as crossvalidation
 
     plain = TrainConfig(**{f.name: getattr(config, f.name) for f in fields(TrainConfig)})
     say(crossvalidation.cross_validate(plain, config.folds, config.test_episodes, config.methods, config.training))

@@ -30,11 +30,11 @@ def demo(
     except ImportError as error:
         raise InputError("the demo needs gradio, which is not installed: pip install 'metagvae[demo]'.") from error
     from episodes.datasets import make_dataset
-    from metagvae.build import load_vae
-    from metagvae.checkpoints import load_encoder
     from metagvae.demo.moving import LatentView
     from metagvae.demo.page import build, serve
     from metagvae.demo.playing import Game
+    from metagvae.zoo.build import load_vae
+    from metagvae.zoo.load import load_encoder
 
     if not 2 <= way <= 10:
         raise InputError(f"--way must be between 2 and 10 for a page; received {way}.")

@@ -45,8 +45,8 @@ def disentangle(
         json: file to write results to.
         figure: file (.png, .svg or .pdf) to draw scores against errors to.
     """
-    from metagvae.device import Device
-    from metagvae.scoring import Scoring, score_encoders
+    from metagvae.compute.device import Device
+    from metagvae.studies.disentangle import Scoring, score_encoders
 
     check_writable(json)
     check_figure(figure)
@@ -60,6 +60,6 @@ def disentangle(
     if json:
         found.save(Path(json).expanduser())
     if figure:
-        from metagvae.figures import scores_against_errors
+        from metagvae.report.figures import scores_against_errors
 
         scores_against_errors(found.rows, Path(figure).expanduser())

@@ -64,10 +64,10 @@ def evaluate(
         figure: file (.png, .svg or .pdf) to draw error bars to.
     """
     from episodes.datasets import make_dataset
-    from episodes.within import Within
-    from metagvae.compare import choose_dataset, compare
-    from metagvae.device import Device
-    from metagvae.distributed import ranks
+    from episodes.samplers.by_attribute import Within
+    from metagvae.compute.device import Device
+    from metagvae.compute.processes import ranks
+    from metagvae.studies.compare import choose_dataset, compare
 
     check_writable(json)
     check_figure(figure)
@@ -98,6 +98,6 @@ def evaluate(
     if json:
         comparison.save(Path(json).expanduser())
     if figure:
-        from metagvae.figures import error_bars
+        from metagvae.report.figures import error_bars
 
         error_bars(comparison.results, Path(figure).expanduser())

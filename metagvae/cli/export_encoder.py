@@ -22,12 +22,12 @@ def export_encoder(
     """
     from dataclasses import replace
 
-    from metagvae.checkpoints import card_text, load_encoder, read_card, save_encoder
-    from metagvae.files import write_beside
+    from metagvae.storage.atomic_files import write_beside
+    from metagvae.zoo.load import card_text, load_encoder, read_card, save_encoder
 
     path = Path(out).expanduser()
     if to != "safetensors":
-        from metagvae.export import export_to
+        from metagvae.zoo.export import export_to
 
         if path.exists():
             raise InputError(f"{path} is there already; choose another file.")

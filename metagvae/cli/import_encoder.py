@@ -26,7 +26,7 @@ def import_encoder(
         allow_missing_latent: accept weights without a latent layer (a plain backbone); it is left as initialised
             and the encoder's features become the backbone's.
     """
-    from metagvae.importing import import_weights
+    from metagvae.zoo.convert import import_weights
 
     say(
         import_weights(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from episodes.errors import InputError
-from metagvae.distributed import PeerLost, join, leave, ranks
-from metagvae.files import OUT_OF_DISK
-from metagvae.plain_files import read_yaml
-from metagvae.stopping import STOPPED, Interrupted
+from episodes.untrusted.plain_files import read_yaml
+from metagvae.compute.processes import PeerLost, join, leave, ranks
+from metagvae.runs.signals import STOPPED, Interrupted
+from metagvae.storage.atomic_files import OUT_OF_DISK
 
 TOGETHER = ("pretrain", "train", "evaluate")
 MAX_MESSAGE = 20_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, get_type_hints
 
-from metagvae.distributed import ranks
+from metagvae.compute.processes import ranks
 
 
 def _headline(function: Callable[..., Any]) -> str:

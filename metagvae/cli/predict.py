@@ -32,8 +32,8 @@ def predict(
         none_label: what to say of pictures whose novelty is above 1; leave out to always name a class.
         device: auto | cpu | cuda.
     """
-    from metagvae.classifier import FewShotClassifier
-    from metagvae.predicting import fit_folder, predict_folder
+    from metagvae.classifier.estimator import FewShotClassifier
+    from metagvae.classifier.folders import fit_folder, predict_folder
 
     check_writable(out)
     classifier = FewShotClassifier(

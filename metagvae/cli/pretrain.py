@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from metagvae.cli.outputs import say
-from metagvae.config import PretrainConfig
+from metagvae.config.sections import PretrainConfig
 
 
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain a guided VAE."""
-    from metagvae import figures, pretraining
-    from metagvae.distributed import ranks
+    from metagvae.compute.processes import ranks
+    from metagvae.report import figures
+    from metagvae.training import pretraining
 
     vae = pretraining.pretrain(config)
     if not ranks().main:

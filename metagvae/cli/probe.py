@@ -34,13 +34,13 @@ def probe(
         json: file to write results to.
     """
     from episodes.datasets import make_dataset
-    from metagvae.build import check_pictures
-    from metagvae.checkpoints import load_encoder
-    from metagvae.compare import describe
-    from metagvae.controls import CONTROLS, make_control
-    from metagvae.device import Device
-    from metagvae.probe import make_classifier, save_probes
-    from metagvae.probe import probe as measure
+    from metagvae.compute.device import Device
+    from metagvae.encoders.controls import CONTROLS, make_control
+    from metagvae.evaluation.linear_probe import make_classifier, save_probes
+    from metagvae.evaluation.linear_probe import probe as measure
+    from metagvae.studies.compare import describe
+    from metagvae.zoo.build import check_pictures
+    from metagvae.zoo.load import load_encoder
 
     check_writable(json)
     if not encoder:

@@ -29,7 +29,7 @@ def report(
         split: test | validation | train; of the pictures that are shown and measured on.
         device: auto | cpu | cuda.
     """
-    from metagvae.device import Device
+    from metagvae.compute.device import Device
     from metagvae.report import write_report
 
     check_writable(out)

@@ -7,14 +7,15 @@ from typing import Any
 
 from episodes.errors import InputError
 from metagvae.cli.outputs import say
-from metagvae.search import SweepConfig
+from metagvae.studies.sweep.search_space import SweepConfig
 
 
 def sweep(config: SweepConfig) -> None:
     """Search settings of train or pretrain on the validation split, with optuna."""
-    from metagvae import figures, sweeping
     from metagvae.cli.main import configured
-    from metagvae.stopping import Interrupted
+    from metagvae.report import figures
+    from metagvae.runs.signals import Interrupted
+    from metagvae.studies.sweep import trials as sweeping
 
     if not config.base or not Path(config.base).is_file():
         raise InputError(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from metagvae.cli.outputs import say
-from metagvae.config import TrainConfig
+from metagvae.config.sections import TrainConfig
 
 
 def train(config: TrainConfig) -> None:
     """Train a few-shot learner on episodes."""
     from episodes import make_batch
-    from metagvae import figures, training
-    from metagvae.distributed import ranks
+    from metagvae.compute.processes import ranks
+    from metagvae.report import figures
+    from metagvae.training import episodic as training
 
     training.train(config)
     if not ranks().main:

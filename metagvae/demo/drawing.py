@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from episodes import InputError
-from metagvae.classifier import FewShotClassifier
+from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.demo.ink import centred, empty
 
 MOST = 5  # examples of a character

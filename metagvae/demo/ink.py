@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from episodes import InputError
-from episodes.sources import open_picture
+from episodes.untrusted.sources import open_picture
 
 MAX_UPLOAD = 8 * 2**20  # bytes of an uploaded picture
 MAX_DRAWING = 2 * 2**20  # bytes of a drawing as it comes from the page

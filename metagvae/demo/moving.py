@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from episodes import ImageBank, InputError, to_float
-from episodes.sources import to_tensor
+from episodes.untrusted.sources import to_tensor
 from metagvae.demo.ink import centred
 from metagvae.guidance.deformable_pca import DeformablePCA
-from metagvae.vae import GuidedVAE
+from metagvae.vae.guided_vae import GuidedVAE
 
 MOST = 12  # units shown
 REACH = 3.0  # in standard deviations of the prior

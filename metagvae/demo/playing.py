@@ -9,7 +9,7 @@ import torch
 
 from episodes import EpisodeBatch, EpisodeSampler, ImageBank, InputError, make_batch
 from metagvae.demo.moving import enlarged
-from metagvae.encoder import Encoder
+from metagvae.encoders.encoder import Encoder
 from metagvae.learners import make_learner
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from episodes import InputError
-from episodes.typed import check_types
-from metagvae.encoder import MAX_LATENT
+from episodes.untrusted.typed import check_types
+from metagvae.encoders.encoder import MAX_LATENT
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition

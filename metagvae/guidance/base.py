@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from metagvae.encoder import Posterior
+from metagvae.encoders.encoder import Posterior
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.augment import affine_matrix
+from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.norm import full_precision
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import InputError
+from metagvae.compute.batch_statistics import batch_count, batch_mean
+from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.norm import full_precision
-from metagvae.whole_batch import batch_count, batch_mean
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:

@@ -11,9 +11,9 @@ from torch.func import functional_call
 
 from episodes import InputError
 from episodes.augment import PARAMETERS
+from metagvae.compute.batch_statistics import batch_rows
+from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
-from metagvae.norm import full_precision
-from metagvae.whole_batch import batch_rows
 
 
 class WarpPairs(Guidance):

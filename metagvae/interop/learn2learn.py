@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from episodes import EpisodeBatch, EpisodeSampler, ImageBank, InputError, to_float
-from metagvae.encoder import Encoder
+from metagvae.encoders.encoder import Encoder
+from metagvae.encoders.norm import norm_policy, task_rows
 from metagvae.learners.maml import averages_as_they_stand
-from metagvae.norm import norm_policy, task_rows
 
 
 def require_learn2learn() -> Any:

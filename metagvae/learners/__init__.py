@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from episodes import InputError
-from episodes.typed import check_types
+from episodes.untrusted.typed import check_types
 from metagvae.learners.anil import ANIL
 from metagvae.learners.base import FeatureLearner, Learner
 from metagvae.learners.maml import MAML

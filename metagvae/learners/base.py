@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, InputError
-from metagvae.norm import full_precision, norm_policy, task_rows
+from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 
 
 class Learner(nn.Module, ABC):

@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from episodes import EpisodeBatch, InputError
-from metagvae.device import channels_last
+from metagvae.compute.device import channels_last
+from metagvae.encoders.norm import Norm2d, full_precision, norm_policy, task_rows
 from metagvae.learners.inner_loop import InnerLoopLearner
 from metagvae.learners.threads import solve_in_threads
-from metagvae.norm import Norm2d, full_precision, norm_policy, task_rows
 
 BATCHING = ("auto", "loop", "vmap")
 Weights = dict[str, Tensor]
@@ -122,7 +122,7 @@ class MAML(InnerLoopLearner):
         if foreign is not None and batching == "vmap":
             raise InputError(
                 f"maml cannot run an encoder with {type(foreign).__name__} under vmap: torch's second "
-                "derivatives are wrong there. Use batching 'loop', or metagvae.norm.Norm2d."
+                "derivatives are wrong there. Use batching 'loop', or metagvae.encoders.norm.Norm2d."
             )
         self.batching = "loop" if foreign is not None else batching
         self._averages_checked = False

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import EpisodeBatch, InputError
-from metagvae.encoder import Encoder, Posterior
-from metagvae.hierarchy import Hierarchy, context_kl, gaussian_kl
+from metagvae.encoders.encoder import Encoder, Posterior
+from metagvae.encoders.norm import full_precision
 from metagvae.learners.base import FeatureLearner, episode_loss
-from metagvae.norm import full_precision
+from metagvae.vae.hierarchical import Hierarchy, context_kl, gaussian_kl
 
 
 class NeuralStatistician(FeatureLearner):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from episodes import to_float
-from metagvae.evaluation import embed_bank
-from metagvae.norm import norm_policy
+from metagvae.encoders.norm import norm_policy
+from metagvae.evaluation.evaluator import embed_bank
 from metagvae.report.images import chart
 from metagvae.report.material import Material
 from metagvae.report.section import LeftOut, readable

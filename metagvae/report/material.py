@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, EpisodeIndices, ImageBank, InputError, make_batch, to_float
-from metagvae.build import load_vae
-from metagvae.checkpoints import EncoderCard, read_card
-from metagvae.compare import refuse_trained_classes
-from metagvae.encoder import Encoder
-from metagvae.evaluation import Evaluator
+from episodes.untrusted.plain_files import read_json
+from metagvae.encoders.encoder import Encoder
+from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import Learner
-from metagvae.metrics import read_metrics
-from metagvae.plain_files import read_json
 from metagvae.report.section import LeftOut
 from metagvae.report.shape import Shape
-from metagvae.runs import read_config
-from metagvae.vae import GuidedVAE
+from metagvae.runs.metrics_log import read_metrics
+from metagvae.runs.run import read_config
+from metagvae.studies.compare import refuse_trained_classes
+from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.zoo.build import load_vae
+from metagvae.zoo.load import EncoderCard, read_card
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from episodes.factors import WarpedPictures
-from metagvae.disentanglement import Coded, encode, in_use, information_matrix, scores
+from episodes.datasets.factors import WarpedPictures
+from metagvae.evaluation.disentanglement import Coded, encode, in_use, information_matrix, scores
 from metagvae.report.material import Material
 from metagvae.report.section import LeftOut, readable
 

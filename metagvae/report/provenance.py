@@ -8,7 +8,7 @@ import yaml
 
 from metagvae.report.material import Material
 from metagvae.report.section import readable
-from metagvae.runs import provenance
+from metagvae.runs.run import provenance
 
 LABELS = {
     "command": "command",

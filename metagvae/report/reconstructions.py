@@ -8,7 +8,7 @@ import torch
 
 from metagvae.report.images import strip
 from metagvae.report.material import Material
-from metagvae.vae import reconstruction_error
+from metagvae.vae.guided_vae import reconstruction_error
 
 COUNT = 12
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from metagvae.compare import Comparison
-from metagvae.evaluation import PairedDifference, Result
+from metagvae.evaluation.evaluator import PairedDifference, Result
 from metagvae.report.images import Inline, chart
 from metagvae.report.section import LeftOut, readable
+from metagvae.studies.compare import Comparison
 
 CONTROLS = {"pixels": "raw pixels", "pca": "PCA", "random": "untrained network"}
 

@@ -12,7 +12,7 @@ from metagvae.guidance.deformable_pca import TRANSFORMS, DeformablePCA
 from metagvae.report.images import strip
 from metagvae.report.material import Material
 from metagvae.report.section import readable
-from metagvae.vae import GuidedVAE
+from metagvae.vae.guided_vae import GuidedVAE
 
 REACH, STEPS = 2.5, 9
 MOST = 128  # strips; more would not be read, nor fit the page

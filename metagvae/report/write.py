@@ -8,11 +8,9 @@ from typing import Any
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset
-from episodes.fixed import FixedEpisodes
-from metagvae.compare import Comparison, choose_dataset, compare, run_learner
-from metagvae.device import Device
-from metagvae.evaluation import Evaluator
-from metagvae.files import write_beside
+from episodes.samplers.prescribed import FixedEpisodes
+from metagvae.compute.device import Device
+from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
 from metagvae.report.confusions import confusions_content
 from metagvae.report.curves import curves_content
@@ -28,7 +26,9 @@ from metagvae.report.results import CONTROLS, percent, results_content, shown
 from metagvae.report.section import LeftOut, Section, readable
 from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content
-from metagvae.runs import read_config
+from metagvae.runs.run import read_config
+from metagvae.storage.atomic_files import write_beside
+from metagvae.studies.compare import Comparison, choose_dataset, compare, run_learner
 
 MAX_BYTES = 5_000_000
 MAX_RUNS = 8  # side by side on a page of that size

@@ -211,9 +211,7 @@ def test_members_of_one_name_are_said(tmp_path: Path) -> None:
     source = Source(tmp_path / "a.zip")
     assert source.names == ["c0/1.png", "c1/1.png"]
     assert source.read("c1/1.png") == picture(level=3)
-    assert source.aside == [
-        "left aside (2), members that a later one of the same name hides: c0/1.png, c1/1.png"
-    ]
+    assert source.aside == ["left aside (2), members that a later one of the same name hides: c0/1.png, c1/1.png"]
 
 
 def zip64(members: dict[str, bytes], other: dict[str, bytes]) -> bytes:

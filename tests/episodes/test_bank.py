@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from episodes import ImageBank, InputError
-from episodes.cache import cache_folder, cached_bank
+from episodes.datasets.cache import cache_folder, cached_bank
 from tests.conftest import stripes
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from episodes import Attribute, ImageBank, cache, cache_entry
-from episodes.cache import cached_bank
+from episodes import Attribute, ImageBank, cache_entry
+from episodes.datasets import cache
+from episodes.datasets.cache import cached_bank
 
 KEY = {"dataset": "kept", "split": "train"}
 
@@ -247,7 +248,7 @@ def test_an_error_of_the_moment_leaves_the_entry(
 
 DECODER = """
     import sys, time, torch
-    from episodes.cache import cached_classes
+    from episodes.datasets.cache import cached_classes
 
     def decode():
         for number in range(40):

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from episodes import EpisodeLoader, EpisodeSampler, ImageBank, InputError, shards
-from episodes.cache import cache_folder, cached_classes
 from episodes.cache_entry import Decoding
+from episodes.datasets.cache import cache_folder, cached_classes
 from episodes.datasets.folder import Folder
+from episodes.samplers.pictures import picture_classes
 from episodes.shards import Shards, ShardWriter, mapped
-from episodes.views import picture_classes
-from metagvae.checkpoints import read_tensors
-from metagvae.training import train
+from metagvae.training.episodic import train
+from metagvae.zoo.load import read_tensors
 from tests.conftest import stripes
-from tests.episodes.test_folder import files, write
-from tests.metagvae.test_training import train_config
+from tests.episodes.datasets.test_folder import files, write
+from tests.metagvae.training.test_training import train_config
 
 
 def sharded(bank: ImageBank, folder: Path, shard_bytes: int) -> ImageBank:

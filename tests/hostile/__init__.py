@@ -1,4 +1,4 @@
-"""Hostile files, made from good ones, and every function that takes a file. `scripts/fuzz.py` runs one on the other."""
+"""Hostile files, made from good ones, and every function that takes a file. `tools/fuzz.py` runs one on the other."""
 
 from tests.hostile.cases import place_case, random_case, sample, write_crafted
 from tests.hostile.samples import ENTRIES, make_samples

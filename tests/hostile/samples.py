@@ -17,17 +17,17 @@ import yaml
 from PIL import Image
 
 from episodes import ImageBank, InputError
-from episodes.cache import cached_bank
 from episodes.datasets import make_dataset
+from episodes.datasets.cache import cached_bank
 from episodes.datasets.miniimagenet import ravi_split
-from episodes.sources import open_picture, to_tensor
-from metagvae import config as sections
-from metagvae.build import load_learner, load_vae
-from metagvae.checkpoints import load_encoder, read_card, write_tensors
-from metagvae.compare import choose_dataset, describe
-from metagvae.importing import import_weights
-from metagvae.pretraining import pretrain
-from metagvae.training import build_parts, train
+from episodes.untrusted.sources import open_picture, to_tensor
+from metagvae.config import sections as sections
+from metagvae.studies.compare import choose_dataset, describe
+from metagvae.training.episodic import build_parts, train
+from metagvae.training.pretraining import pretrain
+from metagvae.zoo.build import load_learner, load_vae
+from metagvae.zoo.convert import import_weights
+from metagvae.zoo.load import load_encoder, read_card, write_tensors
 
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
 

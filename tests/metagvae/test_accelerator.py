@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from episodes import EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
 from episodes.devices import exact
-from metagvae import device as device_module
-from metagvae.device import Device
-from metagvae.distributed import Ranks
+from metagvae.compute import device as device_module
+from metagvae.compute.device import Device
+from metagvae.compute.processes import Ranks
 
 NAMES = ("auto", "cuda", "cuda:0", "cuda:1")
 

@@ -1,4 +1,4 @@
-"""A short run of what `scripts/fuzz.py` does at length: hostile files in every place that takes a file."""
+"""A short run of what `tools/fuzz.py` does at length: hostile files in every place that takes a file."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from gpu.cases import GUIDANCES, LEARNERS, Problem, guidance_problem, learner_problem
 from gpu.setup import Report, Setup
-from metagvae.device import Device, channels_last
+from metagvae.compute.device import Device, channels_last
 
 DRAWS = {
     torch.rand,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from episodes import AugmentConfig, EpisodeBatch, EpisodeSampler, ImageBank, make_batch, to_float, warp
-from metagvae.build import attribute_sizes, new_encoder, new_vae
-from metagvae.config import EncoderSection, VAESection
+from metagvae.config.sections import EncoderSection, VAESection
 from metagvae.guidance import Views
 from metagvae.learners import make_learner
+from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 
 WARPS = {"rotation": 20.0, "scale": 0.2, "shear": 0.2, "translation": 0.08, "elastic": 0.05, "stroke": 0.5}
 

@@ -19,8 +19,7 @@ from episodes import AugmentConfig, ImageBank
 from gpu import missing
 from gpu.cases import WARPS
 from gpu.setup import Report, Setup
-from metagvae.checkpoints import read_tensors
-from metagvae.config import (
+from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
     EpisodeSection,
@@ -33,9 +32,10 @@ from metagvae.config import (
     ValidationSection,
     to_dict,
 )
-from metagvae.pretraining import pretrain
-from metagvae.stopping import Interrupted
-from metagvae.training import train
+from metagvae.runs.signals import Interrupted
+from metagvae.training.episodic import train
+from metagvae.training.pretraining import pretrain
+from metagvae.zoo.load import read_tensors
 
 LEARNERS = (
     ("prototypes", "running", {"roles": "every"}),

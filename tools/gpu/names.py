@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpu.setup import Report, Setup
-from metagvae.config import (
+from metagvae.compute.device import Device
+from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
     EpisodeSection,
@@ -16,10 +17,9 @@ from metagvae.config import (
     VAESection,
     ValidationSection,
 )
-from metagvae.device import Device
-from metagvae.evaluation import Evaluator
-from metagvae.pretraining import pretrain
-from metagvae.training import train
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.training.episodic import train
+from metagvae.training.pretraining import pretrain
 
 
 def run(setup: Setup, report: Report) -> None:

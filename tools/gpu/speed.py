@@ -18,7 +18,8 @@ from metagvae.benchmark import ceilings, evaluation, maml, pretraining, prototyp
 from metagvae.benchmark.pictures import noise_bank
 from metagvae.benchmark.rows import Context, Row, Sizes, compare
 from metagvae.benchmark.timing import Way
-from metagvae.config import (
+from metagvae.compute.device import Device
+from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
     EpisodeSection,
@@ -28,8 +29,7 @@ from metagvae.config import (
     TrainConfig,
     ValidationSection,
 )
-from metagvae.device import Device
-from metagvae.training import train
+from metagvae.training.episodic import train
 
 
 def context_of(setup: Setup) -> Context:
@@ -111,7 +111,7 @@ def maml_row(context: Context, steps: int) -> dict[str, Any]:
 
 
 def seconds_per_step(setup: Setup, bank: ImageBank, name: str, optim: dict[str, Any], **sections: Any) -> float:
-    """Of `metagvae.training.train` itself, from what it logs; the median over the later half of the lines."""
+    """Of `metagvae.training.episodic.train` itself, from what it logs; the median over the later half of the lines."""
     steps, every = (4, 1) if setup.few else (setup.size(300, 12), setup.size(25, 2))
     folder = setup.folder / name
     config = TrainConfig(

@@ -19,8 +19,8 @@ import torch
 from episodes import AugmentConfig, ImageBank
 from gpu.cases import GUIDANCES, LEARNERS, WARPS, GuidanceCase, LearnerCase
 from gpu.setup import REPOSITORY, Report, Setup
-from metagvae.build import new_encoder
-from metagvae.config import (
+from metagvae.compute.device import Device
+from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
     EpisodeSection,
@@ -32,11 +32,11 @@ from metagvae.config import (
     VAESection,
     ValidationSection,
 )
-from metagvae.device import Device
-from metagvae.evaluation import Evaluator
+from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
-from metagvae.pretraining import pretrain
-from metagvae.training import train
+from metagvae.training.episodic import train
+from metagvae.training.pretraining import pretrain
+from metagvae.zoo.build import new_encoder
 
 OWN = (REPOSITORY / "metagvae", REPOSITORY / "episodes")
 

@@ -33,7 +33,7 @@ from metagvae.benchmark.networks import PlainConv4, conv4_encoder
 from metagvae.benchmark.peers import easyfsl, easyfsl_tasks, fused_tasks, learn2learn
 from metagvae.benchmark.pictures import noise_bank
 from metagvae.cli import main
-from metagvae.device import Device
+from metagvae.compute.device import Device
 from metagvae.learners import PrototypicalNetwork
 
 SIZES = Sizes(

@@ -12,7 +12,7 @@ from episodes import InputError
 from metagvae.benchmark.memory import peak_above
 from metagvae.benchmark.rows import Context, Row, compare, row_of
 from metagvae.benchmark.timing import Clock, Samples, Way, alone, by_turns
-from metagvae.device import Device
+from metagvae.compute.device import Device
 
 CPU = Context(Device(torch.device("cpu"), autocast=False), repeats=3, least=0.0)
 

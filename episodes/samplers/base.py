@@ -1,0 +1,127 @@
+"""EpisodeSampler: which images make episode i. No image is touched here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from episodes.bank import ImageBank
+from episodes.counter_rng import below, distinct, fold
+from episodes.errors import InputError
+from episodes.samplers import _numba as compiled
+
+STREAMS = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class EpisodeIndices:
+    """Which images make up T episodes.
+
+    Args:
+        classes: int64 ``[T, N]``, class numbers, distinct within an episode.
+        images: int64 ``[T, N, K + Q]``, image numbers, distinct within an episode; the first K are support.
+        shot: K.
+        turns: int64 ``[T, N]`` quarter turns of each class, or None.
+    """
+
+    classes: Tensor
+    images: Tensor
+    shot: int
+    turns: Tensor | None = None
+
+    def tasks_from(self, start: int, count: int) -> EpisodeIndices:
+        """``count`` of its tasks, a view."""
+        part = slice(start, start + count)
+        turns = None if self.turns is None else self.turns[part]
+        return EpisodeIndices(self.classes[part], self.images[part], self.shot, turns)
+
+
+def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str) -> Tensor:
+    """Numbers of the classes with enough pictures for N-way K-shot episodes.
+
+    Args:
+        counts: int64 ``[classes]``, pictures per class.
+        where: names the split in the error.
+
+    Raises:
+        InputError: if a number is senseless or there are fewer than ``way`` such classes.
+    """
+    for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
+        if value < least:
+            raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
+    eligible = torch.nonzero(counts >= shot + query).flatten()
+    if len(eligible) < way:
+        largest = int(counts.max()) if len(counts) else 0
+        advice = f"Ask for at most {len(eligible)} ways, or for" if len(eligible) >= 2 else "Ask for"
+        raise InputError(
+            f"{way}-way {shot}-shot episodes with {query} queries need {way} classes of at least {shot + query} "
+            f"pictures; {where} has {len(eligible)} such classes (of {len(counts)}; the largest class has {largest} "
+            f"pictures). {advice} fewer shots or queries."
+        )
+    return eligible
+
+
+class EpisodeSampler:
+    """Draws N-way K-shot episodes; episode ``i`` is a pure function of ``(seed, stream, i)``.
+
+    It is the same on every device, for any batch size and order, on any number of processes; the cost
+    does not grow with the number of classes or images.
+
+    Args:
+        bank: where the classes and their sizes are read from. Classes with fewer than ``shot + query``
+            images are left out.
+        way, shot, query: classes per episode, support and query images per class.
+        seed: any integer of 63 bits.
+        stream: ``train``, ``validation`` or ``test``; streams of one seed are independent.
+        turns: draw a quarter turn per class and episode (MAML's way with Omniglot).
+
+    Raises:
+        InputError: at once, if the bank has too few classes of enough images.
+    """
+
+    def __init__(
+        self,
+        bank: ImageBank,
+        way: int,
+        shot: int,
+        query: int,
+        seed: int = 0,
+        stream: str = "train",
+        turns: bool = False,
+    ) -> None:
+        if stream not in STREAMS:
+            raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
+        counts = bank.counts
+        self.way, self.shot, self.query = way, shot, query
+        where = f"the {bank.split} split of {bank.dataset}"
+        eligible = eligible_classes(self.supply(counts), way, shot, query, where)
+        self.seed, self.stream, self.turns = seed, stream, turns
+        # of each class to draw from: first image, number of images, class number
+        self.spans = torch.stack((bank.offsets[:-1][eligible], counts[eligible], eligible), -1)
+        self._key = fold(torch.tensor(seed, device=eligible.device), STREAMS[stream])
+
+    def supply(self, counts: Tensor) -> Tensor:
+        """How many pictures classes of ``counts`` pictures (int64 ``[classes]``) can give an episode."""
+        return counts
+
+    def draw(self, episodes: Tensor) -> EpisodeIndices:
+        """The episodes of the given numbers (int64 ``[T]``, on the bank's device)."""
+        size = self.shot + self.query
+        if episodes.device.type == "cpu":
+            drawn = compiled.draw(self._key, episodes, self.spans, self.way, size, self.turns)
+            if drawn is not None:
+                classes, images, turns = drawn
+                return EpisodeIndices(classes, images, self.shot, turns)
+        key = fold(self._key, episodes)
+        chosen = distinct(fold(key, 0), len(self.spans), self.way)
+        starts, counts, classes = self.spans[chosen].unbind(-1)
+        image_keys = fold(fold(key, 1).unsqueeze(-1), torch.arange(self.way, device=key.device))
+        images = starts.unsqueeze(-1) + distinct(image_keys, counts, size)
+        turns = below(fold(image_keys, -2), 4) if self.turns else None
+        return EpisodeIndices(classes, images, self.shot, turns)
+
+    def span(self, start: int, count: int) -> EpisodeIndices:
+        """Episodes ``start`` to ``start + count - 1``."""
+        return self.draw(torch.arange(start, start + count, device=self.spans.device))

@@ -1,0 +1,47 @@
+"""FixedEpisodes: the episodes that a data set itself prescribes, asked for like a sampler's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from episodes.errors import InputError
+from episodes.samplers.base import EpisodeIndices
+
+
+class FixedEpisodes:
+    """A list of episodes with the interface of `EpisodeSampler`.
+
+    Args:
+        drawn: all of them, ``[T, ...]``.
+    """
+
+    def __init__(self, drawn: EpisodeIndices) -> None:
+        self.drawn = drawn
+        self.way, self.shot = drawn.images.shape[1], drawn.shot
+        self.query = drawn.images.shape[2] - drawn.shot
+
+    def __len__(self) -> int:
+        return len(self.drawn.images)
+
+    def draw(self, episodes: Tensor) -> EpisodeIndices:
+        """The episodes of the given numbers (int64 ``[T]``).
+
+        Raises:
+            InputError: if there are not that many.
+        """
+        if len(episodes) and not 0 <= int(episodes.min()) <= int(episodes.max()) < len(self):
+            raise InputError(
+                f"there are {len(self)} prescribed episodes, numbered from 0; received {int(episodes.min())} to "
+                f"{int(episodes.max())}."
+            )
+        turns = self.drawn.turns[episodes] if self.drawn.turns is not None else None
+        return replace(
+            self.drawn, classes=self.drawn.classes[episodes], images=self.drawn.images[episodes], turns=turns
+        )
+
+    def span(self, start: int, count: int) -> EpisodeIndices:
+        """Episodes ``start`` to ``start + count - 1``."""
+        return self.draw(torch.arange(start, start + count, device=self.drawn.images.device))

@@ -1,0 +1,53 @@
+"""What depends on a step's whole batch, of which this process may hold a part: counts, means, rows, moments.
+
+Every rank gets the same values, and gradients reach the rows of all ranks. In a process by itself these are the plain
+functions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from episodes.batch_share import held
+from metagvae.compute.processes import ranks
+
+
+def batch_count(values: Tensor) -> int:
+    """Rows of the whole batch, those of this process being ``values``; unequally many per item, or none, are fine."""
+    return len(values) if held().whole else int(ranks().sum(torch.tensor(len(values))))
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """The mean of ``[rows]`` over the whole batch; unequally many rows per item, or none here, are fine."""
+    if held().whole:
+        return values.mean()
+    total, count = ranks().sum(torch.stack((values.sum(), values.new_tensor(len(values)))))
+    return total / count
+
+
+def batch_rows(values: Tensor) -> Tensor:
+    """Rows ``[all, ...]`` of the whole batch, in order; this process's are ``[rows, ...]``, equally many per item."""
+    share = held()
+    if share.whole:
+        return values
+    rows = values.new_zeros(share.all_rows(len(values)), *values.shape[1:])
+    rows[share.rows(len(values))] = values
+    return ranks().sum(rows)
+
+
+def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean and variance ``[C]`` of maps ``[rows, C, H, W]`` over the whole batch, and of how many numbers.
+
+    Parts are joined by their means and variances (Chan, Golub & LeVeque 1983), whose squares do not cancel.
+    """
+    share, group = held(), ranks()
+    count = share.all_rows(len(maps)) * maps[0, 0].numel()
+    var, mean = torch.var_mean(maps, dim=(0, 2, 3), correction=0)
+    if share.whole:
+        return mean, var, count
+    parts = mean.new_zeros(group.size, 3, len(mean))
+    parts[group.rank] = torch.stack((mean, var, torch.full_like(mean, share.weight)))
+    means, variances, weights = group.sum(parts).unbind(1)
+    mean = (weights * means).sum(0)
+    return mean, (weights * (variances + (means - mean).square())).sum(0), count

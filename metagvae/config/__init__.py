@@ -1,0 +1,1 @@
+"""Configuration: the sections of a YAML file and how they are read."""

@@ -1,0 +1,1 @@
+"""Pictures to features: backbones, the encoder, networks of other libraries, ensembles and controls."""

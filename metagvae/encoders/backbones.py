@@ -1,0 +1,145 @@
+"""Backbones: pictures ``[B, C, H, W]`` to feature maps. Adding one: a class and a line in the table."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+from metagvae.encoders.norm import Norm2d
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, normalisation, ReLU, 2x2 max pooling.
+
+    Vinyals et al., NeurIPS 2016; Snell et al., NeurIPS 2017. A side of 28 ends at 1, 84 at 5.
+
+    Args:
+        channels: of the pictures.
+        width: feature maps of every block.
+        norm: a policy of `metagvae.encoders.norm.Norm2d`.
+    """
+
+    growth: ClassVar[tuple[int, int, int, int]] = (1, 1, 1, 1)
+
+    def __init__(self, channels: int, width: int = 64, norm: str = "running") -> None:
+        super().__init__()
+        widths = [width * times for times in self.growth]
+        self.out_channels = widths[-1]
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inside, outside, 3, padding=1, bias=False), Norm2d(outside, norm))
+            for inside, outside in pairwise((channels, *widths))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, out_channels, H // 16, W // 16]``."""
+        for block in self.blocks:
+            x = F.relu(F.max_pool2d(block(x), 2))  # pooling first is the same and four times less work
+        return x
+
+    def side(self, size: int) -> int:
+        """Side of the feature map of a picture of side ``size``."""
+        return size // 16
+
+
+class Conv4Doubling(Conv4):
+    """`Conv4` whose blocks have width, 2, 4 and 8 times width feature maps.
+
+    About the proportions of R2D2's network, 96-192-384-512 (Bertinetto et al., ICLR 2019): the early, large maps stay
+    cheap and the feature is long. Of width 64 it has 1.55 million weights.
+    """
+
+    growth = (1, 2, 4, 8)
+
+
+class _Residual(nn.Module):
+    def __init__(self, inside: int, outside: int, norm: str) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inside if i == 0 else outside, outside, 3, padding=1, bias=False), Norm2d(outside, norm)
+            )
+            for i in range(3)
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, bias=False), Norm2d(outside, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for number, conv in enumerate(self.convs):
+            y = conv(y)
+            if number < 2:
+                y = F.leaky_relu(y, 0.1)
+        return F.max_pool2d(F.leaky_relu(y + self.shortcut(x), 0.1), 2)
+
+
+class ResNet12(nn.Module):
+    """Four residual blocks of three 3x3 convolutions, widths w, 2w, 4w, 8w, each ending in 2x2 pooling.
+
+    Oreshkin et al., TADAM, NeurIPS 2018; Lee et al., MetaOptNet, CVPR 2019 (widths differ, DropBlock left out).
+    The map is averaged over space, so the features do not depend on the picture's size.
+    """
+
+    def __init__(self, channels: int, width: int = 64, norm: str = "running") -> None:
+        super().__init__()
+        self.out_channels = 8 * width
+        widths = [channels, width, 2 * width, 4 * width, 8 * width]
+        self.blocks = nn.ModuleList(_Residual(widths[i], widths[i + 1], norm) for i in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, 8 * width, 1, 1]``; sides from 16 up."""
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((-2, -1), keepdim=True)
+
+    def side(self, size: int) -> int:
+        return 1
+
+
+def ding_side(size: int) -> int:
+    """Side of `DingConv`'s feature map of a picture of side ``size``.
+
+    Raises:
+        InputError: if nothing would be left of the picture.
+    """
+    if size < 22:
+        raise InputError(f"the ding network takes pictures of 22 x 22 and more; received {size} x {size}.")
+    return (size - 6) // 2 + 1 - 8
+
+
+class DingConv(nn.Module):
+    """Three convolutions without normalisation: 6x6 of stride 2, then 5x5 twice, each of those with a ReLU.
+
+    The encoder of the Guided-VAE authors' MNIST code (Ding et al., CVPR 2020), where ``width`` is 64.
+
+    Args:
+        channels: of the pictures; their side is at least 22.
+        width: feature maps of the first layer; twice and four times as many after it.
+        norm: taken for the other backbones' sake: there is nothing to normalise.
+    """
+
+    def __init__(self, channels: int, width: int = 64, norm: str = "running") -> None:
+        super().__init__()
+        self.out_channels = 4 * width
+        self.first = nn.Conv2d(channels, width, 6, stride=2)
+        self.rest = nn.ModuleList([nn.Conv2d(width, 2 * width, 5), nn.Conv2d(2 * width, 4 * width, 5)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, 4 * width, side, side]``; a side of 28 ends at 4."""
+        x = self.first(x)
+        for layer in self.rest:
+            x = F.relu(layer(x))
+        return x
+
+    def side(self, size: int) -> int:
+        return ding_side(size)
+
+
+BACKBONES: dict[str, type[Conv4] | type[ResNet12] | type[DingConv]] = {
+    "conv4": Conv4,
+    "conv4_doubling": Conv4Doubling,
+    "resnet12": ResNet12,
+    "ding": DingConv,
+}

@@ -1,0 +1,69 @@
+"""Controls that any claim about an encoder must beat: raw pixels, PCA, an untrained network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from episodes import ImageBank, to_float
+from metagvae.config.sections import EncoderSection, VAESection
+from metagvae.encoders.encoder import Encoder
+from metagvae.zoo.build import new_encoder
+
+CONTROLS = ("pixels", "pca", "random")
+
+
+class Pixels(nn.Module):
+    """The picture itself: ``[B, C, H, W]`` to ``[B, C * H * W]``."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+class PCA(nn.Module):
+    """Projection onto the leading principal components of a bank's pictures (scikit-learn's solver).
+
+    Args:
+        bank: the training pictures; at most 20,000 of them, evenly spread, are used.
+        components: how many.
+    """
+
+    def __init__(self, bank: ImageBank, components: int = 64) -> None:
+        super().__init__()
+        from sklearn.decomposition import PCA as Solver
+
+        rows = torch.linspace(0, len(bank) - 1, min(len(bank), 20_000)).long()
+        pictures = to_float(bank.images[rows]).flatten(1).numpy()
+        solver = Solver(min(components, *pictures.shape), svd_solver="randomized", random_state=0).fit(pictures)
+        self.register_buffer("mean", torch.from_numpy(solver.mean_).float())
+        self.register_buffer("basis", torch.from_numpy(solver.components_.T.copy()).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, components]``."""
+        return (images.flatten(1) - self.get_buffer("mean")) @ self.get_buffer("basis")
+
+
+def random_encoder(bank: ImageBank, seed: int = 0) -> Encoder:
+    """An untrained Conv-4 of 64 channels, its running statistics taken from the bank: no straw man.
+
+    Args:
+        bank: the training pictures.
+        seed: of its weights.
+    """
+    encoder = new_encoder(EncoderSection(), VAESection(), bank, seed)
+    rows = torch.linspace(0, len(bank) - 1, min(len(bank), 1024)).long()
+    encoder.train()
+    with torch.no_grad():
+        for _ in range(30):  # running averages forget their start as 0.9^n
+            encoder(to_float(bank.images[rows[torch.randperm(len(rows))[:256]]]))
+    encoder.features = ["backbone"]
+    return encoder.eval()
+
+
+def make_control(name: str, train: ImageBank, seed: int = 0) -> nn.Module:
+    """``pixels``, ``pca`` or ``random``, fitted on the training split where there is something to fit."""
+    if name == "pixels":
+        return Pixels()
+    if name == "pca":
+        return PCA(train)
+    return random_encoder(train, seed)

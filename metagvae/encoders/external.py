@@ -1,0 +1,248 @@
+"""Networks of timm and torchvision as encoders: ``timm:NAME``, ``torchvision:NAME``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib.resources import files
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes import InputError
+from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
+from metagvae.encoders.norm import full_precision
+from metagvae.zoo.load import EncoderCard
+
+PROVIDERS = ("timm", "torchvision")
+MAX_LENGTH, MAX_SIDE = 65_536, 1024
+
+
+@dataclass
+class ForeignConfig(EncoderConfig):
+    """What is needed to rebuild a network of another package; `backbone` is ``timm:NAME`` or ``torchvision:NAME``.
+
+    It has no latent, so no ``units``; its one kind of features is ``backbone``.
+
+    Args:
+        channel_mean, channel_std: subtracted and divided by, per channel.
+        length: of a picture's feature.
+    """
+
+    channel_mean: list[float] = field(default_factory=lambda: [0.0])
+    channel_std: list[float] = field(default_factory=lambda: [1.0])
+    length: int = 1
+
+    def check(self) -> None:
+        """Raises `InputError` if a value is not allowed."""
+        provider, _, name = self.backbone.partition(":")
+        if provider not in PROVIDERS or not name:
+            raise InputError(f"backbone {self.backbone!r} is none of {', '.join(f'{p}:NAME' for p in PROVIDERS)}.")
+        if name not in _names(provider):
+            raise InputError(f"{provider} has no classifier named {name!r}; its own list_models() names them.")
+        if not (isinstance(self.size, int) and 1 <= self.size <= MAX_SIDE and self.channels in (1, 3)):
+            raise InputError(
+                f"a foreign encoder takes 1 or 3 channels and sides up to {MAX_SIDE}: {self.channels}, {self.size}."
+            )
+        if not isinstance(self.length, int) or not 1 <= self.length <= MAX_LENGTH:
+            raise InputError(f"encoder.length must be between 1 and {MAX_LENGTH}; received {self.length}.")
+        numbers = [*self.channel_mean, *self.channel_std]
+        if len(numbers) != 2 * self.channels or not all(isinstance(x, int | float) for x in numbers):
+            raise InputError("encoder.channel_mean and channel_std must be one number per channel each.")
+        if not all(x > 0 for x in self.channel_std):
+            raise InputError(f"encoder.channel_std must be positive; received {self.channel_std}.")
+
+
+class ForeignEncoder(Encoder):
+    """A network of another package, its last layer taken off.
+
+    A call takes pictures ``[B, 1 or 3, H, W]`` in [0, 1] of any size, brings them to the network's own channels and
+    size, and returns ``[B, length]``. It is fine-tuned like any encoder; there is no VAE around it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ForeignConfig, network: nn.Module | None = None) -> None:
+        nn.Module.__init__(self)
+        config.check()
+        self.config: ForeignConfig = config
+        self.network = network or _network(config.backbone)
+        self.backbone_size = config.length
+        self.register_buffer("mean", torch.tensor(config.channel_mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config.channel_std)[:, None, None], persistent=False)
+
+    @property
+    def features(self) -> list[str]:
+        """Always ``["backbone"]``."""
+        return self.config.features
+
+    @features.setter
+    def features(self, names: list[str]) -> None:
+        if list(names) != ["backbone"]:
+            raise InputError(f"{self.config.backbone} has no latent; its features are ['backbone'], not {names}.")
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Features ``[B, length]`` of pictures ``[B, 1 or 3, H, W]`` in [0, 1]."""
+        channels, size = self.config.channels, self.config.size
+        if images.ndim != 4 or images.shape[1] not in (1, channels):
+            raise InputError(
+                f"this encoder takes pictures [B, 1 or {channels}, H, W] in [0, 1]; received {list(images.shape)}."
+            )
+        if images.shape[1] != channels:
+            images = images.expand(-1, channels, -1, -1)
+        if tuple(images.shape[-2:]) != (size, size):
+            images = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        images = (images - self.mean) / self.std
+        return full_precision(self.network(images)).flatten(1)
+
+    def posterior(self, images: Tensor) -> Posterior:
+        raise InputError(f"{self.config.backbone} has no latent, so no posterior; pretrain a guided VAE for one.")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.maps(images)
+
+
+def _package(provider: str) -> ModuleType:
+    """timm, or torchvision.models."""
+    try:
+        if provider == "timm":
+            import timm
+
+            return timm
+        from torchvision import models
+
+        return models
+    except ImportError as error:
+        raise InputError(f"{provider}:NAME needs the package {provider}; pip install {provider}.") from error
+
+
+def _names(provider: str) -> list[str]:
+    package = _package(provider)
+    return package.list_models() if provider == "timm" else package.list_models(module=package)
+
+
+def _network(source: str) -> nn.Module:
+    """The network without its last layer, weights as initialised; nothing is fetched."""
+    provider, _, name = source.partition(":")
+    package = _package(provider)
+    if provider == "timm":
+        return package.create_model(name, pretrained=False, num_classes=0)
+    with torch.random.fork_rng(devices=[]):
+        network = package.get_model(name, weights=None)
+    _cut(network, name)
+    return network
+
+
+def _cut(network: nn.Module, name: str) -> None:
+    """Puts the identity in the place of the last linear layer, the classifier."""
+    linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise InputError(f"torchvision:{name} does not end in a linear layer, so it cannot be used as an encoder.")
+    owner, _, last = linear[-1].rpartition(".")
+    setattr(network.get_submodule(owner), last, nn.Identity())
+
+
+def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
+    """The config of ``timm:NAME`` or ``torchvision:NAME``, and what is known of its weights; nothing is fetched.
+
+    Raises:
+        InputError: if the package is missing or has no such network.
+    """
+    provider, _, name = source.partition(":")
+    base, _, tag = name.partition(".")  # timm's names end in the weights' tag
+    if base not in _names(provider):
+        raise InputError(f"{provider} has no classifier named {base!r}; its own list_models() names them.")
+    about: dict[str, Any] = {"licence": "unknown"}
+    if provider == "timm":
+        from timm.data import resolve_data_config
+        from timm.models import get_pretrained_cfg
+
+        pretrained = get_pretrained_cfg(name)
+        cfg = pretrained.to_dict() if pretrained else {}
+        data = resolve_data_config(pretrained_cfg=cfg)
+        channels, size, _ = data["input_size"]
+        mean, std = list(data["mean"]), list(data["std"])
+        about = {"weights": cfg.get("tag") or tag or "default", "licence": cfg.get("license") or "unknown"}
+    else:
+        weights = _package(provider).get_model_weights(base).DEFAULT
+        shape = weights.transforms()
+        channels, size, mean, std = 3, shape.crop_size[0], list(shape.mean), list(shape.std)
+        about = {"weights": str(weights), "licence": "unknown (BSD-3-Clause code; the weights' own terms apply)"}
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = _network(f"{provider}:{base}").eval()
+        length = int(network(torch.empty(1, channels, size, size)).flatten(1).shape[1])
+    config = ForeignConfig(
+        backbone=f"{provider}:{base}",
+        width=length,
+        channels=channels,
+        size=size,
+        polarity="light",
+        latent=0,
+        features=["backbone"],
+        channel_mean=mean,
+        channel_std=std,
+        length=length,
+    )
+    return config, about
+
+
+def load_foreign(source: str, pretrained: bool = True) -> ForeignEncoder:
+    """``timm:NAME`` or ``torchvision:NAME``, in evaluation mode.
+
+    Args:
+        pretrained: fetch the package's default weights (or the ones that timm's ``NAME.TAG`` names) into its own
+            cache; False leaves the network as initialised.
+
+    Raises:
+        InputError: if the package, the network or the weights cannot be had.
+    """
+    config, _ = describe_foreign(source)
+    provider, _, name = source.partition(":")
+    network: nn.Module | None = None
+    if pretrained:
+        package = _package(provider)
+        try:
+            if provider == "timm":
+                network = package.create_model(name, pretrained=True, num_classes=0)
+            else:
+                weights = package.get_model_weights(name).DEFAULT
+                full = package.get_model(name, weights=None)
+                # with weights only: no code in the file is run
+                full.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+                _cut(full, name)
+                network = full
+        except Exception as error:  # each package raises its own kinds for what cannot be fetched
+            raise InputError(
+                f"the weights of {source} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                "Without a network, bring them in as an encoder folder: metagvae export-encoder where there is one."
+            ) from error
+    return ForeignEncoder(config, network).eval()
+
+
+def foreign_card(source: str) -> EncoderCard:
+    """What is known of ``timm:NAME`` or ``torchvision:NAME``, in the words of this package's cards.
+
+    Networks trained on ImageNet have seen every class of miniImageNet.
+    """
+    config, about = describe_foreign(source)
+    weights = str(about["weights"])
+    # the tags of both packages name the data last trained on: in1k, in22k, in12k_ft_in1k, IMAGENET1K_V1
+    imagenet = "in1k" in weights or "in22k" in weights or "in12k" in weights or "IMAGENET" in weights
+    seen = {"miniimagenet": sorted(imagenet_classes())} if imagenet else {}
+    return EncoderCard(
+        name=source,
+        trained_on="ImageNet" if imagenet else f"see the package's page of the weights {weights}",
+        method=f"{config.backbone}, weights {weights}",
+        licence=str(about["licence"]),
+        trained_classes=seen,
+    )
+
+
+def imagenet_classes() -> set[str]:
+    """The WordNet ids of miniImageNet's classes, all of them of ImageNet."""
+    splits = json.loads((files("episodes") / "splits" / "miniimagenet.json").read_text(encoding="utf-8"))["splits"]
+    return {name for names in splits.values() for name in names.split()}

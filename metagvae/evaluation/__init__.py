@@ -1,0 +1,1 @@
+"""Few-shot error with its intervals, disentanglement scores, linear probes."""

@@ -1,0 +1,249 @@
+"""Disentanglement scores of a representation, given pictures of known factors. All lie in [0, 1]; more is better.
+
+Each is a function of codes and factor values alone; what is fitted is fitted on one draw of pictures and scored on
+another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from episodes import InputError
+from episodes.datasets.factors import Factor, FactorPictures
+from metagvae.compute.device import Device
+from metagvae.encoders.norm import full_precision
+
+COLLAPSED = 0.01  # a unit of less variance over the data is not in use (Burda, Grosse & Salakhutdinov, ICLR 2016)
+BINS = 20
+MOST_VALUES = 8  # that DCI's trees are asked to tell apart; an ordered factor of more is merged into so many
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Codes of pictures of known factors.
+
+    Args:
+        codes: float64 ``[n, units]``, such as posterior means.
+        values: int64 ``[n, factors]``.
+        factors: what each column of ``values`` is.
+    """
+
+    codes: np.ndarray
+    values: np.ndarray
+    factors: tuple[Factor, ...]
+
+    def __post_init__(self) -> None:
+        if self.codes.ndim != 2 or self.values.shape != (len(self.codes), len(self.factors)):
+            raise InputError(
+                f"codes must be [n, units] and values [n, {len(self.factors)}]; received {list(self.codes.shape)} and "
+                f"{list(self.values.shape)}."
+            )
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, pictures: FactorPictures, count: int, seed: int, device: Device) -> Coded:
+    """Codes of ``count`` pictures drawn with ``seed``; the encoder is put in evaluation mode."""
+    encoder.eval()
+    values = pictures.draw(count, seed)
+    codes = []
+    for rows in values.split(512):
+        images = pictures.render(rows).to(device.device)
+        with device.precision():
+            codes.append(full_precision(encoder(device.layout(images))).cpu())
+    return Coded(torch.cat(codes).double().numpy(), values.numpy(), pictures.factors)
+
+
+def in_use(data: Coded) -> np.ndarray:
+    """bool ``[units]``: whose variance is at least `COLLAPSED`."""
+    return data.codes.var(0) >= COLLAPSED
+
+
+def _sharing(data: Coded, factor: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of ``count`` random pictures that share a random picture's value of a factor."""
+    value = data.values[rng.integers(len(data.values)), factor]
+    return rng.choice(np.flatnonzero(data.values[:, factor] == value), count)
+
+
+def z_diff(train: Coded, test: Coded, points: int = 1000, pairs: int = 32, seed: int = 0) -> float:
+    """beta-VAE's metric (Higgins et al., ICLR 2017): a linear classifier names the factor that two batches share.
+
+    Its input is the mean absolute difference of ``pairs`` pairs of codes of equal value of one factor.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def draw(data: Coded, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        shared = rng.integers(len(data.factors), size=number)
+        features = []
+        for factor in shared:
+            # each pair has a value of its own
+            firsts = rng.integers(len(data.codes), size=pairs)
+            column = data.values[:, factor]
+            seconds = [rng.choice(np.flatnonzero(column == column[first])) for first in firsts]
+            features.append(np.abs(data.codes[firsts] - data.codes[seconds]).mean(0))
+        return np.array(features), shared
+
+    rng = np.random.default_rng(seed)
+    x, y = draw(train, points, rng)
+    tx, ty = draw(test, points // 2, rng)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    return float(classifier.fit(x, y).score(tx, ty))
+
+
+def factor_vae(train: Coded, test: Coded, votes: int = 800, batch: int = 64, seed: int = 0) -> float:
+    """FactorVAE's score (Kim & Mnih, ICML 2018): the unit that varies least names the factor held fixed.
+
+    A unit's variance in a batch is taken relative to its variance over the data; units not in use have no vote.
+    Without a unit in use the score is that of guessing.
+    """
+    used = np.flatnonzero(in_use(train))
+    if not len(used):
+        return 1 / len(train.factors)
+    scale = train.codes[:, used].var(0)
+
+    def draw(data: Coded, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        fixed = rng.integers(len(data.factors), size=number)
+        rows = [data.codes[_sharing(data, factor, batch, rng)][:, used] for factor in fixed]
+        return np.array([(r.var(0) / scale).argmin() for r in rows]), fixed
+
+    rng = np.random.default_rng(seed)
+    units, fixed = draw(train, votes, rng)
+    table = np.zeros((len(used), len(train.factors)))
+    np.add.at(table, (units, fixed), 1)
+    units, fixed = draw(test, votes // 2, rng)
+    return float((table.argmax(1)[units] == fixed).mean())
+
+
+def _gap(scores: np.ndarray) -> float:
+    """Between the two largest."""
+    first, second = np.sort(np.append(scores, 0.0))[::-1][:2]
+    return float(first - second)
+
+
+def sap(train: Coded, test: Coded) -> float:
+    """Separated attribute predictability (Kumar, Sattigeri & Balakrishnan, ICLR 2018).
+
+    Per factor, the gap between the two units that predict it best alone: squared correlation for an ordered
+    factor, held-out accuracy of a linear support vector machine for kinds. Units not in use score zero.
+    """
+    from sklearn.svm import LinearSVC
+
+    used = np.flatnonzero(in_use(train))
+    gaps = []
+    for number, factor in enumerate(train.factors):
+        y, ty = train.values[:, number], test.values[:, number]
+        scores = np.zeros(train.codes.shape[1])
+        for unit in used:
+            x, tx = train.codes[:, unit], test.codes[:, unit]
+            if factor.ordered:
+                scores[unit] = np.corrcoef(tx, ty)[0, 1] ** 2
+            else:
+                mean, deviation = x.mean(), x.std()
+                machine = LinearSVC(C=0.01, class_weight="balanced").fit(((x - mean) / deviation)[:, None], y)
+                scores[unit] = machine.score(((tx - mean) / deviation)[:, None], ty)
+        gaps.append(_gap(scores))
+    return float(np.mean(gaps))
+
+
+def _information(x: np.ndarray, y: np.ndarray) -> float:
+    """Mutual information of two integer columns, in nats."""
+    table = np.zeros((x.max() + 1, y.max() + 1))
+    np.add.at(table, (x, y), 1 / len(x))
+    product = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
+    seen = table > 0
+    return float((table[seen] * np.log(table[seen] / product[seen])).sum())
+
+
+def information_matrix(data: Coded) -> np.ndarray:
+    """``[units, factors]``: how much of a factor's entropy a unit tells, in [0, 1]; codes in 20 bins.
+
+    Units not in use tell nothing.
+    """
+    binned = np.zeros(data.codes.shape, dtype=np.int64)
+    for unit in np.flatnonzero(in_use(data)):
+        edges = np.histogram_bin_edges(data.codes[:, unit], BINS)
+        binned[:, unit] = np.digitize(data.codes[:, unit], edges[1:-1])
+    shares = [
+        [_information(unit, column) / _information(column, column) for unit in binned.T] for column in data.values.T
+    ]
+    return np.array(shares).T
+
+
+def mig(data: Coded) -> float:
+    """Mutual information gap (Chen, Li, Grosse & Duvenaud, NeurIPS 2018).
+
+    Per factor, the gap between the two units that tell most about it, in shares of its entropy.
+    """
+    return float(np.mean([_gap(column) for column in information_matrix(data).T]))
+
+
+@dataclass(frozen=True)
+class DCI:
+    """Disentanglement, completeness and informativeness."""
+
+    disentanglement: float
+    completeness: float
+    informativeness: float
+
+
+def importance_scores(importance: np.ndarray) -> tuple[float, float]:
+    """Disentanglement and completeness of an importance matrix ``[units, factors]`` >= 0.
+
+    One minus the entropy of a unit's shares over factors, weighted by the unit's part of all importance; and one
+    minus the entropy of a factor's shares over units.
+    """
+
+    def certainty(shares: np.ndarray) -> np.ndarray:
+        """One minus the normalised entropy of each row."""
+        shares = shares / np.maximum(shares.sum(1, keepdims=True), 1e-12)
+        terms = np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-300)), 0.0)
+        return 1 + terms.sum(1) / np.log(max(shares.shape[1], 2))
+
+    weights = importance.sum(1) / max(importance.sum(), 1e-12)
+    return float((weights * certainty(importance)).sum()), float(certainty(importance.T).mean())
+
+
+def dci(train: Coded, test: Coded, most: int = 2000, trees: int = 20) -> DCI:
+    """DCI (Eastwood & Williams, ICLR 2018) with gradient-boosted trees.
+
+    Informativeness is the trees' held-out accuracy, averaged over factors. An ordered factor of more than 8
+    values is merged into 8 groups of neighbours; at most ``most`` pictures train the trees.
+    """
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    columns, accuracy = [], []
+    for number, factor in enumerate(train.factors):
+        groups = min(factor.size, MOST_VALUES) if factor.ordered else factor.size
+        y, ty = (data.values[:, number] * groups // factor.size for data in (train, test))
+        model = GradientBoostingClassifier(n_estimators=trees, random_state=0)
+        model.fit(train.codes[:most], y[:most])
+        columns.append(model.feature_importances_)
+        accuracy.append(model.score(test.codes, ty))
+    disentangled, complete = importance_scores(np.stack(columns, 1))
+    return DCI(disentangled, complete, float(np.mean(accuracy)))
+
+
+SCORES: dict[str, Callable[[Coded, Coded], float]] = {
+    "Z-diff": z_diff,
+    "FactorVAE": factor_vae,
+    "SAP": sap,
+    "MIG": lambda train, test: mig(test),
+}
+
+
+def scores(train: Coded, test: Coded) -> dict[str, float]:
+    """All scores by name; DCI is three of them."""
+    found = {name: score(train, test) for name, score in SCORES.items()}
+    three = dci(train, test)
+    return {
+        **found,
+        "DCI disentanglement": three.disentanglement,
+        "DCI completeness": three.completeness,
+        "DCI informativeness": three.informativeness,
+    }

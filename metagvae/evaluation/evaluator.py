@@ -1,0 +1,312 @@
+"""Few-shot error, its interval, and paired differences on the same episodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, make_batch, to_float
+from episodes.samplers.by_attribute import Within, WithinSampler
+from episodes.samplers.prescribed import FixedEpisodes
+from metagvae.compute.device import Device
+from metagvae.compute.processes import ranks
+from metagvae.encoders.norm import norm_policy
+from metagvae.learners import FeatureLearner, Learner
+
+ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
+NUMBERS = 2**24  # at most, in the features in flight
+
+
+def interval(values: np.ndarray) -> float:
+    """Half width of the 95 % interval of a mean: 1.96 s / sqrt(n), s with n - 1 degrees of freedom."""
+    if len(values) < 2:
+        return math.nan
+    return float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+@dataclass
+class Result:
+    """One learner's few-shot error on one data set and episode shape; errors are fractions in [0, 1].
+
+    ``within`` names the attribute that the classes of an episode share, ``warps`` how many warped copies of each
+    picture the features are averaged with, ``per_run`` the error of each episode that the data set prescribes.
+    """
+
+    method: str
+    dataset: str
+    split: str
+    split_hash: str
+    way: int
+    shot: int
+    query: int
+    episodes: int
+    seed: int
+    encoder: str
+    features: str
+    learner: str
+    norm: str
+    transductive: bool
+    rotations: str
+    precision: str
+    error: float
+    half_width: float
+    per_episode: np.ndarray = field(repr=False)
+    within: str = ""
+    warps: int = 0
+    per_run: list[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the per-episode errors left out."""
+        plain = asdict(self)
+        del plain["per_episode"]
+        return plain
+
+
+@dataclass
+class PairedDifference:
+    """Mean of (other - baseline) over the same episodes, with its 95 % interval; negative: other errs less."""
+
+    other: str
+    baseline: str
+    dataset: str
+    way: int
+    shot: int
+    difference: float
+    half_width: float
+
+    @property
+    def clear_of_zero(self) -> bool:
+        return abs(self.difference) > self.half_width
+
+
+def paired_difference(other: Result, baseline: Result) -> PairedDifference:
+    """The paired difference of two results.
+
+    Raises:
+        InputError: if they were not measured on the same episodes.
+    """
+    for key in ("dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed", "rotations", "within"):
+        if getattr(other, key) != getattr(baseline, key):
+            raise InputError(
+                f"{other.method} and {baseline.method} were not measured on the same episodes: {key} is "
+                f"{getattr(other, key)} and {getattr(baseline, key)}."
+            )
+    gap = other.per_episode - baseline.per_episode
+    return PairedDifference(
+        other.method, baseline.method, other.dataset, other.way, other.shot, float(gap.mean()), interval(gap)
+    )
+
+
+def pictures_at_once(bank: ImageBank) -> int:
+    """How many pictures to run through a network at a time, by their size."""
+    _, height, width = bank.image_shape
+    return max(64, ROWS * 28 * 28 // (height * width))
+
+
+@torch.no_grad()
+def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device) -> Tensor:
+    """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
+
+    def embed(start: int, stop: int) -> Tensor:
+        images = to_float(bank.images[start:stop].to(device.device))
+        with device.precision():
+            return encoder(device.layout(images)).float()
+
+    return ranks().split(len(bank), pictures_at_once(bank) // 8, embed, device.device)
+
+
+def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
+    """Episodes of features ``[turns, M, D]``; turns is 1, or 4 where quarter turns are drawn."""
+    images = drawn.images
+    if drawn.turns is None:
+        gathered = features[0][images]
+    else:
+        gathered = features[drawn.turns.unsqueeze(-1), images]
+    return EpisodeBatch(gathered, drawn.shot, drawn.classes, images)
+
+
+def _described(within: Within | None) -> str:
+    if within is None:
+        return ""
+    share = "" if within.share == 1 else f", {within.share:g} of the episodes"
+    return within.attribute + share + (", same hands" if within.same_hands else "")
+
+
+class Evaluator:
+    """Measures learners on one bank with one seed; all see the same episodes.
+
+    Args:
+        bank: the pictures.
+        seed, stream: of the episodes.
+        query: query pictures per class.
+        episodes: how many.
+        device: where networks run.
+        turns: draw a quarter turn per class (for data sets loaded with rotations: episode).
+        within: draw the classes of an episode among those that share a value of an attribute.
+        fixed: the episodes themselves, where the data set prescribes them; seed, query and episodes are then theirs.
+    """
+
+    def __init__(
+        self,
+        bank: ImageBank,
+        query: int = 15,
+        episodes: int = 1000,
+        seed: int = 0,
+        stream: str = "test",
+        device: Device | None = None,
+        turns: bool = False,
+        within: Within | None = None,
+        fixed: FixedEpisodes | None = None,
+    ) -> None:
+        if fixed is not None:
+            query, episodes = fixed.query, len(fixed)
+        if episodes < 2:
+            raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
+        self.device = device or Device.choose()
+        self.bank = bank.to(self.device.device)
+        self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
+        self.within, self.fixed = within, fixed
+
+    def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
+        """Where the episodes come from; raises `InputError` if the bank cannot give such episodes."""
+        if self.fixed is not None:
+            if (way, shot) != (self.fixed.way, self.fixed.shot):
+                raise InputError(
+                    f"{self.bank.dataset} prescribes {self.fixed.way}-way {self.fixed.shot}-shot episodes; received "
+                    f"--way {way} --shot {shot}. Leave both out."
+                )
+            return self.fixed
+        shape = (self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
+        return WithinSampler(*shape, within=self.within) if self.within else EpisodeSampler(*shape)
+
+    def check(self, way: int, shot: int) -> None:
+        """Raises `InputError` if the bank cannot give such episodes."""
+        self.sampler(way, shot)
+
+    def _features(self, learner: Learner) -> Tensor | None:
+        if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
+            return None
+        if not self.turns:
+            return embed_bank(learner.encoder, self.bank, self.device).unsqueeze(0)
+        turned = self.bank.with_rotations()
+        features = embed_bank(learner.encoder, turned, self.device)
+        # class c's turns lie behind each other: put each turn's pictures in the bank's own order
+        order = [
+            torch.cat(
+                [
+                    torch.arange(int(turned.offsets[4 * c + k]), int(turned.offsets[4 * c + k + 1]))
+                    for c in range(self.bank.num_classes)
+                ]
+            )
+            for k in range(4)
+        ]
+        return torch.stack([features[rows.to(features.device)] for rows in order])
+
+    def errors(self, learner: Learner, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """float64 ``[episodes]`` in [0, 1] for each (way, shot): the share of queries got wrong.
+
+        With an encoder that embeds pictures independently each picture is embedded once for all shapes.
+        """
+        was_training = learner.training
+        learner.eval()
+        self.device.place(learner)
+        features = self._features(learner)
+        results = []
+        for way, shot in shapes:
+            sampler = self.sampler(way, shot)
+            chunk = self._episodes_at_once(features, way, shot)
+
+            def measured(start: int, stop: int, sampler: EpisodeSampler | FixedEpisodes = sampler) -> Tensor:
+                return self._wrong(learner, sampler.span(start, stop - start), features)
+
+            wrong = ranks().split(self.episodes, chunk, measured, self.bank.device)
+            results.append(wrong.double().cpu().numpy())
+        learner.train(was_training)
+        return results
+
+    def answers(self, learner: Learner, way: int, shot: int) -> tuple[EpisodeIndices, Tensor]:
+        """The episodes that `errors` measures, and the way each query is put into, int64 ``[episodes, N * Q]``."""
+        learner.eval()
+        self.device.place(learner)
+        features, drawn = self._features(learner), self.sampler(way, shot).span(0, self.episodes)
+        chunk = self._episodes_at_once(features, way, shot)
+        parts = [
+            self._answers(learner, drawn.tasks_from(start, chunk), features)[0]
+            for start in range(0, self.episodes, chunk)
+        ]
+        return drawn, torch.cat(parts)
+
+    def _episodes_at_once(self, features: Tensor | None, way: int, shot: int) -> int:
+        rows = pictures_at_once(self.bank) if features is None else min(ROWS, NUMBERS // features.shape[-1])
+        return max(1, rows // (way * (shot + self.query)))
+
+    def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> Tensor:
+        answers, labels = self._answers(learner, drawn, features)
+        return (answers != labels).float().mean(-1)
+
+    @torch.no_grad()
+    def _answers(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The way that each query is put into, and the one it is of, both int64 ``[T, N * Q]``."""
+        if features is not None:
+            assert isinstance(learner, FeatureLearner)
+            batch = _feature_batch(features, drawn)
+            logits = learner.ask_head(learner.fit_head(batch.support), batch.query)
+        else:
+            batch = make_batch(self.bank, drawn)
+            with self.device.precision():
+                logits = learner.predict(learner.adapt(batch.support), batch.query)
+        return logits.argmax(-1), batch.query_labels
+
+    def measure(
+        self, method: str, learner: Learner, shapes: Sequence[tuple[int, int]], encoder: str = ""
+    ) -> list[Result]:
+        """A `Result` for each (way, shot)."""
+        return [
+            Result(
+                method=method,
+                dataset=self.bank.dataset,
+                split=self.bank.split,
+                split_hash=self.bank.fingerprint,
+                way=way,
+                shot=shot,
+                query=self.query,
+                episodes=self.episodes,
+                seed=self.seed,
+                encoder=encoder or method,
+                features="+".join(getattr(learner.encoder, "features", ["all"])),
+                learner=learner.name,
+                norm=norm_policy(learner.encoder),
+                transductive=learner.transductive,
+                rotations="episode" if self.turns else "as loaded",
+                precision="bfloat16" if self.device.autocast else "float32",
+                error=float(errors.mean()),
+                half_width=interval(errors),
+                per_episode=errors,
+                within=_described(self.within),
+                warps=getattr(learner.encoder, "warps", 0),
+                per_run=errors.tolist() if self.fixed is not None else None,
+            )
+            for (way, shot), errors in zip(shapes, self.errors(learner, shapes), strict=True)
+        ]
+
+
+def format_table(results: Sequence[Result]) -> str:
+    """A plain-text table of errors in percent, one row per method and data set, one column per shape."""
+    shapes = sorted({(r.way, r.shot) for r in results})
+    header = ["method", "data", "norm"] + [f"{way}-way {shot}-shot" for way, shot in shapes]
+    rows: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
+    for r in results:
+        norm = f"{r.norm}, transductive" if r.transductive else r.norm
+        cell = f"{100 * r.error:.2f} ± {100 * r.half_width:.2f}"
+        rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
+    lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(text)

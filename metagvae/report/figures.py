@@ -1,0 +1,214 @@
+"""Figures: reconstructions, traversals, episodes, curves, error bars. All drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from episodes import EpisodeBatch, ImageBank, InputError, to_float
+from metagvae.evaluation.evaluator import Result
+from metagvae.guidance.deformable_pca import DeformablePCA
+from metagvae.runs.metrics_log import read_metrics
+from metagvae.studies.disentangle import Scores
+from metagvae.studies.sweep.results import Sweep
+from metagvae.vae.guided_vae import GuidedVAE
+
+
+def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
+    """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
+    from matplotlib.figure import Figure
+
+    cell, margin, head = 0.56, 1.25, 0.32  # inches
+    columns = max(len(row) for row in rows)
+    width, height = margin + cell * columns, head + cell * len(rows)
+    figure = Figure(figsize=(width, height), dpi=120)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    figure.subplots_adjust(margin / width, 0.0, 1.0, 1 - head / height, wspace=0.06, hspace=0.06)
+    for line, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        for column, axis in enumerate(axes[line]):
+            axis.set_axis_off()
+            if column < len(row):
+                picture = row[column].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+                axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        position = axes[line][0].get_position()
+        figure.text(0.08 / width, (position.y0 + position.y1) / 2, label, va="center", fontsize=8)
+    figure.text(0.08 / width, 1 - 0.5 * head / height, title, va="center", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+@torch.no_grad()
+def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12) -> None:
+    """Pictures, the decoder's rebuilding, and, with deformable PCA, its linear picture before and after the warp."""
+    chosen = torch.linspace(0, len(bank) - 1, count).long()
+    images = to_float(bank.images[chosen])
+    rows, labels = [images, vae.reconstruct(images)], ["picture", "decoder"]
+    for guidance in vae.guidances:
+        if isinstance(guidance, DeformablePCA):
+            z = vae.encoder.posterior(images).mean
+            rows += [guidance.canonical(z[:, guidance.content]), guidance.light_decoder(z)]
+            labels += ["linear, unwarped", "linear, warped"]
+    _tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
+
+
+@torch.no_grad()
+def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, steps: int = 9, most: int = 12) -> None:
+    """One picture's latent with one unit moved at a time: geometry units first, then those of largest KL."""
+    image = to_float(bank.images[len(bank) // 3 : len(bank) // 3 + 1])
+    posterior = vae.encoder.posterior(to_float(bank.images[:: max(1, len(bank) // 256)]))
+    kl = vae.prior.kl(posterior, posterior.mean).mean(0)
+    names = {unit: group for group, units in vae.encoder.units.items() for unit in units}
+    own = [unit for unit, group in names.items() if group != "content"]
+    rest = sorted((unit for unit, group in names.items() if group == "content"), key=lambda u: -float(kl[u]))
+    units = (own + rest)[:most]
+    start = vae.encoder.posterior(image).mean
+    rows = []
+    for unit in units:
+        z = start.repeat(steps, 1)
+        z[:, unit] = torch.linspace(-reach, reach, steps)
+        rows.append(vae.decoder(z).float().sigmoid())
+    labels = [f"{names[unit]} {unit}\nKL {float(kl[unit]):.2f}" for unit in units]
+    _tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+
+
+def episode(batch: EpisodeBatch, path: Path) -> None:
+    """The first episode of a batch: per way its support, then its queries."""
+    rows = [batch.images[0, way, : batch.shot + min(batch.queries, 10)] for way in range(batch.way)]
+    _tile(rows, [f"way {way}" for way in range(batch.way)], path, f"an episode: {batch.shot} support, then queries")
+
+
+def curves(run: Path, path: Path) -> None:
+    """Loss and validation error against steps, from a run's metrics."""
+    from matplotlib.figure import Figure
+
+    lines = list(read_metrics(run))
+    figure = Figure(figsize=(6, 3.2), dpi=120)
+    axis = figure.subplots()
+    losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    axis.plot(*zip(*losses, strict=True), color="#4C72B0", label="loss")
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss")
+    errors = [(line["step"], 100 * line["validation_error"]) for line in lines if "validation_error" in line]
+    if errors:
+        twin = axis.twinx()
+        twin.plot(*zip(*errors, strict=True), color="#C44E52", marker="o", markersize=3)
+        twin.set_ylabel("validation error, %", color="#C44E52")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def error_bars(results: Sequence[Result], path: Path) -> None:
+    """Error with its 95 % interval: one panel per data set and episode shape, one bar per method."""
+    from matplotlib.figure import Figure
+
+    panels = sorted({(r.dataset, r.way, r.shot) for r in results})
+    methods = list(dict.fromkeys(r.method for r in results))
+    figure = Figure(figsize=(1.6 + 2.3 * len(panels), 1.2 + 0.32 * len(methods)), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (dataset, way, shot) in zip(axes, panels, strict=True):
+        here = {r.method: r for r in results if (r.dataset, r.way, r.shot) == (dataset, way, shot)}
+        known = [m for m in methods if m in here]
+        places = [methods.index(m) for m in known]
+        axis.barh(
+            places,
+            [100 * here[m].error for m in known],
+            xerr=[100 * here[m].half_width for m in known],
+            color="#4C72B0",
+            error_kw={"elinewidth": 1.2},
+        )
+        axis.set_title(f"{dataset}\n{way}-way {shot}-shot", fontsize=8)
+        axis.set_xlabel("error, %", fontsize=8)
+        axis.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(methods)), methods)
+    axes[0].invert_yaxis()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
+    """Few-shot error against each disentanglement score: a colour per encoder, hollow for a part of its units."""
+    from matplotlib.figure import Figure
+
+    known = [row for row in rows if row.error is not None]
+    if not known:
+        raise InputError("a figure of scores against errors needs few-shot errors; sprites have none.")
+    names = list(known[0].scores)
+    encoders = list(dict.fromkeys(row.encoder for row in known))
+    figure = Figure(figsize=(11, 5.2), dpi=120, layout="constrained")
+    axes = figure.subplots(2, (len(names) + 2) // 2, sharey=True).flatten()
+    for axis, name in zip(axes, names, strict=False):
+        for row in known:
+            colour = f"C{encoders.index(row.encoder)}"
+            face = colour if row.features == "latent" else "none"
+            error = 100 * (row.error or 0.0)
+            axis.scatter(row.scores[name], error, edgecolors=colour, facecolors=face, s=40)
+        axis.set_xlabel(name, fontsize=8)
+        axis.tick_params(labelsize=8)
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis in axes[:: len(axes) // 2]:
+        axis.set_ylabel("few-shot error, %", fontsize=8)
+    for number, encoder in enumerate(encoders):
+        axes[-1].scatter([], [], color=f"C{number}", label=encoder)
+    axes[-1].scatter([], [], edgecolors="black", facecolors="none", label="hollow: content units alone")
+    axes[-1].legend(loc="center", fontsize=7, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def sweep(found: Sweep, path: Path) -> None:
+    """A sweep's errors in the order of its trials with the best so far, then the error over each setting."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    complete = [t for t in found.trials if t.error is not None]
+    panels = 1 + len(found.ranges)
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(4 * columns, 3.1 * rows), dpi=120, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    errors = [100 * (t.error or 0) for t in complete]
+    bars = [100 * (t.half_width or 0) for t in complete]
+    first = axes[0]
+    first.errorbar([t.number for t in complete], errors, bars, fmt="o", ms=4, lw=1, color="0.35", label="trial")
+    if complete:
+        so_far = [min(errors[: i + 1]) for i in range(len(errors))]
+        first.step([t.number for t in complete], so_far, where="post", color="C0", label="best so far")
+    for state, mark in (("pruned", "x"), ("failed", "v"), ("killed", "|")):
+        numbers = [t.number for t in found.trials if t.state == state]
+        if numbers:  # on the axis: they have no error
+            across = first.get_xaxis_transform()
+            first.plot(numbers, [0.02] * len(numbers), mark, color="C3", transform=across, label=state)
+    first.set_xlabel("trial")
+    first.set_ylabel("validation error, %")
+    first.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if found.trials:
+        first.legend(fontsize=7)
+    for axis, (key, range_) in zip(axes[1:], found.ranges.items(), strict=False):
+        values = [t.values[key] for t in complete]
+        if range_.kind == "choice":
+            names = [_shortened(value) for value in range_.ends()]
+            axis.set_xticks(range(len(names)), names, fontsize=7)
+            axis.set_xlim(-0.5, len(names) - 0.5)
+            values = [range_.ends().index(value) for value in values]
+        elif range_.log:
+            axis.set_xscale("log")
+        axis.errorbar(values, errors, bars, fmt="o", ms=4, lw=1, color="0.35")
+        if found.best is not None:
+            place = complete.index(found.best)
+            axis.plot(values[place], errors[place], "o", ms=8, mfc="none", mec="C0")
+        axis.set_xlabel(key)
+        axis.sharey(first)
+    for axis in axes[panels:]:
+        axis.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 16 else f"{text[:15]}…"

@@ -1,0 +1,1 @@
+"""Run folders: config, metrics, states, signals, provenance."""

@@ -1,0 +1,1 @@
+"""Files that a crash leaves whole, folders that one process owns, weights read strictly."""

@@ -1,0 +1,1 @@
+"""Measurements over several trained things: comparison, cross-validation, disentanglement, sweeps."""

@@ -1,0 +1,296 @@
+"""What `metagvae evaluate` does: any encoders and runs, on the same episodes, into a table, JSON and a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from episodes import ImageBank, InputError
+from episodes.datasets import Dataset, make_dataset
+from episodes.samplers.by_attribute import Within
+from episodes.samplers.prescribed import FixedEpisodes
+from episodes.untrusted.typed import fits
+from metagvae.compute.device import Device
+from metagvae.compute.processes import ranks
+from metagvae.config.parse import section
+from metagvae.config.sections import DataConfig
+from metagvae.encoders.controls import CONTROLS, make_control
+from metagvae.encoders.encoder import Encoder
+from metagvae.encoders.joined import join_learners, joined_name, parts
+from metagvae.encoders.warp_average import WarpAverage
+from metagvae.evaluation.evaluator import (
+    Evaluator,
+    PairedDifference,
+    Result,
+    format_table,
+    paired_difference,
+)
+from metagvae.evaluation.over_seeds import SeedReduction, SeedSpread, over_seeds, seed_reductions
+from metagvae.learners import FeatureLearner, Learner, make_learner
+from metagvae.runs.metrics_log import read_metrics
+from metagvae.runs.run import family, plain_names, provenance, read_config
+from metagvae.storage.atomic_files import write_json
+from metagvae.zoo.build import check_pictures, load_learner
+from metagvae.zoo.load import load_encoder, read_card
+
+
+@dataclass
+class Comparison:
+    """Results in the order the methods were named, and each method's paired difference from the first.
+
+    Attributes:
+        results: one per method, data set and shape, training seeds joined.
+        single: the results before joining.
+        spreads: over training seeds.
+        reductions: of each method's error against that of every method named before it, over training seeds.
+        methods: what each method is: the encoder's card, and the seconds its training took.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    differences: list[PairedDifference] = field(default_factory=list)
+    single: list[Result] = field(default_factory=list)
+    spreads: list[SeedSpread] = field(default_factory=list)
+    methods: dict[str, Any] = field(default_factory=dict)
+    reductions: list[SeedReduction] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, results: Sequence[Result], methods: dict[str, Any] | None = None) -> Comparison:
+        """Joins seeds and pairs every method with the first on the same data and shape."""
+        joined, spreads = over_seeds(results)
+        baseline = joined[0].method
+        base = {(r.dataset, r.way, r.shot): r for r in joined if r.method == baseline}
+        differences = [
+            paired_difference(r, base[r.dataset, r.way, r.shot])
+            for r in joined
+            if r.method != baseline and (r.dataset, r.way, r.shot) in base
+        ]
+        return cls(joined, differences, list(results), spreads, methods or {}, seed_reductions(results))
+
+    def table(self) -> str:
+        """Errors in percent with 95 % intervals over episodes, then the paired differences."""
+        text = "few-shot error in %, mean ± half width of the 95 % interval over episodes\n\n"
+        text += format_table(self.results)
+        for r in self.results:
+            if r.per_run is not None:
+                errors = ", ".join(f"{100 * error:g}" for error in r.per_run)
+                text += f"\n\n{r.method}: error of each of the {r.episodes} prescribed episodes, %: {errors}"
+        if self.differences:
+            text += "\n\npaired difference from the first method, in points (negative: errs less)\n"
+            for d in self.differences:
+                mark = "" if d.clear_of_zero else "   (not clear of zero)"
+                text += (
+                    f"  {d.other}, {d.dataset}, {d.way}-way {d.shot}-shot: "
+                    f"{100 * d.difference:+.2f} ± {100 * d.half_width:.2f}{mark}\n"
+                )
+        if self.spreads:
+            text += "\n\nspread over training seeds (standard deviation of the error, in points)\n"
+            for s in self.spreads:
+                text += (
+                    f"  {s.method}, {s.dataset}, {s.way}-way {s.shot}-shot: "
+                    f"{100 * s.error:.2f}, sd {100 * s.deviation:.2f}\n"
+                )
+        if self.reductions:
+            text += "\n\nerror reduction in % of the other's error, paired by training seed, 95 % interval over seeds\n"
+            text += "".join(f"  {r.text()}\n" for r in self.reductions)
+        return text.rstrip()
+
+    def save(self, path: Path) -> None:
+        """JSON with every result, every difference, and the command and commit that made them."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(
+            path,
+            {
+                "provenance": provenance(),
+                "results": [r.to_dict() for r in self.results],
+                "differences": [{**asdict(d), "clear_of_zero": d.clear_of_zero} for d in self.differences],
+                "seeds": [asdict(s) for s in self.spreads],
+                "reductions": [{**asdict(r), "clear_of_zero": r.clear_of_zero} for r in self.reductions],
+                "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
+                "methods": self.methods,
+            },
+        )
+
+
+def encoder_learner(
+    name: str, bank: ImageBank, train: ImageBank | None, head: str, features: list[str] | None, options: dict[str, Any]
+) -> Learner:
+    """A head on an encoder by name: a control, a shipped name, an encoder or run folder."""
+    encoder: nn.Module
+    if name in CONTROLS:
+        assert train is not None
+        encoder = make_control(name, train)
+    else:
+        encoder = load_encoder(name, features)
+        assert isinstance(encoder, Encoder)
+        check_pictures(encoder, bank, name)
+    if head not in ("prototypes", "ridge"):
+        raise InputError(f"a frozen encoder takes the head 'prototypes' or 'ridge'; received {head!r}.")
+    return make_learner(head, encoder, 0, **options)
+
+
+def run_learner(folder: str, bank: ImageBank, features: list[str] | None) -> Learner:
+    """A run's learner; of a pretraining run, prototypes on its encoder."""
+    kind = read_config(folder)["kind"]
+    if kind == "pretrain":
+        encoder = load_encoder(folder, features)
+        check_pictures(encoder, bank, folder)
+        return make_learner("prototypes", encoder, 0)
+    learner, _ = load_learner(folder)
+    assert isinstance(learner.encoder, Encoder)
+    check_pictures(learner.encoder, bank, folder)
+    return learner
+
+
+def choose_dataset(
+    sources: Sequence[str],
+    name: str | None,
+    root: str | None = None,
+    size: int | None = None,
+    rotations: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Dataset:
+    """The data set to measure on; what is not given comes from the first run among ``sources``.
+
+    So that a run is measured on the split that its own data section sets apart, and nothing has to be said twice.
+    """
+    named = [part for source in sources for part in parts(source)]
+    run = next((s for s in named if (Path(s).expanduser() / "config.yaml").is_file()), None)
+    inherited: dict[str, Any] = asdict(section(DataConfig, read_config(run), "data", run)) if run else {}
+    if name not in (None, inherited.get("name")):
+        inherited = {}
+    return make_dataset(
+        name or inherited.get("name", "glyphs"),
+        root=root or inherited.get("root"),
+        size=size or inherited.get("size"),
+        rotations=rotations or inherited.get("rotations", "none"),
+        **{**inherited.get("options", {}), **(options or {})},
+    )
+
+
+def describe(source: str) -> dict[str, Any]:
+    """What an encoder or run is: its card, the seconds its training took, where known; of joined ones the first's."""
+    if len(parts(source)) > 1:
+        about = describe(parts(source)[0])
+        about["method"] = f"{len(parts(source))} joined, each: {about['method']}"
+        return about
+    if source in CONTROLS:
+        return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
+    about = asdict(read_card(source))
+    lines = read_metrics(Path(source).expanduser())
+    seconds = [line["seconds"] for line in lines if fits(line.get("seconds"), float) and line["seconds"] < math.inf]
+    if seconds:
+        about["training_seconds"] = round(seconds[-1])
+    return about
+
+
+def refuse_trained_classes(source: str, bank: ImageBank) -> None:
+    """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on."""
+    if bank.split == "train" or source in CONTROLS:
+        return
+    trained = read_card(source).trained_classes.get(family(bank.dataset), [])
+    shared = set(trained) & plain_names(bank.class_names)
+    if shared:
+        raise InputError(
+            f"{len(shared)} of the {len(plain_names(bank.class_names))} classes of the {bank.split} split were trained "
+            f"on by {source}, {sorted(shared)[0]!r} among them, so its error on them would mean nothing. Measure with "
+            "the run's own data options, or on another data set."
+        )
+
+
+def compare(
+    dataset: Dataset,
+    encoders: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    ways: Sequence[int] | None = None,
+    shots: Sequence[int] | None = None,
+    query: int = 15,
+    episodes: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+    head: str = "prototypes",
+    head_options: dict[str, Any] | None = None,
+    features: list[str] | None = None,
+    device: Device | None = None,
+    fit_data: Dataset | None = None,
+    within: Within | None = None,
+    warps: int = 0,
+) -> Comparison:
+    """Measures every named method on the same episodes of a split.
+
+    Args:
+        dataset: whose ``split`` the episodes are drawn from.
+        encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
+        runs: run folders, each with its own learner; errors of names that differ in a trailing -seedN are averaged.
+            ``A+B``, here and among the encoders, is one method that has the features of both (`metagvae.encoders.joined`).
+        ways, shots: every pair of them is measured; None takes what the data set prescribes, else 5 and 1.
+        features: what the encoders return; None keeps each one's own choice.
+        fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.
+        within: draw the classes of an episode among those that share a value of an attribute.
+        warps: average each picture's features with those of so many warped copies.
+
+    Raises:
+        InputError: before any measuring, if a method, a shape or the data cannot be had.
+    """
+    if not encoders and not runs:
+        raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
+    usual = dataset.prescribed or (5, 1)
+    # each once: a shape given twice would pass for a second training seed
+    shapes = list(dict.fromkeys((way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]))
+    for way, shot in shapes:
+        dataset.check_episodes(split, way, shot, query)
+    with ranks().first_here():
+        bank = dataset.load(split)
+    drawn = dataset.fixed_episodes(bank)
+    if drawn is not None and within is not None:
+        raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
+    turns, fixed = dataset.rotations == "episode", FixedEpisodes(drawn) if drawn is not None else None
+    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed)
+    for way, shot in shapes:
+        evaluator.check(way, shot)
+    fits = any(part in ("pca", "random") for name in encoders for part in parts(name))
+    with ranks().first_here():
+        train = (fit_data or dataset).load("train") if fits else bank
+    if train.image_shape != bank.image_shape or train.polarity != bank.polarity:
+        raise InputError(
+            f"the controls would be fitted on {train.dataset} ({train.image_shape}, {train.polarity}) and measured on "
+            f"{bank.dataset} ({bank.image_shape}, {bank.polarity}); choose fit_data of the same kind of pictures."
+        )
+    for name in runs:
+        for part in parts(name):
+            read_config(part)  # says so if it is no run folder
+    for name in (*encoders, *runs):
+        for part in parts(name):
+            refuse_trained_classes(part, bank)
+    learners: dict[str, Learner] = {}
+    methods: dict[str, Any] = {}
+
+    def add(name: str, learner: Learner) -> None:
+        method = joined_name(name) if joined_name(name) not in learners else name
+        learners[method] = learner
+        methods[method] = describe(name)
+
+    for name in encoders:
+        heads = [encoder_learner(part, bank, train, head, features, head_options or {}) for part in parts(name)]
+        add(name, join_learners(heads, name))
+    for name in runs:
+        learner = join_learners([run_learner(part, bank, features) for part in parts(name)], name)
+        if learner.way is not None and {way for way, _ in shapes} != {learner.way}:
+            raise InputError(
+                f"the run {name} trained the learner '{learner.name}' with a head of {learner.way} ways; ask for "
+                f"--way {learner.way}."
+            )
+        add(name, learner)
+    for method, learner in learners.items():
+        if warps:
+            if not isinstance(learner, FeatureLearner):
+                raise InputError(
+                    f"the learner '{learner.name}' of {method} has no features to average; leave out warps."
+                )
+            learner.encoder = WarpAverage(learner.encoder, warps)
+    results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
+    return Comparison.of(results, methods)

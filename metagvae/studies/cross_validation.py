@@ -1,0 +1,123 @@
+"""The error on classes never seen, from few classes: each fold of classes is held out once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from episodes import ImageBank, InputError
+from episodes.datasets import make_dataset
+from metagvae.compute.device import Device
+from metagvae.config.sections import TrainConfig
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.studies.compare import encoder_learner
+from metagvae.training.episodic import train
+
+TRAINED = "trained on the other folds"
+
+
+@dataclass(frozen=True)
+class FoldErrors:
+    """Errors in [0, 1] on each fold's held-out classes, by method, and those classes."""
+
+    classes: list[list[str]]
+    errors: dict[str, list[float]]
+
+    def __str__(self) -> str:
+        folds = len(self.classes)
+        lines = [f"few-shot error in % on held-out classes; {folds} folds, ± the 95 % interval over them (Student)"]
+        for method, errors in self.errors.items():
+            each = " ".join(f"{100 * error:.1f}" for error in errors)
+            lines.append(f"  {method:<28} {100 * np.mean(errors):6.2f} ± {100 * half_width(errors):.2f}   folds {each}")
+        lines += [f"  fold {number}: {', '.join(names)}" for number, names in enumerate(self.classes)]
+        return "\n".join(lines)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean of few values. Folds share training classes, so it is a guide, no more."""
+    count = len(values)
+    if count < 2:
+        return math.nan
+    return float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+
+
+def fold_classes(names: Sequence[str], folds: int, seed: int) -> list[list[str]]:
+    """The classes dealt into folds, in an order drawn by hashing the seed with each name."""
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
+    return [sorted(order[fold::folds]) for fold in range(folds)]
+
+
+def all_classes(config: TrainConfig) -> ImageBank:
+    """One bank of every class of a folder of pictures, whatever split it is in; upright, to be turned when dealt."""
+    data = config.data
+    if data.name == "folder":
+        options = {**data.options, "split_by": "fractions", "fractions": [0.0, 0.0, 1.0]}
+        options.pop("splits_csv", None)
+        return make_dataset(data.name, root=data.root, size=data.size, **options).load("test")
+    raise InputError(f"cross-validation is for folders of pictures (data.name: folder); received {data.name!r}.")
+
+
+def cross_validate(
+    config: TrainConfig,
+    folds: int = 4,
+    episodes: int = 600,
+    methods: Sequence[str] = ("pixels",),
+    training: bool = True,
+) -> FoldErrors:
+    """Trains with each fold of classes held out and measures on it, and measures methods that need no training.
+
+    The fold after the one held out chooses the best state; the rest is trained on. Runs go to ``fold0``, ``fold1`` ...
+    in ``config.run.folder``. Episodes are of the shape of ``config.validation``.
+
+    Args:
+        methods: encoders as `metagvae evaluate --encoder` takes them, but pca and random, measured beside.
+        training: False only measures ``methods``.
+
+    Raises:
+        InputError: before any training, if a fold has too few classes or pictures.
+    """
+    bank = all_classes(config)
+    if not 2 + training <= folds <= bank.num_classes:
+        raise InputError(
+            f"folds must be between {2 + training} and the {bank.num_classes} classes there are; received {folds}."
+        )
+    fitted = sorted({"pca", "random"} & set(methods))
+    if fitted:
+        raise InputError(f"the method {fitted[0]!r} is fitted on training pictures; cross-validate takes others.")
+    dealt = fold_classes(bank.class_names, folds, config.run.seed)
+    shape, seed = config.validation, config.run.seed
+    device = Device.choose(config.run.device, config.optim.precision)
+
+    def part(names: Sequence[str], split: str) -> ImageBank:
+        wanted = [number for number, name in enumerate(bank.class_names) if name in names]
+        upright = bank.subset(torch.tensor(wanted), split)
+        # after the deal: a class and its turns stay on one side
+        return upright.with_rotations() if config.data.rotations == "classes" else upright
+
+    evaluators, turns = [], config.data.rotations == "episode"
+    for names in dealt:
+        evaluators.append(Evaluator(part(names, "test"), shape.query, episodes, seed, "test", device, turns))
+        evaluators[-1].check(shape.way, shape.shot)
+    errors: dict[str, list[float]] = {}
+    for fold, evaluator in enumerate(evaluators):
+        learners = {
+            name: encoder_learner(name, evaluator.bank, evaluator.bank, "prototypes", None, {}) for name in methods
+        }
+        if training:
+            choosing = (fold + 1) % folds
+            left = [name for i, names in enumerate(dealt) for name in names if i not in (fold, choosing)]
+            run = replace(config.run, folder=str(Path(config.run.folder) / f"fold{fold}"))
+            learners[TRAINED] = train(
+                replace(config, run=run), part(left, "train"), part(dealt[choosing], "validation")
+            )
+        for name, learner in learners.items():
+            wrong = evaluator.errors(learner, [(shape.way, shape.shot)])[0]
+            errors.setdefault(name, []).append(float(wrong.mean()))
+    return FoldErrors(dealt, errors)

@@ -1,0 +1,155 @@
+"""What `metagvae disentangle` does: scores of encoders on pictures of known factors, beside their few-shot error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from episodes import ImageBank, InputError
+from episodes.datasets import make_dataset
+from episodes.datasets.factors import FactorPictures, WarpedPictures
+from episodes.datasets.sprites import SpritePictures
+from metagvae.compute.device import Device
+from metagvae.encoders.controls import CONTROLS, make_control
+from metagvae.encoders.encoder import Encoder
+from metagvae.evaluation.disentanglement import encode, scores
+from metagvae.runs.run import provenance
+from metagvae.storage.atomic_files import write_json
+from metagvae.studies.compare import compare, describe
+from metagvae.zoo.build import check_pictures
+from metagvae.zoo.load import load_encoder
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored on; see `metagvae disentangle --help`."""
+
+    pictures: str = "warped"
+    data: str = "omniglot"
+    root: str | None = None
+    rotations: str = "classes"
+    way: int = 20
+    shot: int = 1
+    episodes: int = 1000
+    split: str = "test"
+    count: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pictures not in ("warped", "sprites"):
+            raise InputError(f"--pictures must be 'warped' or 'sprites'; received {self.pictures!r}.")
+        if self.count < 1000:
+            raise InputError(f"scores need --count of 1,000 pictures or more; received {self.count}.")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one encoder's one group of features. ``error`` is its few-shot error in [0, 1], None for sprites."""
+
+    encoder: str
+    features: str
+    units: int
+    scores: dict[str, float]
+    error: float | None
+    half_width: float | None
+
+
+@dataclass
+class ScoreTable:
+    """All rows, and what they rest on."""
+
+    rows: list[Scores]
+    scoring: Scoring
+    methods: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> list[dict[str, str]]:
+        """Rows of text, a table's cells by column."""
+        error = f"{self.scoring.way}w {self.scoring.shot}s error, %"
+        return [
+            {
+                "encoder": row.encoder,
+                "features": f"{row.features} ({row.units})",
+                **{name: f"{value:.3f}" for name, value in row.scores.items()},
+                error: "–" if row.error is None else f"{100 * row.error:.2f} ± {100 * (row.half_width or 0):.2f}",
+            }
+            for row in self.rows
+        ]
+
+    def table(self) -> str:
+        """Plain text, one row per encoder and group of features."""
+        rows = self.plain()
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+    def save(self, path: Path) -> None:
+        """JSON with the rows of a table, every number, and the command and commit that made them."""
+        content = {
+            "provenance": provenance(),
+            "rows": self.plain(),
+            "scoring": {key: value for key, value in asdict(self.scoring).items() if key != "root"},
+            "scores": [asdict(row) for row in self.rows],
+            "methods": self.methods,
+        }
+        write_json(path, content)
+
+
+def _load(name: str, group: str, bank: ImageBank, train: ImageBank) -> nn.Module | None:
+    """An encoder that returns a group of features, or None if it has no such group."""
+    if name in CONTROLS:
+        return make_control(name, train) if group == "latent" else None
+    encoder = load_encoder(name)
+    if group not in ("latent", "backbone", *encoder.units) or (group != "latent" and len(encoder.units) == 1):
+        return None  # a plain VAE's content is its whole latent
+    encoder.features = [group]
+    check_pictures(encoder, bank, name)
+    return encoder
+
+
+def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring, device: Device) -> ScoreTable:
+    """Scores every encoder's every group of features, and measures its few-shot error with nearest prototypes.
+
+    Raises:
+        InputError: if an encoder or the data cannot be had, or do not fit each other.
+    """
+    warped = scoring.pictures == "warped"
+    first = next((load_encoder(name) for name in names if name not in CONTROLS), None)
+    size = first.config.size if isinstance(first, Encoder) else None
+    plain = make_dataset(scoring.data if warped else "sprites", root=scoring.root, size=size)
+    bank = plain.load(scoring.split)
+    train = plain.load("train") if any(name in CONTROLS for name in names) else bank
+    pictures: FactorPictures = WarpedPictures(bank) if warped else SpritePictures(bank.image_shape[-1])
+    rows, methods = [], {}
+    for name in names:
+        short = Path(name).name if Path(name).name not in methods else name
+        for group in groups:
+            encoder = _load(name, group, bank, train)
+            if encoder is None:
+                continue
+            device.place(encoder)
+            fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
+            scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
+            error = half_width = None
+            if warped:
+                (result,) = compare(
+                    make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
+                    encoders=[name],
+                    ways=[scoring.way],
+                    shots=[scoring.shot],
+                    episodes=scoring.episodes,
+                    seed=scoring.seed,
+                    split=scoring.split,
+                    features=None if name in CONTROLS else [group],
+                    device=device,
+                ).results
+                error, half_width = result.error, result.half_width
+            units = fitted.codes.shape[1]
+            rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width))
+            methods[short] = describe(name)
+    if not rows:
+        raise InputError(f"none of {', '.join(names)} has features {' or '.join(groups)}.")
+    return ScoreTable(rows, scoring, methods)

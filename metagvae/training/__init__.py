@@ -1,0 +1,1 @@
+"""The training loops: pretraining of a GuidedVAE, episodic training of a learner."""

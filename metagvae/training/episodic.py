@@ -1,0 +1,285 @@
+"""The loop that trains a learner on episodes. It loads the training and validation splits, never the test one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, warp
+from metagvae.compute.device import Device
+from metagvae.compute.processes import ranks
+from metagvae.config.sections import EpisodeSection, TrainConfig, to_dict
+from metagvae.encoders.encoder import Encoder
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.guidance import Views
+from metagvae.learners import FeatureLearner, Learner, learner_class, make_learner
+from metagvae.runs.run import Run, open_run, read_config
+from metagvae.storage.atomic_files import write_json
+from metagvae.training.loop import fit, run_device
+from metagvae.training.pseudo_classes import picture_groups
+from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.zoo.build import (
+    attribute_sizes,
+    check_guided_attributes,
+    check_pictures,
+    check_sections,
+    check_source_settings,
+    load_vae,
+    new_encoder,
+    new_vae,
+)
+from metagvae.zoo.load import EncoderCard, classes_seen, load_encoder, save_encoder, write_tensors
+
+
+@dataclass
+class Parts:
+    """What a training step works with."""
+
+    learner: Learner
+    vae: GuidedVAE | None
+
+
+def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
+    """The learner, and the VAE whose losses stay on in mode guided."""
+    section, vae = config.encoder, None
+    sizes = attribute_sizes(bank) if config.episodes.labelled else {}
+    if config.mode == "guided" and section.source is not None:
+        # of a pretraining run: the decoder and the guidance come along
+        vae = load_vae(section.source)
+        encoder = vae.encoder
+        check_guided_attributes(vae, section.source, sizes)
+    elif section.source is not None:
+        encoder = load_encoder(section.source)
+    else:
+        encoder = new_encoder(section, config.vae, bank, config.run.seed)
+        if config.mode == "guided":
+            vae = new_vae(encoder, config.vae, sizes)
+    if vae is not None and config.episodes.labelled:
+        vae.check_views(config.views)
+    check_source_settings(section, encoder)
+    check_pictures(encoder, bank, section.source or "of this config")
+    if section.features:
+        encoder.features = section.features
+    torch.manual_seed(config.run.seed)
+    learner = make_learner(config.learner.name, encoder, config.episodes.way, **config.learner.options)
+    if config.mode == "frozen":
+        encoder.requires_grad_(False)
+        encoder.eval()
+        if not any(p.requires_grad for p in learner.parameters()):
+            raise InputError(
+                f"mode 'frozen' leaves the learner '{learner.name}' nothing to train. Measure the encoder as it is "
+                "(metagvae evaluate --encoder), or choose another mode, or a learner with weights of its own."
+            )
+    return Parts(learner, vae)
+
+
+class _Trainee(nn.Module):
+    """Learner and VAE as one module, the encoder they share stored once."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.learner = parts.learner
+        if parts.vae is not None:
+            self.decoder, self.guidances = parts.vae.decoder, parts.vae.guidances
+
+
+def train(
+    config: TrainConfig,
+    bank: ImageBank | None = None,
+    validation: ImageBank | None = None,
+    watch: Callable[[int, float], None] | None = None,
+) -> Learner:
+    """Trains a learner on episodes of the training classes and leaves a run folder with the best one.
+
+    Args:
+        bank, validation: the two splits, if they are at hand; else ``config.data`` loads them.
+        watch: told the step and the error after each validation; what it raises ends the training, resumably.
+
+    Raises:
+        InputError: before any training, if the config cannot work.
+        metagvae.runs.signals.Interrupted: if the run was stopped; its state is written.
+    """
+    device = run_device(config.run, config.optim)
+    dataset = config.data.make()
+    turns = dataset.rotations == "episode"
+    shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
+    if shape.tasks < 1:
+        raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
+    check_sections(config.encoder, config.vae)
+    kind = learner_class(config.learner.name, config.learner.options)
+    if config.optim.compile and not issubclass(kind, FeatureLearner):
+        raise InputError(
+            f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
+            "adapts them per task. Leave it off."
+        )
+    if chosen.every and not kind.any_way and chosen.way != shape.way:
+        raise InputError(
+            f"the learner '{config.learner.name}' has a head of {shape.way} ways; set validation.way to that "
+            f"(received {chosen.way})."
+        )
+    share = peers.share(shape.tasks, "episodes.tasks")
+    if bank is None and shape.classes == "labels":
+        dataset.check_episodes("train", shape.way, shape.shot, shape.query)
+    if validation is None and chosen.every:
+        dataset.check_episodes("validation", chosen.way, chosen.shot, chosen.query)
+    with peers.first_here():
+        bank = bank or dataset.load("train")
+        validation = validation or (dataset.load("validation") if chosen.every else None)
+    shape.sampler(shape.bank(bank), config.run.seed, "train", turns)
+    if validation is not None and chosen.every:
+        evaluator = Evaluator(
+            validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within
+        )
+        evaluator.check(chosen.way, chosen.shot)
+    parts = build_parts(config, bank)
+    with open_run(
+        config.run.folder, "train", _resolved(config, parts, bank), config.run.resume, device.precision_name
+    ) as run:
+        run.check_data(bank)
+        trainee = _Trainee(parts)
+        device.place(trainee)
+        if config.optim.compile:
+            device.compile(parts.learner.encoder)
+        bank = device.hold(bank)
+        episode_bank = shape.bank(bank)
+        groups = _groups(shape, parts.learner, bank, device)
+        sampler = shape.sampler(episode_bank, config.run.seed, "train", turns, groups)
+
+        def numbers(step: int) -> Tensor:
+            return step * shape.tasks + share.first + torch.arange(share.count)
+
+        loader = EpisodeLoader(episode_bank, sampler, share.count, device.device, numbers)
+
+        def place(step: int) -> str:
+            first = step * shape.tasks
+            return f"episodes {first} to {first + shape.tasks - 1} of the stream train, seed {config.run.seed}"
+
+        def loss_terms(step: int) -> dict[str, Tensor]:
+            batch = loader[step].scaled()
+            raw, warped = batch.images, warp(batch.images, config.augment)
+            batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
+            loss, _ = parts.learner(batch)
+            terms = {"episodes": loss}
+            if parts.vae is not None and config.vae_weight:
+                seen = _vae_batch(config, bank, batch, raw, warped.parameters)
+                named = parts.vae.losses(device.layout(seen.images), seen.attributes, views=seen.views)
+                for name, term in named.items():
+                    terms[f"vae/{name}"] = config.vae_weight * term
+            return terms
+
+        def validate() -> float:
+            assert evaluator is not None
+            (errors,) = evaluator.errors(parts.learner, [(chosen.way, chosen.shot)])
+            _training_mode(trainee, config)
+            return float(errors.mean())
+
+        _training_mode(trainee, config)
+        check = validate if evaluator else None
+        with loader:
+            outcome = fit(
+                run,
+                trainee,
+                loss_terms,
+                config.optim,
+                config.run,
+                device,
+                place,
+                share,
+                check,
+                chosen.every,
+                watch=watch,
+            )
+        trainee.load_state_dict(outcome["best"])
+        learner = parts.learner.eval().to("cpu")
+        if not peers.main:
+            return learner
+        if parts.vae is not None:
+            write_tensors(run.folder / "vae.safetensors", parts.vae.to("cpu").state_dict())
+        _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
+        return learner
+
+
+def _resolved(config: TrainConfig, parts: Parts, bank: ImageBank) -> dict[str, Any]:
+    """The config as the run folder keeps it: with the VAE that mode guided goes on with, as `load_vae` reads it."""
+    content = to_dict(config)
+    if parts.vae is None:
+        return content
+    if config.encoder.source is not None:
+        before = read_config(config.encoder.source)
+        return {**content, "vae": before["vae"], "attributes": before["attributes"]}
+    return {**content, "attributes": attribute_sizes(bank) if config.episodes.labelled else {}}
+
+
+def _groups(shape: EpisodeSection, learner: Learner, bank: ImageBank, device: Device) -> Tensor | None:
+    """For episodes of neighbours, each picture's group, as the encoder sees them before this training."""
+    if shape.classes != "neighbours":
+        return None
+    return picture_groups(learner.encoder, bank, shape.neighbours, device)
+
+
+def _laid_out(images: Tensor, device: Device) -> Tensor:
+    """``[T, N, K + Q, C, H, W]`` whose flattening to pictures is in the device's layout."""
+    return device.layout(images.flatten(0, 2)).unflatten(0, images.shape[:3])
+
+
+def _training_mode(trainee: _Trainee, config: TrainConfig) -> None:
+    trainee.train()
+    if config.mode == "frozen":
+        trainee.learner.encoder.eval()  # batch statistics of a frozen encoder stay as they are
+
+
+@dataclass
+class _VAEBatch:
+    """What the VAE's losses see of a step, as `GuidedVAE.losses` takes it."""
+
+    images: Tensor
+    attributes: dict[str, Tensor]
+    views: Views | None
+
+
+def _vae_batch(config: TrainConfig, bank: ImageBank, batch: EpisodeBatch, raw: Tensor, moved: Tensor) -> _VAEBatch:
+    """The pictures of the first classes of each episode, or warps of their support pictures drawn for this alone.
+
+    Args:
+        bank: the labelled one.
+        raw: the episodes' pictures before they were changed, ``[T, N, K + Q, C, H, W]``.
+        moved: how they were changed, ``[T, N, K + Q, 7]``.
+    """
+    ways = max(2, round(config.vae_share * batch.way))
+    if not config.episodes.labelled:
+        apart = Views(batch.images.shape[2], moved[:, :ways].flatten(0, 2))
+        return _VAEBatch(batch.images[:, :ways].flatten(0, 2), {}, apart)
+    views: Views | None = None
+    if config.views > 1:
+        support = raw[:, :ways, : batch.shot].flatten(0, 2).repeat_interleave(config.views, 0)
+        warped = warp(support, config.augment)
+        per_class, images, views = batch.shot * config.views, warped.images, Views(config.views, warped.parameters)
+    else:
+        per_class, images = batch.images.shape[2], batch.images[:, :ways].flatten(0, 2)
+    classes = batch.classes[:, :ways].flatten().repeat_interleave(per_class)
+    attributes = {name: a.values.to(classes.device)[classes] for name, a in bank.attributes.items()}
+    return _VAEBatch(images, {"class": classes, **attributes}, views)
+
+
+def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:
+    write_tensors(run.folder / "learner.safetensors", learner.state_dict())
+    source = f" from {Path(config.encoder.source).name}" if config.encoder.source else ""
+    shape, kept = config.episodes, "best of validation" if config.validation.every else "kept"
+    card = EncoderCard(
+        name=run.folder.name,
+        trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
+        method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{source}, "
+        f"{kept} at step {step} of {config.optim.steps}",
+        licence=f"of the pictures: {config.data.make().licence}",
+        trained_classes=classes_seen(bank, config.encoder.source),
+        details={"provenance": run.provenance, "seed": config.run.seed},
+    )
+    assert isinstance(learner.encoder, Encoder)
+    save_encoder(learner.encoder, run.folder / "encoder", card)
+    write_json(run.folder / "best.json", {"step": step, "validation_error": error if math.isfinite(error) else None})

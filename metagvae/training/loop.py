@@ -1,0 +1,173 @@
+"""The one optimisation loop that pretraining and episodic training share.
+
+A step is a pure function of (weights, optimiser state, seed, step): batches are drawn by number, noise comes
+from generators seeded per step, the learning rate from a formula. So a state is all that a resumed run needs
+to end bit-identical to one never stopped. On a CPU, that is: some CUDA kernels add in no fixed order, unless
+``run.deterministic`` is set.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from episodes import InputError
+from episodes.batch_share import Share, holding
+from episodes.counter_rng import seed_for
+from metagvae.compute.device import Device, deterministic_algorithms
+from metagvae.compute.processes import ranks
+from metagvae.config.sections import OptimSection, RunSection
+from metagvae.runs.run import Run, begun_precision
+from metagvae.runs.signals import Interrupted, StopSignals
+from metagvae.training.finite_guard import FiniteGuard, check_finite_state
+
+
+def learning_rate(optim: OptimSection, step: int) -> float:
+    """The rate at ``step`` (from 0)."""
+    if optim.schedule == "cosine":
+        return optim.lr * 0.5 * (1 + math.cos(math.pi * step / optim.steps))
+    if optim.schedule == "halving":
+        return optim.lr * 0.5 ** (step // optim.halve_every)
+    return optim.lr
+
+
+def run_device(section: RunSection, optim: OptimSection) -> Device:
+    """Where and in what precision a run computes: the same in each of its sittings, and on each rank.
+
+    ``auto`` may be settled by timing the processor, and a busy one could answer otherwise the next time.
+    """
+    device = Device.choose(section.device, begun_precision(section.folder, section.resume, optim.precision))
+    return replace(device, autocast=ranks().from_main(device.autocast))
+
+
+def fit(
+    run: Run,
+    module: nn.Module,
+    loss_terms: Callable[[int], dict[str, Tensor]],
+    optim: OptimSection,
+    section: RunSection,
+    device: Device,
+    place: Callable[[int], str],
+    share: Share,
+    validate: Callable[[], float] | None = None,
+    validate_every: int = 0,
+    label: str = "training",
+    watch: Callable[[int, float], None] | None = None,
+) -> dict[str, Any]:
+    """Minimises the sum of ``loss_terms(step)`` over the module's trainable parameters.
+
+    Args:
+        loss_terms: the named terms of a step, given its number; called in the device's precision, with
+            torch's generators seeded from (seed, step).
+        place: what a step was made of, such as its episodes, for messages.
+        share: of a step's items, what this process works on; ``loss_terms`` are means over it.
+        validate: an error in [0, 1]; the weights of the lowest are kept.
+        watch: told the step and the error after each validation; what it raises ends the run, resumably.
+
+    Returns:
+        ``{"step", "best_error", "best_step", "best"}``; ``best`` is a state dict, of the end without validation.
+
+    Raises:
+        Interrupted: after Ctrl-C, SIGTERM or ``run.stop_after``, the state written.
+        InputError: if more steps than allowed have a loss or gradient that is not finite, or a state cannot be
+            written; the states before stay.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    if not trainable:
+        raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
+    optimizer = torch.optim.AdamW(
+        trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=device.device.type == "cuda"
+    )
+    start, spent, skipped = 0, 0.0, 0
+    best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
+    peers = ranks()
+    peers.check_layers(module)
+    state = peers.from_main(run.states.load())
+    if state is not None:
+        _restore(module, optimizer, state, run)
+        start, spent, skipped, best = state["step"], state["seconds"], state["skipped"], state["best"]
+    elif peers.size > 1:
+        module.load_state_dict(peers.from_main(module.state_dict()))  # whatever its files said on this host
+    run.start_metrics(start)
+    guard = FiniteGuard(module, optimizer, optim.skip_nonfinite, skipped, place)
+
+    def save(step: int) -> None:
+        guard.check()
+        check_finite_state(module, step)
+        content = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+        run.states.save(step, {**content, "skipped": guard.skipped, "seconds": time.perf_counter() - began})
+
+    done, began = start, time.perf_counter() - spent
+    hidden = None if peers.main else True
+    progress = tqdm(total=optim.steps, initial=start, desc=label, unit="step", disable=hidden, leave=False)
+    with progress, StopSignals() as stop, deterministic_algorithms(section.deterministic):
+        for step in range(start, optim.steps):
+            rate = learning_rate(optim, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            torch.manual_seed(seed_for(section.seed, 1, step))
+            guard.before()
+            with holding(share), device.precision():
+                terms = loss_terms(step)
+            optimizer.zero_grad(set_to_none=True)
+            (share.weight * _sum(terms)).backward()
+            terms = peers.reduce(trainable, terms, share)
+            norm = torch.nn.utils.clip_grad_norm_(trainable, optim.clip or math.inf)
+            guard.step(step, terms, norm)
+            done = step + 1
+            progress.update()
+            last = done == optim.steps
+            logging = done % section.log_every == 0 or last
+            validating = validate is not None and validate_every and (done % validate_every == 0 or last)
+            if logging or validating:
+                guard.check()
+            if logging:
+                values = {name: float(term.detach()) for name, term in terms.items()}
+                if optim.skip_nonfinite:
+                    values["skipped_steps"] = guard.skipped
+                seconds = time.perf_counter() - began
+                loss = float(_sum(terms).detach())
+                run.log(done, {"loss": loss, **values, "lr": rate, "seconds": seconds})
+                progress.set_postfix(loss=f"{loss:.4g}")
+            if validating:
+                assert validate is not None
+                error = validate()
+                run.log(done, {"validation_error": error})
+                if error < best["best_error"]:
+                    kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
+                    best = {"best_error": error, "best_step": done, "best": kept}
+                if watch is not None:
+                    watch(done, error)
+            halt = peers.any(stop.asked) or section.stop_after == done
+            if halt or last or done % section.save_every == 0:
+                save(done)
+            if halt and not last:
+                raise Interrupted(
+                    f"stopped after step {done} of {optim.steps}; the state is in {run.states.path(done)}. To go on, "
+                    "give the same command with --run.resume auto."
+                )
+    if not best["best"]:
+        best = {**best, "best_step": done, "best": module.state_dict()}
+    return {"step": done, **best}
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], run: Run) -> None:
+    try:
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(
+            f"the state {run.states.path(state['step'])} is of another network ({str(error).splitlines()[0]}); resume "
+            "with the files as the run left them, or start a new folder."
+        ) from error

@@ -1,0 +1,66 @@
+"""Pictures that an encoder takes for the same: positives found without labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from episodes import ImageBank, InputError
+from metagvae.compute.device import Device
+from metagvae.encoders.warp_average import WarpAverage
+from metagvae.evaluation.evaluator import embed_bank
+
+BLOCK = 512  # rows of the distance matrix at a time
+
+
+def mutual_neighbours(features: Tensor, count: int) -> Tensor:
+    """int64 ``[M, 1 + count]``: each row's own number, then its mutual nearest neighbours.
+
+    Two rows are mutual neighbours if each is among the ``count`` nearest of the other (Euclidean). Where a row has
+    fewer, its own number stands in their place.
+
+    Args:
+        features: ``[M, D]``.
+
+    Raises:
+        InputError: if there are not more rows than neighbours asked for.
+    """
+    if not 1 <= count < len(features):
+        raise InputError(
+            f"neighbours must be between 1 and {len(features) - 1} for so many pictures; received {count}."
+        )
+    own = torch.arange(len(features), device=features.device)
+    squares = features.square().sum(-1)
+    found = []
+    for rows in own.split(BLOCK):
+        distance = torch.addmm(squares.expand(len(rows), -1), features[rows], features.T, alpha=-2)
+        distance[torch.arange(len(rows), device=rows.device), rows] = torch.inf
+        found.append(distance.topk(count, largest=False).indices)
+    nearest = torch.cat(found)
+    mutual = (nearest[nearest] == own[:, None, None]).any(-1)
+    return torch.cat((own[:, None], torch.where(mutual, nearest, own[:, None])), 1)
+
+
+def picture_groups(encoder: nn.Module, bank: ImageBank, count: int, device: Device, warps: int = 4) -> Tensor:
+    """int64 ``[M, 1 + count]``: each picture of a bank and its `mutual_neighbours` by an encoder's features.
+
+    Of pictures that a bank holds in four quarter turns only the upright ones are compared, and what is found holds
+    for the other turns: a picture that looks like its own turn must not be taken for it.
+
+    Args:
+        warps: average features with those of so many warped copies, which makes fewer neighbours wrong.
+    """
+
+    def near(pictures: ImageBank) -> Tensor:
+        average = WarpAverage(encoder, warps) if warps else encoder
+        return mutual_neighbours(embed_bank(average.eval(), pictures, device), count).to(bank.device)
+
+    if "rotation" not in bank.attributes:
+        return near(bank)
+    turns = bank.attributes["rotation"].values
+    upright = near(bank.subset(torch.nonzero(turns == 0).flatten().cpu()).to(bank.device))
+    groups = torch.empty(len(bank), 1 + count, dtype=torch.int64, device=bank.device)
+    for quarter in range(4):
+        rows = torch.nonzero(turns[bank.labels] == quarter).flatten()
+        groups[rows] = rows[upright]
+    return groups

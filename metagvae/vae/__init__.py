@@ -1,0 +1,1 @@
+"""Generative models: the GuidedVAE, decoders, the hierarchical model of the Neural Statistician."""

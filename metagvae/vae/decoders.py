@@ -1,0 +1,62 @@
+"""Decoders: latents to picture logits. Adding one: a class and a line in the table."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metagvae.encoders.backbones import ding_side
+
+
+class Decoder(nn.Module):
+    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: a linear layer, two upsamplings by 2.
+
+    Args:
+        latent: units of the latent.
+        channels, size: of the pictures.
+        width: feature maps before the last layer; twice as many before that.
+    """
+
+    def __init__(self, latent: int, channels: int, size: int, width: int = 32) -> None:
+        super().__init__()
+        self.size, self.start, self.width = size, math.ceil(size / 4), width
+        self.first = nn.Linear(latent, 2 * width * self.start**2)
+        self.middle = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1)
+        self.last = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = F.relu(self.first(z)).view(-1, 2 * self.width, self.start, self.start)
+        x = self.last(F.relu(self.middle(x)))
+        return x[..., : self.size, : self.size]
+
+
+class DingDecoder(nn.Module):
+    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: `DingConv` mirrored.
+
+    The decoder of the Guided-VAE authors' MNIST code (Ding et al., CVPR 2020), where ``width`` is 64.
+
+    Args:
+        latent: units of the latent.
+        channels, size: of the pictures; the side is at least 22.
+        width: feature maps before the last layer; twice and four times as many before that.
+    """
+
+    def __init__(self, latent: int, channels: int, size: int, width: int = 64) -> None:
+        super().__init__()
+        self.start, self.width = ding_side(size), width
+        self.first = nn.Linear(latent, 4 * width * self.start**2)
+        self.middle = nn.ModuleList(
+            [nn.ConvTranspose2d(4 * width, 2 * width, 5), nn.ConvTranspose2d(2 * width, width, 5)]
+        )
+        self.last = nn.ConvTranspose2d(width, channels, 6, stride=2, output_padding=size % 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = F.relu(self.first(z)).view(-1, 4 * self.width, self.start, self.start)
+        for layer in self.middle:
+            x = F.relu(layer(x))
+        return self.last(x)
+
+
+DECODERS: dict[str, type[Decoder] | type[DingDecoder]] = {"upsampling": Decoder, "ding": DingDecoder}

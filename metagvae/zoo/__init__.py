@@ -1,0 +1,1 @@
+"""Names in, trained things out: encoder folders, the Hub, runs, other code bases' weights, exports."""

@@ -1,0 +1,183 @@
+"""Modules from configs, and back from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from episodes import ImageBank, InputError
+from episodes.counter_rng import seed_for
+from episodes.untrusted.typed import fits
+from metagvae.config.parse import section
+from metagvae.config.sections import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.guidance import GuidanceContext, assign_units, make_guidances
+from metagvae.learners import Learner, make_learner
+from metagvae.runs.run import read_config
+from metagvae.storage.strict_load import build, load_strictly
+from metagvae.vae.decoders import DECODERS
+from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.zoo.load import load_encoder, read_card, read_tensors
+
+
+def attribute_sizes(bank: ImageBank) -> dict[str, int]:
+    """How many values each attribute of a bank's classes has, the class itself among them."""
+    return {"class": bank.num_classes, **{name: len(a.names) for name, a in bank.attributes.items()}}
+
+
+def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -> EncoderConfig:
+    return EncoderConfig(
+        backbone=section.backbone,
+        width=section.width,
+        mean=section.mean,
+        std=section.std,
+        latent=section.latent,
+        norm=section.norm,
+        units=assign_units(vae.guidance, section.latent),
+        features=list(section.features or ["latent"]),
+        **pictures,
+    )
+
+
+def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
+    """Raises `InputError` for what is wrong with these sections whatever the pictures are, before any are decoded."""
+    if encoder.source is not None:
+        read_card(encoder.source)
+        return
+    _encoder_config(encoder, vae).check()
+    if vae.decoder not in DECODERS:
+        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+
+
+def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
+    """An untrained encoder for a bank's pictures; its weights are a pure function of ``seed``."""
+    torch.manual_seed(seed_for(seed, 0))
+    channels, size, _ = bank.image_shape
+    config = _encoder_config(section, vae, channels=channels, size=size, polarity=bank.polarity)
+    return build(lambda: Encoder(config), "the section 'encoder'")
+
+
+def check_source_settings(section: EncoderSection, encoder: Encoder) -> None:
+    """Raises `InputError` for settings of a new encoder that the trained one has not: they would be passed over."""
+    usual = EncoderSection()
+    for name in ("backbone", "width", "latent", "norm", "mean", "std"):
+        asked, has = getattr(section, name), getattr(encoder.config, name)
+        if section.source is not None and asked not in (getattr(usual, name), has):
+            raise InputError(
+                f"encoder.{name} is {asked!r}, and the trained encoder {section.source} has {has!r} and keeps it. "
+                f"Leave encoder.{name} out, or set encoder.source to null for a new encoder."
+            )
+
+
+def new_vae(
+    encoder: Encoder,
+    vae: VAESection,
+    sizes: dict[str, int],
+    tensors: Mapping[str, Tensor] | None = None,
+    where: str = "the section 'vae'",
+) -> GuidedVAE:
+    """A VAE around an encoder whose units fit the section's guidance.
+
+    Args:
+        sizes: values of each known attribute, from `attribute_sizes`.
+        tensors: weights that it is to fit, of the file ``where``; they are not loaded here.
+    """
+    config = encoder.config
+    if vae.decoder not in DECODERS:
+        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+    if vae.decoder_width < 1:
+        raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
+
+    def make() -> GuidedVAE:
+        context = GuidanceContext(config.channels, config.size, config.units, sizes)
+        decoder = DECODERS[vae.decoder](config.latent, config.channels, config.size, vae.decoder_width)
+        guidances = make_guidances(vae.guidance, context)
+        return GuidedVAE(encoder, decoder, guidances, vae.beta, vae.likelihood, vae.sigma)
+
+    return build(make, where, tensors)
+
+
+def load_vae(folder: str | Path) -> GuidedVAE:
+    """The whole VAE of a finished pretraining run, or of a training run of mode guided.
+
+    Raises:
+        InputError: if the folder is no such run, or its files are damaged.
+    """
+    folder = Path(folder).expanduser()
+    config = read_config(folder)
+    if not (folder / "vae.safetensors").is_file():
+        raise InputError(
+            f"{folder} is not the folder of a finished `metagvae pretrain`, nor of a `metagvae train` of mode guided; "
+            "it has no vae.safetensors."
+        )
+    encoder = load_encoder(folder)
+    where = str(folder / "vae.safetensors")
+    tensors = read_tensors(Path(where))
+    vae = new_vae(encoder, section(VAESection, config, "vae", folder), _attributes(config, folder), tensors, where)
+    load_strictly(vae, tensors, where)
+    return vae.eval()
+
+
+def _attributes(config: dict[str, Any], folder: Path) -> dict[str, int]:
+    """How many values each attribute had that a pretraining run could be taught."""
+    sizes = config.get("attributes")
+    if not fits(sizes, dict[str, int]):
+        raise InputError(f"the config of the run {folder} needs a section 'attributes' of numbers by name.")
+    assert isinstance(sizes, dict)
+    return sizes
+
+
+def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, int]) -> None:
+    """Raises `InputError` if a pretrained guidance was taught other labels than ``now``, from `attribute_sizes`."""
+    before = _attributes(read_config(folder), Path(folder))
+    for guidance in vae.guidances:
+        for name in getattr(guidance, "units", {}):
+            if before.get(name) != now.get(name):
+                raise InputError(
+                    f"the run {folder} guides the attribute {name!r} of {before.get(name)} values; these pictures have "
+                    f"{now.get(name)}. Use the data options that the run was pretrained with, or mode 'finetune'."
+                )
+
+
+def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
+    """The best learner of a finished training run, in evaluation mode, and the run's config."""
+    folder = Path(folder).expanduser()
+    config = read_config(folder)
+    if config["kind"] != "train" or not (folder / "learner.safetensors").is_file():
+        raise InputError(f"{folder} is not the folder of a finished `metagvae train`; it has no learner.safetensors.")
+    encoder = load_encoder(folder)
+    chosen = section(LearnerSection, config, "learner", folder)
+    way = section(EpisodeSection, config, "episodes", folder).way
+    where = str(folder / "learner.safetensors")
+    tensors = read_tensors(Path(where))
+    learner = build(lambda: make_learner(chosen.name, encoder, way, **chosen.options), where, tensors)
+    load_strictly(learner, tensors, where)
+    return learner.eval(), config
+
+
+def data_config(config: dict[str, Any]) -> DataConfig:
+    """The data section of a run's config."""
+    return section(DataConfig, config, "data", "given")
+
+
+def check_pictures(encoder: Encoder, bank: ImageBank, source: str) -> None:
+    """Raises `InputError` if the bank's pictures do not fit an encoder, naming what to change."""
+    channels, size, _ = bank.image_shape
+    config = encoder.config
+    if ":" in config.backbone:
+        return  # another package's network brings pictures of any size to its own
+    if (channels, size) != (config.channels, config.size):
+        raise InputError(
+            f"the encoder {source} takes pictures of {config.channels} channel(s), {config.size} x {config.size}; "
+            f"{bank.dataset} gives {channels} channel(s), {size} x {size}. Set --data.size {config.size}"
+            + ("." if channels == config.channels else f", and a data set of {config.channels} channel(s).")
+        )
+    if config.polarity != bank.polarity:
+        raise InputError(
+            f"the encoder {source} was trained on pictures of polarity '{config.polarity}', and {bank.dataset} "
+            f"gives '{bank.polarity}' ('ink' is bright strokes on black). Invert the pictures first."
+        )

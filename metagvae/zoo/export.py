@@ -1,0 +1,108 @@
+"""Encoders for other programs: ONNX and torch.export, each compared with the module before it is kept."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.torch_version import TorchVersion
+
+from episodes import InputError
+from metagvae.encoders.encoder import Encoder
+from metagvae.encoders.norm import norm_policy
+
+FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
+TOLERANCE = 1e-4  # of the largest difference from the module, in units of the features' standard deviation or of 1
+_BATCHES = (1, 37)
+
+
+def export_to(encoder: Encoder, path: Path, to: str) -> float:
+    """Writes an encoder whose batch is of any size, and returns its largest difference from the module.
+
+    The file takes pictures ``[B, channels, size, size]`` in [0, 1] and gives what a call of the encoder gives.
+
+    Args:
+        path: the file; its folder must be there.
+        to: ``onnx`` (checked with onnxruntime) or ``torch-export`` (`torch.export.load` reads it).
+
+    Raises:
+        InputError: if a package is missing, the encoder needs to know tasks (norm ``support``, ``transductive``), or
+            the file's outputs differ by more than `TOLERANCE`; no file is left then.
+    """
+    if to not in FORMATS:
+        raise InputError(f"an encoder is exported to {', '.join(FORMATS)} or safetensors; received {to!r}.")
+    if path.suffix != FORMATS[to]:
+        raise InputError(f"a file for {to} ends in {FORMATS[to]}; received {path}.")
+    if norm_policy(encoder) in ("support", "transductive"):
+        raise InputError(
+            f"the encoder's norm policy is '{norm_policy(encoder)}': what it gives depends on which pictures are of "
+            "one task, which a file of a single network cannot know. Export one with 'running' or 'group'."
+        )
+    module = copy.deepcopy(encoder).eval().cpu().float()
+    config = module.config
+    beside = path.with_name(f".writing-{path.name}")
+    try:
+        ask = (_onnx if to == "onnx" else _torch_export)(module, beside)
+        worst = 0.0
+        generator = torch.Generator().manual_seed(0)
+        for batch in _BATCHES:
+            images = torch.rand(batch, config.channels, config.size, config.size, generator=generator)
+            with torch.no_grad():
+                expected = module(images)
+            received = ask(images)
+            if received.shape != expected.shape:
+                raise InputError(f"{to} gives {list(received.shape)} in place of {list(expected.shape)}; not written.")
+            scale = max(1.0, float(expected.std()))
+            worst = max(worst, float((received - expected).abs().max()) / scale)
+        if not worst <= TOLERANCE:
+            raise InputError(
+                f"{to} differs from the module by {worst:.2g}, more than {TOLERANCE}; nothing was written."
+            )
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return worst
+
+
+def _traced(module: Encoder) -> torch.export.ExportedProgram:
+    config = module.config
+    example = torch.rand(2, config.channels, config.size, config.size)
+    with torch.no_grad():
+        return torch.export.export(module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}})
+
+
+def _torch_export(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
+    with path.open("wb") as file:
+        torch.export.save(_traced(module), file)
+    with path.open("rb") as file:
+        again = torch.export.load(file).module()
+    return lambda images: again(images).detach()
+
+
+def _onnx(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
+    if torch.__version__ < TorchVersion("2.6"):
+        raise InputError(f"the export to ONNX needs torch 2.6 or later; this is {torch.__version__}. Use torch-export.")
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise InputError(
+            f"the export to ONNX needs onnx, onnxscript and onnxruntime ({error}); pip install metagvae[export]."
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _traced(module), dynamo=True, input_names=["images"], output_names=["features"], verbose=False
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(np.asarray(session.run(None, {"images": images.numpy()})[0]))

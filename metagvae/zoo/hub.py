@@ -1,0 +1,124 @@
+"""Encoders on the Hugging Face Hub: ``hub:OWNER/NAME`` in, `push_to_hub` out. No pickle either way."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from episodes import InputError
+from episodes.untrusted.plain_files import read_json
+from metagvae.encoders.encoder import Encoder
+from metagvae.storage.atomic_files import write_beside
+from metagvae.storage.strict_load import load_strictly
+from metagvae.zoo.load import (
+    CONFIG,
+    WEIGHTS,
+    EncoderCard,
+    card_text,
+    read_tensors,
+    save_encoder,
+)
+
+
+def _client() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise InputError("hub:ID needs the package huggingface_hub; pip install huggingface_hub.") from error
+    return huggingface_hub
+
+
+def download(name: str) -> Path:
+    """The folder with a repository's ``config.json`` and ``model.safetensors``, in the Hub's own cache.
+
+    Args:
+        name: ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
+
+    Raises:
+        InputError: if it cannot be fetched.
+    """
+    repository, _, revision = name.partition("@")
+    hub = _client()
+    try:
+        paths = [Path(hub.hf_hub_download(repository, file, revision=revision or None)) for file in (CONFIG, WEIGHTS)]
+    except Exception as error:  # the client raises its own, and those of its transport
+        raise InputError(
+            f"hub:{name} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}). It must hold "
+            f"{CONFIG} and {WEIGHTS}; without a network, give a folder that holds these two."
+        ) from error
+    return paths[0].parent
+
+
+def timm_architecture(folder: Path) -> str | None:
+    """``timm:NAME`` if the folder is a network in timm's layout, else None."""
+    path = folder / CONFIG
+    content = read_json(path, "a network's config")
+    name = content.get("architecture") if isinstance(content, dict) and "encoder" not in content else None
+    return f"timm:{name}" if isinstance(name, str) else None
+
+
+def load_timm_folder(folder: Path, source: str) -> Encoder:
+    """An encoder of a folder in timm's layout: the architecture's name and the weights, its classifier left out."""
+    from metagvae.encoders.external import load_foreign
+
+    encoder = load_foreign(source, pretrained=False)
+    tensors = read_tensors(folder / WEIGHTS)
+    wanted = encoder.network.state_dict()
+    classifier = {name for name in tensors if name not in wanted and name.rpartition(".")[0] in _classifiers(source)}
+    load_strictly(encoder.network, {n: t for n, t in tensors.items() if n not in classifier}, str(folder / WEIGHTS))
+    return encoder
+
+
+def _classifiers(source: str) -> tuple[str, ...]:
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(source.partition(":")[2])
+    names = (cfg.to_dict() if cfg else {}).get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def model_card(card: EncoderCard, encoder: Encoder, repository: str) -> str:
+    """The repository's README: the Hub's own header, then the encoder's card, loading by its name on the Hub."""
+    known = card.licence.lower() if card.licence.lower() in ("mit", "apache-2.0", "bsd-3-clause", "cc-by-4.0") else None
+    header = [
+        "---",
+        "library_name: metagvae",
+        f"license: {known or 'other'}",
+        "pipeline_tag: image-feature-extraction",
+        "tags: [few-shot-learning, guided-vae]",
+        "---",
+        "",
+    ]
+    text = card_text(card, encoder.config).replace(f'load_encoder("{card.name}")', f'load_encoder("hub:{repository}")')
+    return "\n".join(header) + "\n" + text
+
+
+def push_to_hub(
+    encoder: Encoder, repository: str, card: EncoderCard | None = None, private: bool = False, token: str | None = None
+) -> str:
+    """Uploads ``config.json``, ``model.safetensors`` and a model card; returns the commit's address.
+
+    Args:
+        repository: ``OWNER/NAME``; made if it is not there.
+        card: what a stranger needs to know; `metagvae.zoo.load.read_card` reads a run's.
+        token: None takes the one that the Hub's client has stored.
+
+    Raises:
+        InputError: if the Hub refuses, or cannot be reached.
+    """
+    card = card or EncoderCard(name=repository.partition("/")[2] or repository)
+    hub = _client()
+    with tempfile.TemporaryDirectory() as folder:
+        save_encoder(encoder, folder, card)
+        write_beside(Path(folder) / "README.md", model_card(card, encoder, repository).encode())
+        try:
+            api = hub.HfApi(token=token)
+            api.create_repo(repository, private=private, exist_ok=True)
+            message = f"{card.name}, by metagvae"
+            return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message))
+        except Exception as error:
+            raise InputError(
+                f"{repository} cannot be written on the Hub ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                "Log in with `hf auth login`, or give a token that may write there."
+            ) from error

@@ -1,1 +1,0 @@
-"""What scripts/soak.py does to runs, a disturbance per file, and what it counts."""

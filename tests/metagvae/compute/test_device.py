@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metagvae.compute import device as module
+from metagvae.compute.device import Device, channels_last
+from metagvae.encoders.backbones import Conv4
+
+
+@pytest.fixture(autouse=True)
+def _measured_anew():
+    module._bfloat16_pays.cache_clear()
+    yield
+    module._bfloat16_pays.cache_clear()
+
+
+def test_bfloat16_is_left_where_the_processor_has_no_instructions_for_it(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_cpu_computes_bfloat16", lambda: False)
+    assert not Device.choose("cpu").autocast
+    assert Device.choose("cpu", "bfloat16").autocast
+
+
+@pytest.mark.parametrize(("slow", "taken"), [(torch.bfloat16, False), (torch.float32, True)])
+def test_bfloat16_is_left_where_it_measures_slower(monkeypatch, slow: torch.dtype, taken: bool) -> None:
+    plain = F.conv2d
+
+    def conv2d(images: Tensor, *rest: object, **options: object) -> Tensor:
+        if images.dtype == slow:
+            time.sleep(0.05)
+        return plain(images, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_cpu_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(module.F, "conv2d", conv2d)
+    assert Device.choose("cpu").autocast is taken
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_layout_is_channels_last_for_one_channel_too(channels: int) -> None:
+    """With one channel both layouts fit, and torch would carry the other one through the first block."""
+    images = torch.rand(4, channels, 28, 28)
+    laid = channels_last(images)
+    assert torch.equal(laid, images)
+    assert laid.stride() == (28 * 28 * channels, 1, 28 * channels, channels)
+    net = Conv4(channels, 8)
+    Device.choose("cpu", "float32").place(net)
+    for given in (images, laid):
+        assert net.blocks[0][0](given).stride()[1] == 1

@@ -1,0 +1,234 @@
+"""Networks of timm and torchvision, and the Hub, offline: weights as initialised, a client that reads disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import metagvae
+from episodes import InputError
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.encoders.external import ForeignEncoder, describe_foreign, load_foreign
+from metagvae.encoders.norm import norm_policy
+from metagvae.studies.compare import compare, describe, refuse_trained_classes
+from metagvae.zoo import hub
+from metagvae.zoo.load import EncoderCard, load_encoder, read_card, save_encoder
+from tests.conftest import stripes
+
+try:
+    import timm
+except ImportError:
+    timm = None
+try:
+    import huggingface_hub
+except ImportError:
+    huggingface_hub = None
+needs_timm = pytest.mark.skipif(timm is None, reason="timm is not installed: pip install metagvae[encoders]")
+needs_hub = pytest.mark.skipif(huggingface_hub is None, reason="huggingface_hub is not installed")
+SOURCES = [
+    "torchvision:squeezenet1_0",
+    "torchvision:mobilenet_v3_small",
+    "torchvision:resnet18",
+    pytest.param("timm:resnet10t", marks=needs_timm),
+    pytest.param("timm:test_vit", marks=needs_timm),
+]
+
+
+@pytest.mark.parametrize("source", SOURCES[1:])
+def test_networks_of_other_packages_are_encoders(source: str, tmp_path: Path) -> None:
+    encoder = load_foreign(source, pretrained=False)
+    assert not encoder.training
+    with torch.no_grad():
+        out = encoder(torch.rand(2, 1, 28, 28))
+        assert out.shape == (2, encoder.feature_size)
+        big = torch.rand(1, 3, encoder.config.size, encoder.config.size)
+        plain = encoder.network((big - encoder.mean) / encoder.std).flatten(1)
+        torch.testing.assert_close(encoder(big), plain)
+    save_encoder(encoder, tmp_path / "enc", EncoderCard(name="mine"))
+    again = load_encoder(tmp_path / "enc")
+    assert isinstance(again, ForeignEncoder)
+    with torch.no_grad():
+        torch.testing.assert_close(again(big), plain)
+
+
+def test_what_cannot_be_an_encoder_says_why() -> None:
+    for source, message in (
+        ("torchvision:nothing", "list_models"),
+        ("torchvision:fasterrcnn_resnet50_fpn", "no classifier named"),
+        (SOURCES[0], "does not end in a linear layer"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_encoder(source)
+    encoder = load_foreign("torchvision:mobilenet_v3_small", pretrained=False)
+    with pytest.raises(InputError, match="no latent"):
+        encoder.features = ["latent"]
+    with pytest.raises(InputError, match="no latent"):
+        encoder.posterior(torch.rand(1, 3, 64, 64))
+    with pytest.raises(InputError, match="received"):
+        encoder(torch.rand(1, 2, 64, 64))
+
+
+@pytest.mark.parametrize("change", [{"length": 0}, {"channel_std": [0, 1, 1]}, {"backbone": "os:system"},
+                                    {"backbone": "timm:hf_hub:x/y"}, {"size": 10**6}])  # fmt: skip
+@needs_timm
+def test_a_forged_config_builds_nothing(change: dict, tmp_path: Path) -> None:
+    save_encoder(load_foreign("torchvision:mobilenet_v3_small", pretrained=False), tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["encoder"].update(change)
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError):
+        load_encoder(tmp_path)
+
+
+def test_cards_say_what_weights_have_seen() -> None:
+    card = read_card("torchvision:resnet18")
+    assert card.trained_on == "ImageNet"
+    assert len(card.trained_classes["miniimagenet"]) == 100
+    assert describe("torchvision:resnet18")["method"].endswith("IMAGENET1K_V1")
+    _, about = describe_foreign("torchvision:resnet18")
+    assert "IMAGENET1K_V1" in about["weights"]
+    bank = stripes()
+    seen = card.trained_classes["miniimagenet"][: bank.num_classes]
+    imagenet = type(bank)(bank.images, bank.offsets, tuple(seen), dataset="miniimagenet", split="test")
+    with pytest.raises(InputError, match="were trained on by"):
+        refuse_trained_classes("torchvision:resnet18", imagenet)
+
+
+def test_weights_that_cannot_be_fetched_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*args: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
+    with pytest.raises(InputError, match=r"cannot be fetched \(OSError: no network"):
+        load_encoder("torchvision:resnet18")
+
+
+def test_torchvisions_weights_are_read_from_its_cache_with_weights_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import models
+
+    torch.manual_seed(3)
+    theirs, asked = models.mobilenet_v3_small().eval(), {}
+
+    def cached(url: str, **options: object) -> dict:
+        asked.update(options)
+        return theirs.state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", cached)
+    encoder = load_encoder("torchvision:mobilenet_v3_small")
+    assert asked["weights_only"] is True
+    x = torch.rand(2, 3, 224, 224)
+    theirs.classifier[-1] = torch.nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), theirs((x - encoder.mean) / encoder.std))
+
+
+def test_all_kinds_in_one_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Shipped, folder, torchvision and a control on the same episodes of the same pictures."""
+    torch.manual_seed(0)
+    theirs = load_foreign("torchvision:mobilenet_v3_small", pretrained=False)
+    theirs.config.size = 32
+    save_encoder(theirs, tmp_path / "theirs")
+    names = ["pixels", "guided-vae-omniglot", str(tmp_path / "theirs")]
+    from episodes.datasets import make_dataset
+
+    table = compare(make_dataset("digits"), encoders=names, episodes=2, query=1).table()
+    assert all(name in table for name in ("pixels", "guided-vae-omniglot", "theirs"))
+    assert norm_policy(load_encoder(tmp_path / "theirs")) == "running"
+
+
+def test_a_classifier_on_a_foreign_encoder(tmp_path: Path) -> None:
+    encoder = load_foreign("torchvision:mobilenet_v3_small", pretrained=False)
+    rng = np.random.default_rng(0)
+    colours = np.array([[220, 30, 30], [30, 30, 220]])
+    X = np.clip(colours[[0, 1] * 4][:, None, None] + rng.normal(0, 20, (8, 40, 50, 3)), 0, 255).astype(np.uint8)
+    y = np.array(["red", "blue"] * 4)
+    classifier = metagvae.FewShotClassifier(encoder).fit(X[:4], y[:4])
+    assert classifier.score(X[4:], y[4:]) == 1
+    classifier.save(tmp_path / "saved")
+    again = metagvae.FewShotClassifier.load(tmp_path / "saved")
+    np.testing.assert_allclose(again.predict_proba(X), classifier.predict_proba(X), rtol=1e-4, atol=1e-6)
+
+
+class DiskHub:
+    """The Hub's client, its repositories folders on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        client = self
+
+        class HfApi:
+            def __init__(self, token: str | None = None) -> None: ...
+
+            def create_repo(self, name: str, private: bool, exist_ok: bool) -> None:
+                (client.root / name).mkdir(parents=True, exist_ok=exist_ok)
+
+            def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> str:
+                shutil.copytree(folder_path, client.root / repo_id, dirs_exist_ok=True)
+                return f"https://example.org/{repo_id}"
+
+        self.HfApi = HfApi
+
+    def hf_hub_download(self, name: str, file: str, revision: str | None) -> str:
+        path = self.root / name / file
+        if not path.is_file():
+            raise FileNotFoundError(f"404: {name}/{file}")
+        return str(path)
+
+
+@pytest.fixture
+def disk_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskHub:
+    client = DiskHub(tmp_path / "hub")
+    monkeypatch.setattr(hub, "_client", lambda: client)
+    return client
+
+
+def test_to_the_hub_and_back(disk_hub: DiskHub) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(width=8, latent=5, units={"geometry": [0, 1], "content": [2, 3, 4]})).eval()
+    card = EncoderCard(name="mine", trained_on="stripes", method="a VAE", licence="MIT")
+    assert encoder.push_to_hub("me/mine", card).endswith("me/mine")
+    assert sorted(p.name for p in (disk_hub.root / "me/mine").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    text = (disk_hub.root / "me/mine/README.md").read_text()
+    assert text.startswith("---\nlibrary_name: metagvae\nlicense: mit\n")
+    assert 'load_encoder("hub:me/mine")' in text
+    x = torch.rand(2, 1, 28, 28)
+    for again in (load_encoder("hub:me/mine"), Encoder.from_pretrained("me/mine"), load_encoder("hub:me/mine@main")):
+        assert torch.equal(again(x), encoder(x))
+    assert read_card("hub:me/mine") == card
+    assert Encoder.from_pretrained("guided-vae-omniglot").config.latent == 32
+    with pytest.raises(InputError, match="hub:me/nothing cannot be fetched"):
+        load_encoder("hub:me/nothing")
+
+
+@needs_timm
+def test_a_timm_repository_on_the_hub(disk_hub: DiskHub) -> None:
+    from safetensors.torch import save_file
+
+    network = timm.create_model("test_vit", pretrained=False, num_classes=7).eval()
+    folder = disk_hub.root / "them/vit"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "num_classes": 7}))
+    save_file(network.state_dict(), folder / "model.safetensors")
+    encoder = load_encoder("hub:them/vit")
+    x = torch.rand(2, 3, encoder.config.size, encoder.config.size)
+    with torch.no_grad():
+        network.reset_classifier(0)
+        torch.testing.assert_close(encoder(x), network((x - encoder.mean) / encoder.std))
+    assert read_card("hub:them/vit").name == "timm:test_vit"
+
+
+@needs_hub
+def test_the_real_client_has_what_is_called() -> None:
+    client = hub._client()
+    assert callable(client.hf_hub_download)
+    assert callable(client.HfApi.upload_folder)
+    assert callable(client.HfApi.create_repo)

@@ -1,0 +1,78 @@
+"""Several encoders as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from episodes import InputError
+from episodes.datasets import make_dataset
+from metagvae.encoders.joined import JoinedEncoder, join_learners, joined_name, parts
+from metagvae.learners import make_learner
+from metagvae.studies.compare import compare
+
+
+class Scaled(nn.Module):
+    """Pixels times a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.factor * images.flatten(1).relu()
+
+
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parts("runs/a-seed0+runs/a-seed1") == ["runs/a-seed0", "runs/a-seed1"]
+    assert parts("runs/a") == ["runs/a"]
+    assert joined_name("runs/a-seed0+elsewhere/b") == "a-seed0+b"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a+b").mkdir()
+    assert parts("a+b") == ["a+b"]
+    assert joined_name("a+b") == "a+b"
+    for name in ("a+", "+a", "a++b", "a+c+a"):
+        with pytest.raises(InputError, match="must join different names"):
+            parts(name)
+
+
+def test_euclidean_logits_are_the_sum_of_each_encoders() -> None:
+    pictures = torch.rand(2, 3, 4, 1, 5, 5)
+    support, query = pictures[:, :, :1], pictures[:, :, 1:]
+    single = [make_learner("prototypes", Scaled(factor), 0) for factor in (1.0, 2.0, 0.5)]
+    logits = [learner.predict(learner.adapt(support), query) for learner in single]
+    joined = join_learners(single, "a+b+c")
+    assert isinstance(joined.encoder, JoinedEncoder)
+    torch.testing.assert_close(joined.predict(joined.adapt(support), query), sum(logits))
+
+
+def test_one_is_left_as_it_is() -> None:
+    learner = make_learner("prototypes", Scaled(1.0), 0)
+    assert join_learners([learner], "a") is learner
+
+
+def test_what_cannot_be_joined() -> None:
+    prototypes = make_learner("prototypes", Scaled(1.0), 0)
+    with pytest.raises(InputError, match="only runs of the same learner"):
+        join_learners([prototypes, make_learner("ridge", Scaled(1.0), 0)], "a+b")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(25, 4))
+    network.feature_size = 4  # type: ignore[assignment]
+    with pytest.raises(InputError, match="none that belong to one picture alone"):
+        join_learners([prototypes, make_learner("maml", network, 3)], "a+b")
+
+
+def test_a_joined_method_is_measured_beside_its_parts() -> None:
+    dataset = make_dataset("glyphs", seed=1)
+    names = ["pixels", "random", "pixels+random"]
+    options = {"ways": [5], "shots": [1], "episodes": 40, "split": "validation"}
+    found = {r.method: r for r in compare(dataset, encoders=names, **options).results}  # type: ignore[arg-type]
+    assert list(found) == names
+    assert found["pixels+random"].per_episode.tolist() not in (
+        found["pixels"].per_episode.tolist(),
+        found["random"].per_episode.tolist(),
+    )
+    with pytest.raises(InputError, match="nothing"):
+        compare(dataset, encoders=["pixels+nothing"], **options)  # type: ignore[arg-type]

@@ -1,0 +1,68 @@
+"""Averaging over warps, and measuring on prescribed episodes and within an attribute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from episodes import EpisodeSampler, InputError
+from episodes.samplers.by_attribute import Within, WithinSampler
+from episodes.samplers.prescribed import FixedEpisodes
+from metagvae.encoders.controls import Pixels
+from metagvae.encoders.warp_average import WarpAverage
+from metagvae.evaluation.evaluator import paired_difference
+from metagvae.learners import make_learner
+from metagvae.runs.run import plain_names
+from tests.metagvae.evaluation.test_evaluator import encoder, evaluator, noisy
+
+
+def test_a_pictures_average_depends_on_that_picture_alone() -> None:
+    average = WarpAverage(encoder(), 3)
+    images = torch.rand(5, 1, 16, 16)
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        whole = average(images)
+        alone = torch.cat([average(image.unsqueeze(0)) for image in images])
+        assert torch.allclose(whole, alone, atol=1e-5)
+        assert not torch.allclose(whole, average.encoder(images), atol=1e-3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert average.features == ["backbone"]
+
+
+def test_it_averages_pixels_of_warped_copies() -> None:
+    blob = torch.zeros(1, 1, 16, 16)
+    blob[..., 6:10, 6:10] = 1
+    average = WarpAverage(Pixels(), 7)(blob).view(16, 16)
+    assert average[7, 7] > 0.9
+    assert 0 < average[5, 7] < 0.9
+    assert average[0].sum() == 0
+    with pytest.raises(InputError, match="at least one"):
+        WarpAverage(nn.Identity(), 0)
+
+
+def test_prescribed_episodes_are_those_measured() -> None:
+    drawn = EpisodeSampler(noisy(), 4, 2, 3, 0, "test").span(0, 50)
+    learner = make_learner("prototypes", encoder(), 0).eval()
+    (usual,) = evaluator().measure("m", learner, [(4, 2)])
+    (fixed,) = evaluator(fixed=FixedEpisodes(drawn)).measure("m", learner, [(4, 2)])
+    assert fixed.per_run == usual.per_episode.tolist()
+    assert usual.per_run is None
+    with pytest.raises(InputError, match="prescribes 4-way 2-shot"):
+        evaluator(fixed=FixedEpisodes(drawn)).check(5, 1)
+
+
+def test_within_is_measured_and_named() -> None:
+    within = Within("third", same_hands=True)
+    learner = make_learner("prototypes", encoder(), 0).eval()
+    measuring = evaluator(within=within)
+    assert isinstance(measuring.sampler(4, 2), WithinSampler)
+    (result,) = measuring.measure("m", learner, [(4, 2)])
+    assert result.within == "third, same hands"
+    (usual,) = evaluator().measure("m", learner, [(4, 2)])
+    with pytest.raises(InputError, match="within is"):
+        paired_difference(result, usual)
+
+
+def test_a_class_of_a_run_has_its_characters_name() -> None:
+    assert plain_names(["run01/A/character02", "A/character02/rot090"]) == {"A/character02"}

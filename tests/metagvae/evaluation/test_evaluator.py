@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from episodes import EpisodeSampler, ImageBank, InputError, make_batch
+from episodes.datasets import make_dataset
+from metagvae.compute.device import Device
+from metagvae.encoders.controls import PCA, Pixels, random_encoder
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.evaluation.evaluator import Evaluator, format_table, interval, paired_difference
+from metagvae.evaluation.over_seeds import over_seeds
+from metagvae.learners import make_learner
+from metagvae.studies.compare import Comparison, compare
+from tests.conftest import stripes
+
+FLOAT32 = Device(torch.device("cpu"), autocast=False)
+
+
+def encoder(norm: str = "group", seed: int = 0, width: int = 8) -> Encoder:
+    torch.manual_seed(seed)
+    return Encoder(EncoderConfig(width=width, size=16, norm=norm, polarity="light", features=["backbone"])).eval()
+
+
+def noisy() -> ImageBank:
+    """Hard enough that every method errs."""
+    return stripes(noise=4.0)
+
+
+def evaluator(**options: object) -> Evaluator:
+    return Evaluator(noisy(), query=3, episodes=50, device=FLOAT32, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("head", ["prototypes", "ridge"])
+def test_features_drawn_once_give_exactly_the_per_episode_errors(head: str, turns: bool) -> None:
+    learner = make_learner(head, encoder(), 0).eval()
+    fast = evaluator(turns=turns)
+    (errors,) = fast.errors(learner, [(4, 2)])
+    bank = noisy()
+    sampler = EpisodeSampler(bank, 4, 2, 3, 0, "test", turns)
+    slow = []
+    with torch.no_grad():
+        for number in range(50):
+            batch = make_batch(bank, sampler.span(number, 1))
+            logits = learner.predict(learner.adapt(batch.support), batch.query)
+            slow.append(float((logits.argmax(-1) != batch.query_labels).double().mean()))
+    assert np.allclose(errors, slow, atol=1e-6)
+
+
+def test_per_task_norms_are_evaluated_per_task() -> None:
+    learner = make_learner("prototypes", encoder("support"), 0).eval()
+    (errors,) = evaluator().errors(learner, [(4, 2)])
+    bank = noisy()
+    sampler = EpisodeSampler(bank, 4, 2, 3, 0, "test")
+    with torch.no_grad():
+        batch = make_batch(bank, sampler.span(11, 1))
+        logits = learner.predict(learner.adapt(batch.support), batch.query)
+    assert errors[11] == pytest.approx(float((logits.argmax(-1) != batch.query_labels).double().mean()))
+
+
+def test_pixels_agree_with_scikit_learns_nearest_centroid() -> None:
+    from sklearn.neighbors import NearestCentroid
+
+    (errors,) = evaluator().errors(make_learner("prototypes", Pixels(), 0), [(4, 2)])
+    bank = noisy()
+    for number in range(10):
+        batch = make_batch(bank, EpisodeSampler(bank, 4, 2, 3, 0, "test").span(number, 1))
+        support = batch.support[0].flatten(2).flatten(0, 1).numpy()
+        model = NearestCentroid().fit(support, np.repeat(np.arange(4), 2))
+        predicted = model.predict(batch.query[0].flatten(2).flatten(0, 1).numpy())
+        assert errors[number] == pytest.approx((predicted != batch.query_labels[0].numpy()).mean())
+
+
+def test_interval_is_the_normal_one_of_scipy() -> None:
+    values = np.random.default_rng(0).random(500)
+    low, high = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert interval(values) == pytest.approx((high - low) / 2, rel=1e-3)
+    assert np.isnan(interval(values[:1]))
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        sample = generator.beta(1, 4, 200)
+        hits += abs(sample.mean() - 0.2) <= interval(sample)
+    assert 0.92 < hits / 400 < 0.98
+
+
+def test_paired_difference_is_scipys() -> None:
+    meter = evaluator()
+    one = meter.measure("a", make_learner("prototypes", encoder(seed=0), 0), [(5, 1)])[0]
+    other = meter.measure("b", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]
+    gap = paired_difference(other, one)
+    test = stats.ttest_rel(other.per_episode, one.per_episode)
+    assert gap.difference == pytest.approx(other.error - one.error)
+    assert gap.half_width == pytest.approx(abs(gap.difference / test.statistic) * 1.96)
+    assert gap.half_width < one.half_width + other.half_width
+
+
+def test_results_on_other_episodes_do_not_pair() -> None:
+    learner = make_learner("prototypes", Pixels(), 0)
+    one = evaluator(seed=0).measure("a", learner, [(5, 1)])[0]
+    with pytest.raises(InputError, match="seed"):
+        paired_difference(evaluator(seed=1).measure("b", learner, [(5, 1)])[0], one)
+
+
+def test_seeds_are_joined_and_their_spread_is_apart() -> None:
+    meter = evaluator()
+    results = [meter.measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]]
+    for seed in range(3):
+        results += meter.measure(f"net-seed{seed}", make_learner("prototypes", encoder(seed=seed), 0), [(5, 1)])
+    joined, spreads = over_seeds(results)
+    assert [r.method for r in joined] == ["pixels", "net (3 seeds)"]
+    assert joined[1].error == pytest.approx(np.mean([r.error for r in results[1:]]))
+    assert spreads[0].deviation == pytest.approx(np.std([r.error for r in results[1:]], ddof=1))
+    comparison = Comparison.of(results)
+    assert "spread over training seeds" in comparison.table()
+    assert len(comparison.differences) == 1
+    assert joined[1].per_run is None
+    prescribed = [replace(r, per_run=r.per_episode.tolist()) for r in results]
+    assert over_seeds(prescribed)[0][1].per_run == pytest.approx(np.mean([r.per_episode for r in results[1:]], axis=0))
+
+
+def test_reductions_pair_training_seeds_as_scipy_does() -> None:
+    meter = evaluator()
+    results = [meter.measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]]
+    for name, width in (("narrow", 4), ("wide", 16)):
+        for seed in range(4 if name == "narrow" else 3):
+            net = make_learner("prototypes", encoder(width=width, seed=seed), 0)
+            results += meter.measure(f"{name}-seed{seed}", net, [(5, 1)])
+    (found,) = Comparison.of(results).reductions
+    assert (found.other, found.baseline, found.seeds) == ("wide", "narrow", 3)
+    errors = {r.method: r.error for r in results}
+    parts = [1 - errors[f"wide-seed{s}"] / errors[f"narrow-seed{s}"] for s in range(3)]
+    low, high = stats.ttest_1samp(parts, 0).confidence_interval(0.95)
+    assert found.reduction - found.half_width == pytest.approx(low)
+    assert found.reduction + found.half_width == pytest.approx(high)
+    assert found.clear_of_zero == (low > 0 or high < 0)
+    assert found.text() in Comparison.of(results).table()
+
+
+def test_a_shape_asked_for_twice_is_not_two_training_seeds() -> None:
+    found = compare(make_dataset("digits"), encoders=["pixels"], ways=[5, 5], shots=[1, 1], episodes=5)
+    assert len(found.results) == 1
+    assert not found.spreads
+
+
+def test_a_result_carries_all_that_the_contract_asks(tmp_path: Path) -> None:
+    results = evaluator(seed=7).measure("net", make_learner("prototypes", encoder("support"), 0), [(5, 1), (3, 2)])
+    Comparison.of(results).save(tmp_path / "out" / "r.json")
+    content = json.loads((tmp_path / "out" / "r.json").read_text())
+    keys = {
+        "dataset",
+        "split",
+        "split_hash",
+        "way",
+        "shot",
+        "query",
+        "episodes",
+        "seed",
+        "encoder",
+        "learner",
+        "norm",
+        "transductive",
+        "error",
+        "half_width",
+    }
+    assert keys <= content["results"][0].keys()
+    assert content["results"][0]["seed"] == 7
+    assert content["results"][0]["norm"] == "support"
+    assert {"command", "commit", "torch"} <= content["provenance"].keys()
+    assert "±" in format_table(results)
+
+
+def test_same_seed_same_result_other_seed_another() -> None:
+    learner = make_learner("prototypes", Pixels(), 0)
+    first = evaluator(seed=0).errors(learner, [(5, 1)])[0]
+    assert np.array_equal(first, evaluator(seed=0).errors(learner, [(5, 1)])[0])
+    assert not np.array_equal(first, evaluator(seed=1).errors(learner, [(5, 1)])[0])
+
+
+def test_pca_is_scikit_learns() -> None:
+    from sklearn.decomposition import PCA as Solver
+
+    bank = stripes(12, 8)
+    images = bank.images.float() / 255
+    ours = PCA(bank, 5)(images)
+    theirs = Solver(5, svd_solver="full").fit_transform(images.flatten(1).numpy())
+    assert np.allclose(ours.abs().numpy(), np.abs(theirs), atol=1e-2)
+
+
+def test_random_encoder_is_calibrated_and_seeded() -> None:
+    bank = stripes(12, 8, 28)
+    one = random_encoder(bank, 0)
+    x = bank.images.float() / 255
+    assert 0.05 < float(one(x).detach().std()) < 20
+    assert torch.equal(one(x), random_encoder(bank, 0)(x))
+    assert not torch.equal(one(x), random_encoder(bank, 1)(x))
+    assert isinstance(one, nn.Module)
+    assert not one.training

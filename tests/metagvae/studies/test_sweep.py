@@ -1,0 +1,276 @@
+"""Sweeps: what is searched, that test classes stay closed, going on after a kill, pruning, and the best config."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from episodes import InputError
+from episodes.datasets.base import Dataset
+from metagvae.config.sections import PretrainConfig, TrainConfig
+from metagvae.studies.sweep.search_space import Range, parse_search, with_values
+from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
+
+pytest.importorskip("optuna")
+
+LR = {"float": [1e-4, 1e-2], "log": True}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures(tmp_path_factory.mktemp("sweep") / "pictures")
+
+
+@pytest.fixture
+def plan(root: Path, tmp_path: Path) -> dict[str, Any]:
+    """A sweep of seconds, as its YAML file has it."""
+    fixed = {
+        "data.root": str(root),
+        "data.size": 16,
+        "encoder.width": 4,
+        "optim.steps": 6,
+        "run.save_every": 2,
+        "validation.every": 2,
+        "validation.episodes": 5,
+    }
+    return {
+        "base": str(CONFIGS / "folder" / "protonet.yaml"),
+        "fixed": fixed,
+        "search": {"optim.lr": LR, "encoder.features": {"choice": [["backbone"], ["latent"]]}},
+        "folder": str(tmp_path / "sweep"),
+        "episodes": 20,
+        "trials": 2,
+    }
+
+
+def arguments(plan: dict[str, Any], path: Path, **changes: Any) -> list[str]:
+    path.write_text(yaml.safe_dump({**plan, **changes}))
+    return ["sweep", "--config", str(path)]
+
+
+def results(plan: dict[str, Any]) -> dict[str, Any]:
+    return json.loads((Path(plan["folder"]) / "trials.json").read_text())
+
+
+def test_a_sweep_its_files_and_more_trials_later(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, load = [], Dataset.load
+    monkeypatch.setattr(Dataset, "load", lambda self, split: opened.append(split) or load(self, split))
+    path = tmp_path / "sweep.yaml"
+    status, out, err = call(capsys, *arguments(plan, path))
+    assert status == 0, err
+    assert set(opened) == {"train", "validation"}
+    folder = Path(plan["folder"])
+    first = results(plan)["trials"]
+    assert [t["state"] for t in first] == ["complete", "complete"]
+    assert first[0]["values"] == {"optim.lr": 0.001, "encoder.features": ["backbone"]}  # the base's own
+    for trial in first:
+        assert 0 <= trial["error"] <= 1
+        assert trial["half_width"] >= 0
+        run = yaml.safe_load((folder / trial["folder"] / "config.yaml").read_text())
+        assert run["optim"]["lr"] == trial["values"]["optim.lr"]
+        assert run["encoder"]["features"] == trial["values"]["encoder.features"]
+        assert run["run"]["seed"] == trial["seed"] == 0
+        measured = json.loads((folder / trial["folder"] / "validation.json").read_text())
+        assert len(measured["per_episode"]) == 20
+    assert out.count("±") >= 4
+    assert (folder / "trials.png").stat().st_size > 5000
+
+    status, out, err = call(capsys, *arguments(plan, path, trials=4))
+    assert status == 0, err
+    trials = results(plan)["trials"]
+    assert trials[:2] == first
+    assert len(trials) == 4
+    assert len({t["values"]["optim.lr"] for t in trials}) == 4  # a sitting does not repeat the draws of the one before
+    best = min(trials, key=lambda t: t["error"])
+    assert results(plan)["best"] == best["number"]
+    assert (results(plan)["gain"] is None) == (best["number"] == 0)
+    status, _, err = call(capsys, "train", "--config", str(folder / "best.yaml"))
+    assert status == 0, err
+    again = json.loads((folder / "best" / "best.json").read_text())
+    assert again == json.loads((folder / best["folder"] / "best.json").read_text())
+
+
+def test_a_killed_trial_is_found_and_its_run_goes_on(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = tmp_path / "sweep.yaml", Path(plan["folder"])
+    code = (
+        "import os, sys; from metagvae.cli import main; from metagvae.runs.metrics_log import MetricsLog; log = MetricsLog.log\n"
+        "def dying(self, step, values):\n"
+        "    log(self, step, values)\n"
+        "    if step == 4 and 'trial-0001' in str(self._path): os._exit(9)\n"
+        "MetricsLog.log = dying; main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments(plan, path)], capture_output=True, check=False)
+    assert done.returncode == 9, done.stderr
+    assert len(results(plan)["trials"]) == 1
+    state = {file.name for file in (folder / "trial-0001" / "state").iterdir()}
+    assert state
+    began = (folder / "trial-0001" / "provenance.json").read_text()
+    status, _, err = call(capsys, *arguments(plan, path))
+    assert status == 0, err
+    trials = results(plan)["trials"]
+    assert [t["state"] for t in trials] == ["complete", "killed", "complete"]
+    assert trials[1]["folder"] == trials[2]["folder"] == "trial-0001"
+    assert trials[1]["values"] == trials[2]["values"]
+    assert not (folder / "trial-0002").exists()
+    assert (folder / "trial-0001" / "provenance.json").read_text() == began
+    steps = [json.loads(line)["step"] for line in (folder / "trial-0001" / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == [2, 4, 6]
+    status, _, err = call(capsys, *arguments(plan, path))
+    assert status == 0, err
+    assert len(results(plan)["trials"]) == 3  # nothing left to do
+
+
+def test_a_stopped_sweep_goes_on(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metagvae.runs.signals import Interrupted
+    from metagvae.studies.sweep import trials as sweeping
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise Interrupted("asked to")
+
+    monkeypatch.setattr(sweeping, "train", stop)
+    path = tmp_path / "sweep.yaml"
+    status, _, err = call(capsys, *arguments(plan, path, trials=1))
+    assert status == 75
+    assert "the same command goes on" in err
+    monkeypatch.undo()
+    status, _, err = call(capsys, *arguments(plan, path, trials=1))
+    assert status == 0, err
+    assert [t["state"] for t in results(plan)["trials"]] == ["killed", "complete"]
+
+
+def test_trials_above_the_median_are_pruned(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metagvae.studies.sweep import trials as sweeping
+
+    seen = []
+
+    def train(config: TrainConfig, watch: Any) -> Any:
+        seen.append(config.run.folder)
+        Path(config.run.folder).mkdir()
+        worse = 0.1 * len(seen)
+        for step in (2, 4):
+            watch(step, min(1.0, 0.2 + worse))
+        return None
+
+    monkeypatch.setattr(sweeping, "train", train)
+    monkeypatch.setattr(sweeping.Evaluator, "errors", lambda self, learner, shapes: [np.full(20, 0.5)])
+    status, out, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", trials=6, prune=True))
+    assert status == 0, err
+    assert [t["state"] for t in results(plan)["trials"]] == ["complete"] * 4 + ["pruned"] * 2
+    assert results(plan)["trials"][5]["error"] is None
+    assert "pruned" in out
+
+
+def test_a_trial_that_cannot_work_is_marked_and_three_end_the_sweep(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"episodes.way": {"int": [50, 60]}}
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", search=search, trials=9))
+    assert status == 2
+    assert "3 trials in a row could not work" in err
+    trials = results(plan)["trials"]
+    assert [t["state"] for t in trials] == ["failed"] * 3
+    assert "-way" in trials[0]["problem"]
+
+
+def test_a_pretraining_is_searched_too(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = {"data.name": "folder", "data.root": plan["fixed"]["data.root"], "data.size": 16, "optim.steps": 2,
+             "encoder.width": 4, "encoder.latent": 12}  # fmt: skip
+    search = {"vae.guidance.0.weight": {"float": [1, 100], "log": True}, "vae.beta": {"choice": [0.1, 1.0]}}
+    changes = {"base": str(CONFIGS / "glyphs" / "guided-vae.yaml"), "command": "pretrain", "fixed": fixed,
+               "search": search, "way": 2, "query": 3}  # fmt: skip
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", **changes))
+    assert status == 0, err
+    best = yaml.safe_load((Path(plan["folder"]) / "best.yaml").read_text())
+    assert 1 <= best["vae"]["guidance"][0]["weight"] <= 100
+    assert best["vae"]["guidance"][0]["name"] == "deformable_pca"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": {}}, "something to search"),
+        ({"search": {"optim.lrr": LR}}, "has no 'lrr'"),
+        ({"search": {"vae.guidance.0.weight": LR}}, "has no '0'"),
+        ({"search": {"optim.lr": {"float": [1, 0.1]}}}, "smaller to a larger"),
+        ({"search": {"optim.lr": {"float": [0, 0.1], "log": True}}}, "above 0 for log"),
+        ({"search": {"optim.lr": {"float": [-1, 0.1]}}}, "lr > 0"),
+        ({"search": {"optim.lr": [1, 2]}}, "choice"),
+        ({"search": {"encoder.width": {"float": [4, 8]}}}, "encoder.width must be int"),
+        ({"search": {"learner.name": {"choice": [1]}}}, "must be str"),
+        ({"search": {"run.seed": {"int": [0, 9]}}}, "no better method"),
+        ({"search": {"validation.way": {"int": [2, 5]}}}, "same validation episodes"),
+        ({"search": {"data.name": {"choice": ["digits"]}}}, "same pictures"),
+        ({"command": "evaluate"}, "'train' or 'pretrain'"),
+        ({"command": "pretrain", "prune": True}, "pretrain has none"),
+        ({"base": "nowhere.yaml"}, "YAML file"),
+        ({"way": 9}, "9-way"),
+        ({"method": "grid"}, "'tpe' or 'random'"),
+        ({"trials": 0}, "trials >= 1"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_any_training(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", **changes))
+    assert status == 2
+    assert message in err
+    assert not list(Path(plan["folder"]).glob("trial-*"))
+
+
+def test_another_sweeps_folder_is_refused(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(plan["folder"])
+    folder.mkdir()
+    (folder / "letter.txt").write_text("mine")
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml"))
+    assert status == 2
+    assert "is not empty" in err
+    (folder / "letter.txt").unlink()
+    (folder / "sweep.yaml").write_text("sweep: {}\nbase: {}\n")
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml"))
+    assert status == 2
+    assert "of other settings" in err
+
+
+def test_values_are_put_where_keys_say() -> None:
+    config = PretrainConfig()
+    config.vae.guidance = [{"name": "deformable_pca"}]
+    put = with_values(config, {"vae.guidance.0.weight": 3.0, "data.options.splits": "lake", "batch": 7})
+    assert put.vae.guidance == [{"name": "deformable_pca", "weight": 3.0}]
+    assert (put.data.options, put.batch, put.vae) == ({"splits": "lake"}, 7, put.vae)
+    assert config.vae.guidance == [{"name": "deformable_pca"}]
+    assert config.data.options == {}
+    with pytest.raises(InputError, match="has no 'stepss'"):
+        with_values(config, {"optim.stepss": 3})
+
+
+def test_ranges() -> None:
+    ranges = parse_search({"optim.lr": LR, "batch": {"int": [2, 8]}, "vae.guidance": {"choice": [[], [{"name": "x"}]]}})
+    assert ranges["optim.lr"].stored(0.001) == 0.001
+    assert ranges["optim.lr"].stored(0.1) is None
+    assert ranges["batch"].stored(2.5) is None
+    choice = ranges["vae.guidance"]
+    assert choice.value(choice.stored([{"name": "x"}])) == [{"name": "x"}]
+    assert choice.ends() == [[], [{"name": "x"}]]
+    drawn = ranges["optim.lr"].distribution()
+    assert (drawn.low, drawn.high, drawn.log) == (1e-4, 1e-2, True)
+    with pytest.raises(InputError, match="all different"):
+        Range.parse("x", {"choice": [1, 1]})

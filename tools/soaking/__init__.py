@@ -1,0 +1,1 @@
+"""What tools/soak.py does to runs, a disturbance per file, and what it counts."""
