@@ -51,7 +51,7 @@ setup(
         "sweep": ["optuna>=3.6"],
         "wandb": ["wandb>=0.16"],
         "test": ["pytest>=8", "playwright>=1.45", "hypothesis>=6.100", "numba>=0.60"],
-        "dev": ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-tqdm"],
+        "dev": ["ruff>=0.6", "mypy>=1.11", "import-linter>=2.0", "types-PyYAML", "types-tqdm"],
     },
     entry_points={"console_scripts": ["metagvae=metagvae.cli:main"]},
 )

@@ -2,8 +2,8 @@
 
 An experiment is a chain of runs for each seed and one or more measurements of them all. In its lines `{NAME}` stands
 for the run NAME of the same seed, in its measurements for those of all seeds, and `{NAME+}` for these joined. A result
-goes to experiments/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which experiments/tables.py writes the tables
-of docs/results.md.
+goes to experiments/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which experiments/tables.py writes
+the tables of docs/results.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import yaml
 from episodes import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAN = ROOT / "configs" / "experiments.yaml"
+PLAN = ROOT / "experiments" / "plan.yaml"
 NAME = re.compile(r"\{([\w-]+)\}")
 
 
@@ -62,7 +62,7 @@ class Experiment:
                 whole = NAME.fullmatch(word.replace("+}", "}"))
                 every = [run(whole[1], seed) for seed in seeds] if whole else [word]
                 measure += ["+".join(every)] if word.endswith("+}") else every
-            result = ROOT / "docs" / "results" / f"{name}{'-' if part else ''}{part}.json"
+            result = ROOT / "experiments" / "results" / f"{name}{'-' if part else ''}{part}.json"
             found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
         return found
 

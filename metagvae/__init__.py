@@ -11,18 +11,29 @@ if TYPE_CHECKING:
     from metagvae.encoders.encoder import Encoder, EncoderConfig
     from metagvae.vae.decoders import Decoder
     from metagvae.vae.guided_vae import GuidedVAE
+    from metagvae.zoo.hub import push_to_hub
     from metagvae.zoo.load import load_encoder, save_encoder
 
 _HOMES = {
-    "FewShotClassifier": "metagvae.classifier",
+    "FewShotClassifier": "metagvae.classifier.estimator",
     "load_encoder": "metagvae.zoo.load",
     "save_encoder": "metagvae.zoo.load",
+    "push_to_hub": "metagvae.zoo.hub",
     "Encoder": "metagvae.encoders.encoder",
     "EncoderConfig": "metagvae.encoders.encoder",
     "Decoder": "metagvae.vae.decoders",
-    "GuidedVAE": "metagvae.vae",
+    "GuidedVAE": "metagvae.vae.guided_vae",
 }
-__all__ = ["Decoder", "Encoder", "EncoderConfig", "FewShotClassifier", "GuidedVAE", "load_encoder", "save_encoder"]
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderConfig",
+    "FewShotClassifier",
+    "GuidedVAE",
+    "load_encoder",
+    "push_to_hub",
+    "save_encoder",
+]
 
 
 def __getattr__(name: str) -> Any:

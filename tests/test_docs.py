@@ -48,7 +48,10 @@ def test_files_named_in_pages_exist() -> None:
 
 def test_tables_are_those_of_the_results() -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "tables.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "experiments" / "tables.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

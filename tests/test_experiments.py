@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from experiments import run as experiments
 from metagvae.cli import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-experiments = importlib.import_module("experiments")
-sys.path.pop(0)
 PLAN = experiments.read_plan()
 
 
@@ -40,7 +36,7 @@ def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.Mo
         assert set(measured) <= made
         assert len(measured) % 2 == 0
         assert measured
-        assert result.parent == ROOT / "docs" / "results"
+        assert result.parent == ROOT / "experiments" / "results"
         assert result.stem.startswith(name)
         assert not experiments.NAME.search(" ".join(measure))
 

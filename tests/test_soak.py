@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def soak(tmp_path: Path, *arguments: str) -> dict:
     target = tmp_path / "counts.json"
-    words = [sys.executable, str(ROOT / "scripts" / "soak.py"), *arguments, "--json", str(target)]
+    words = [sys.executable, str(ROOT / "tools" / "soak.py"), *arguments, "--json", str(target)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(target.read_text())["rows"]

@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="rows; others in the file stay")
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "parting.json")
+    parser.add_argument("--json", type=Path, default=ROOT / "experiments" / "results" / "parting.json")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     old = json.loads(chosen.json.read_text(encoding="utf-8"))["rows"] if chosen.json.exists() else []

@@ -18,7 +18,7 @@ from typing import Any
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from metagvae.zoo.load import read_tensors
+from metagvae.storage.tensors import read_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 # what is compared: its command, and the episodes (or pictures) of a step
@@ -88,7 +88,7 @@ def compare(steps: int, timed: bool, only: list[str]) -> None:
 
 
 def save(name: str, rows: list[dict[str, Any]]) -> None:
-    write_json(ROOT / "docs" / "results" / f"{name}.json", {"provenance": provenance(), "rows": rows})
+    write_json(ROOT / "experiments" / "results" / f"{name}.json", {"provenance": provenance(), "rows": rows})
 
 
 def workers(launcher: int) -> list[int]:

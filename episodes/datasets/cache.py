@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from episodes.bank import ImageBank
-from episodes.cache_entry import Damaged, Decoding, drain, flush, read_entry, write_entry
+from episodes.datasets.cache_entry import Damaged, Decoding, drain, flush, read_entry, write_entry
 
 try:
     import fcntl

@@ -14,10 +14,10 @@ import torch
 
 from episodes.archives import Source
 from episodes.bank import ImageBank
-from episodes.cache_entry import Decoding
 from episodes.class_folders import SPLIT_OF, TABLE, class_folders
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
+from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
 from episodes.faults import ReadFault
 from episodes.picture_files import left_aside

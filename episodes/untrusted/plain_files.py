@@ -55,6 +55,11 @@ def read_text(path: Path, most: int, what: str) -> str:
         raise InputError(f"{path} cannot be read ({error}); give {what}.") from error
 
 
+def yaml_text(content: Any) -> str:
+    """Plain containers as YAML, in the order of their keys."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
 def _checked(content: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep")

@@ -16,14 +16,9 @@ from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.inputs import Scale
 from metagvae.encoders.encoder import Encoder
 from metagvae.storage.atomic_files import write_json
-from metagvae.zoo.load import (
-    EncoderCard,
-    load_encoder,
-    read_card,
-    read_tensors,
-    save_encoder,
-    write_tensors,
-)
+from metagvae.storage.tensors import read_tensors, write_tensors
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import load_encoder, read_card, save_encoder
 
 SETTINGS, SUPPORT, ENCODER = "classifier.json", "support.safetensors", "encoder"
 _FORMAT = "metagvae-classifier/1"

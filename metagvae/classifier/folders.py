@@ -12,7 +12,7 @@ from episodes.faults import ReadFault
 from episodes.picture_files import find_pictures
 from episodes.untrusted.sources import open_picture
 from metagvae.classifier.estimator import FewShotClassifier
-from metagvae.spreadsheet import write_table
+from metagvae.storage.spreadsheet import write_table
 
 _CHUNK = 256
 COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_probability", "problem")

@@ -23,7 +23,8 @@ def export_encoder(
     from dataclasses import replace
 
     from metagvae.storage.atomic_files import write_beside
-    from metagvae.zoo.load import card_text, load_encoder, read_card, save_encoder
+    from metagvae.zoo.card import card_text
+    from metagvae.zoo.load import load_encoder, read_card, save_encoder
 
     path = Path(out).expanduser()
     if to != "safetensors":

@@ -2,8 +2,8 @@
 
 A step's batch is split over the ranks; each takes the gradient of its part of the loss, and one sum over the ranks
 gives every rank the whole batch's. What a layer or a loss term needs of the whole batch it asks for with the
-functions of `metagvae.compute.batch_statistics`. So the result is one process's, to rounding. DistributedDataParallel has no
-place here: it acts on a module's forward pass, and MAML's inner loop makes none.
+functions of `metagvae.compute.batch_statistics`. So the result is one process's, to rounding. DistributedDataParallel
+has no place here: it acts on a module's forward pass, and MAML's inner loop makes none.
 """
 
 from __future__ import annotations

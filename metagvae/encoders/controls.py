@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from episodes import ImageBank, to_float
-from metagvae.config.sections import EncoderSection, VAESection
-from metagvae.encoders.encoder import Encoder
-from metagvae.zoo.build import new_encoder
+from episodes.counter_rng import seed_for
+from metagvae.encoders.encoder import Encoder, EncoderConfig
 
 CONTROLS = ("pixels", "pca", "random")
 
@@ -50,7 +49,10 @@ def random_encoder(bank: ImageBank, seed: int = 0) -> Encoder:
         bank: the training pictures.
         seed: of its weights.
     """
-    encoder = new_encoder(EncoderSection(), VAESection(), bank, seed)
+    torch.manual_seed(seed_for(seed, 0))
+    channels, size, _ = bank.image_shape
+    units = {"content": list(range(EncoderConfig.latent))}
+    encoder = Encoder(EncoderConfig(channels=channels, size=size, polarity=bank.polarity, units=units))
     rows = torch.linspace(0, len(bank) - 1, min(len(bank), 1024)).long()
     encoder.train()
     with torch.no_grad():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +12,6 @@ from episodes import InputError
 from episodes.batch_share import normal_like
 from metagvae.encoders.backbones import BACKBONES
 from metagvae.encoders.norm import POLICIES, full_precision
-
-if TYPE_CHECKING:
-    from metagvae.zoo.load import EncoderCard
 
 MAX_LATENT = 4096
 
@@ -195,18 +190,3 @@ class Encoder(nn.Module):
                 assert mean is not None
                 parts.append(mean if name == "latent" else mean[:, self.units[name]])
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, features: list[str] | None = None) -> Encoder:
-        """The encoder of a repository on the Hub, ``OWNER/NAME``, or of anything that `load_encoder` takes."""
-        from metagvae.zoo.load import load_encoder, provider_of, shipped_encoders
-
-        name = str(name_or_path)
-        here = provider_of(name) or name in shipped_encoders() or Path(name).expanduser().exists()
-        return load_encoder(name if here else f"hub:{name}", features)
-
-    def push_to_hub(self, repository: str, card: EncoderCard | None = None, **options: Any) -> str:
-        """Uploads the encoder with a model card; see `metagvae.zoo.hub.push_to_hub`."""
-        from metagvae.zoo.hub import push_to_hub
-
-        return push_to_hub(self, repository, card, **options)

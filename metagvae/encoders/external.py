@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from importlib.resources import files
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +13,6 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.encoders.norm import full_precision
-from metagvae.zoo.load import EncoderCard
 
 PROVIDERS = ("timm", "torchvision")
 MAX_LENGTH, MAX_SIDE = 65_536, 1024
@@ -221,28 +218,3 @@ def load_foreign(source: str, pretrained: bool = True) -> ForeignEncoder:
                 "Without a network, bring them in as an encoder folder: metagvae export-encoder where there is one."
             ) from error
     return ForeignEncoder(config, network).eval()
-
-
-def foreign_card(source: str) -> EncoderCard:
-    """What is known of ``timm:NAME`` or ``torchvision:NAME``, in the words of this package's cards.
-
-    Networks trained on ImageNet have seen every class of miniImageNet.
-    """
-    config, about = describe_foreign(source)
-    weights = str(about["weights"])
-    # the tags of both packages name the data last trained on: in1k, in22k, in12k_ft_in1k, IMAGENET1K_V1
-    imagenet = "in1k" in weights or "in22k" in weights or "in12k" in weights or "IMAGENET" in weights
-    seen = {"miniimagenet": sorted(imagenet_classes())} if imagenet else {}
-    return EncoderCard(
-        name=source,
-        trained_on="ImageNet" if imagenet else f"see the package's page of the weights {weights}",
-        method=f"{config.backbone}, weights {weights}",
-        licence=str(about["licence"]),
-        trained_classes=seen,
-    )
-
-
-def imagenet_classes() -> set[str]:
-    """The WordNet ids of miniImageNet's classes, all of them of ImageNet."""
-    splits = json.loads((files("episodes") / "splits" / "miniimagenet.json").read_text(encoding="utf-8"))["splits"]
-    return {name for names in splits.values() for name in names.split()}

@@ -23,7 +23,8 @@ from metagvae.runs.run import read_config
 from metagvae.studies.compare import refuse_trained_classes
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import load_vae
-from metagvae.zoo.load import EncoderCard, read_card
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import read_card
 
 
 @dataclass(frozen=True)

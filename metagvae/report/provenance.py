@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
+from episodes.untrusted.plain_files import yaml_text
 from metagvae.report.material import Material
 from metagvae.report.section import readable
 from metagvae.runs.run import provenance
@@ -38,7 +37,7 @@ def flat(config: dict[str, Any], above: str = "") -> dict[str, str]:
 def config_text(config: dict[str, Any]) -> str:
     """A run's config as the YAML that the command which trains takes."""
     given = {key: value for key, value in config.items() if key not in ("kind", "attributes")}
-    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    text = yaml_text(given)
     return "\n".join(readable(line, 400) for line in text.splitlines())
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 
 import metagvae
 from episodes import ImageBank, InputError
-from episodes.untrusted.plain_files import read_json, read_yaml
+from episodes.untrusted.plain_files import read_json, read_yaml, yaml_text
 from metagvae.compute.processes import ranks
 from metagvae.runs.metrics_log import MetricsLog
 from metagvae.runs.states import States
@@ -96,7 +95,7 @@ class Run:
             if not self._holds_run(config, resume):
                 write_json(self.folder / "provenance.json", {**self.provenance, "precision": precision})
                 # last: with its config a folder is a run
-                text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+                text = yaml_text(config)
                 write_beside(self.folder / "config.yaml", text.encode())
         except BaseException:
             self.close()

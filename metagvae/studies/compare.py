@@ -21,7 +21,7 @@ from metagvae.config.parse import section
 from metagvae.config.sections import DataConfig
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
-from metagvae.encoders.joined import join_learners, joined_name, parts
+from metagvae.encoders.joined import joined_name, parts
 from metagvae.encoders.warp_average import WarpAverage
 from metagvae.evaluation.evaluator import (
     Evaluator,
@@ -32,6 +32,7 @@ from metagvae.evaluation.evaluator import (
 )
 from metagvae.evaluation.over_seeds import SeedReduction, SeedSpread, over_seeds, seed_reductions
 from metagvae.learners import FeatureLearner, Learner, make_learner
+from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import family, plain_names, provenance, read_config
 from metagvae.storage.atomic_files import write_json
@@ -226,7 +227,8 @@ def compare(
         dataset: whose ``split`` the episodes are drawn from.
         encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
         runs: run folders, each with its own learner; errors of names that differ in a trailing -seedN are averaged.
-            ``A+B``, here and among the encoders, is one method that has the features of both (`metagvae.encoders.joined`).
+            ``A+B``, here and among the encoders, is one method that has the features of both
+            (`metagvae.encoders.joined`).
         ways, shots: every pair of them is measured; None takes what the data set prescribes, else 5 and 1.
         features: what the encoders return; None keeps each one's own choice.
         fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.

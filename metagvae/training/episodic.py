@@ -21,6 +21,7 @@ from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, learner_class, make_learner
 from metagvae.runs.run import Run, open_run, read_config
 from metagvae.storage.atomic_files import write_json
+from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
 from metagvae.training.pseudo_classes import picture_groups
 from metagvae.vae.guided_vae import GuidedVAE
@@ -34,7 +35,8 @@ from metagvae.zoo.build import (
     new_encoder,
     new_vae,
 )
-from metagvae.zoo.load import EncoderCard, classes_seen, load_encoder, save_encoder, write_tensors
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import classes_seen, load_encoder, save_encoder
 
 
 @dataclass

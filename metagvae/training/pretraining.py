@@ -11,10 +11,12 @@ from metagvae.compute.processes import ranks
 from metagvae.config.sections import PretrainConfig, to_dict
 from metagvae.guidance import Views
 from metagvae.runs.run import open_run
+from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, check_sections, new_encoder, new_vae
-from metagvae.zoo.load import EncoderCard, classes_seen, save_encoder, write_tensors
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import classes_seen, save_encoder
 
 
 class Shuffle:

@@ -19,9 +19,10 @@ from metagvae.guidance import GuidanceContext, assign_units, make_guidances
 from metagvae.learners import Learner, make_learner
 from metagvae.runs.run import read_config
 from metagvae.storage.strict_load import build, load_strictly
+from metagvae.storage.tensors import read_tensors
 from metagvae.vae.decoders import DECODERS
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.zoo.load import load_encoder, read_card, read_tensors
+from metagvae.zoo.load import load_encoder, read_card
 
 
 def attribute_sizes(bank: ImageBank) -> dict[str, int]:

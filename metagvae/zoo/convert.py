@@ -14,7 +14,9 @@ from episodes.untrusted.plain_files import read_yaml
 from episodes.untrusted.torch_files import load_torch
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.storage.strict_load import build, load_strictly
-from metagvae.zoo.load import EncoderCard, read_tensors, save_encoder
+from metagvae.storage.tensors import read_tensors
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import save_encoder
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -11,14 +11,9 @@ from episodes.untrusted.plain_files import read_json
 from metagvae.encoders.encoder import Encoder
 from metagvae.storage.atomic_files import write_beside
 from metagvae.storage.strict_load import load_strictly
-from metagvae.zoo.load import (
-    CONFIG,
-    WEIGHTS,
-    EncoderCard,
-    card_text,
-    read_tensors,
-    save_encoder,
-)
+from metagvae.storage.tensors import read_tensors
+from metagvae.zoo.card import EncoderCard, card_text
+from metagvae.zoo.load import CONFIG, WEIGHTS, save_encoder
 
 
 def _client() -> Any:

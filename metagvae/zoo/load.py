@@ -6,99 +6,22 @@ The layout is the one that the Hugging Face Hub's mixin reads and writes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import check_types
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.runs.run import family, plain_names
-from metagvae.storage.atomic_files import write_beside, write_json
+from metagvae.storage.atomic_files import write_json
 from metagvae.storage.strict_load import build, load_strictly
+from metagvae.storage.tensors import read_tensors, write_tensors
+from metagvae.zoo.card import EncoderCard
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-MAX_HEADER_BYTES = 2**20
-
-
-@dataclass
-class EncoderCard:
-    """What a stranger needs to know of an encoder's weights.
-
-    Args:
-        name: of the encoder.
-        trained_on: data set and split.
-        method: how it was trained.
-        licence: of the weights.
-        trained_classes: names of all classes seen in training, here or in an encoder this one came from, by
-            family of data sets; an evaluation refuses them.
-        details: config, command, commit, measured errors.
-    """
-
-    name: str = "unnamed"
-    trained_on: str = "unknown"
-    method: str = "unknown"
-    licence: str = "unknown"
-    trained_classes: dict[str, list[str]] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-def card_text(card: EncoderCard, config: EncoderConfig) -> str:
-    """An encoder's card as Markdown, for the ``README.md`` beside its weights."""
-    groups = ", ".join(f"{name} {len(units)}" for name, units in config.units.items())
-    command = card.details.get("provenance", {}).get("command", "unknown")
-    polarity = {"ink": "bright strokes on black", "light": "as photographed"}.get(config.polarity, config.polarity)
-    return f"""# {card.name}
-
-- **Trained on:** {card.trained_on}
-- **Method:** {card.method}
-- **Made by:** `{command}`, commit {card.details.get("provenance", {}).get("commit")}, seed {card.details.get("seed")}
-- **Licence:** {card.licence}
-- **Input:** pictures [B, {config.channels}, {config.size}, {config.size}] in [0, 1], {polarity}
-- **Network:** {config.backbone}, width {config.width}, norm {config.norm}; latent units: {groups}
-- **A call returns:** {" + ".join(config.features)}
-
-```python
-import metagvae
-
-encoder = metagvae.load_encoder("{card.name}")
-```
-"""
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises `InputError` if it is missing or malformed."""
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise InputError(f"{path} does not exist.")
-    try:
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        if header > MAX_HEADER_BYTES:  # the library itself parses a hundred times as much
-            raise InputError(
-                f"{path} is not a readable safetensors file: its header claims {header:,} bytes, and at most "
-                f"{MAX_HEADER_BYTES:,} are read."
-            )
-        return load_file(path)
-    except InputError:
-        raise
-    except Exception as error:  # the library raises its own kind, and torch's for what torch cannot hold
-        raise InputError(
-            f"{path} is not a readable safetensors file ({str(error)[:200]}); it may be cut short."
-        ) from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file beside and renames it over."""
-    from safetensors.torch import save
-
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_beside(path, save(plain))
 
 
 def save_encoder(encoder: Encoder, folder: str | Path, card: EncoderCard | None = None) -> None:
@@ -185,11 +108,11 @@ def make_encoder(config: EncoderConfig) -> Encoder:
 def read_card(name_or_path: str | Path) -> EncoderCard:
     """The card of an encoder."""
     if provider_of(name_or_path) in ("timm", "torchvision"):
-        from metagvae.encoders.external import foreign_card
+        from metagvae.zoo.external import foreign_card
 
         return foreign_card(str(name_or_path))
     if provider_of(name_or_path) == "hub":
-        from metagvae.encoders.external import foreign_card
+        from metagvae.zoo.external import foreign_card
         from metagvae.zoo.hub import timm_architecture
 
         network = timm_architecture(find_encoder(name_or_path))

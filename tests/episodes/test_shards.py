@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from episodes import EpisodeLoader, EpisodeSampler, ImageBank, InputError, shards
-from episodes.cache_entry import Decoding
 from episodes.datasets.cache import cache_folder, cached_classes
+from episodes.datasets.cache_entry import Decoding
 from episodes.datasets.folder import Folder
 from episodes.samplers.pictures import picture_classes
 from episodes.shards import Shards, ShardWriter, mapped
+from metagvae.storage.tensors import read_tensors
 from metagvae.training.episodic import train
-from metagvae.zoo.load import read_tensors
 from tests.conftest import stripes
 from tests.episodes.datasets.test_folder import files, write
 from tests.metagvae.training.test_training import train_config

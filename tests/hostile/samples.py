@@ -22,12 +22,13 @@ from episodes.datasets.cache import cached_bank
 from episodes.datasets.miniimagenet import ravi_split
 from episodes.untrusted.sources import open_picture, to_tensor
 from metagvae.config import sections as sections
+from metagvae.storage.tensors import write_tensors
 from metagvae.studies.compare import choose_dataset, describe
 from metagvae.training.episodic import build_parts, train
 from metagvae.training.pretraining import pretrain
 from metagvae.zoo.build import load_learner, load_vae
 from metagvae.zoo.convert import import_weights
-from metagvae.zoo.load import load_encoder, read_card, write_tensors
+from metagvae.zoo.load import load_encoder, read_card
 
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
 

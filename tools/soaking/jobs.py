@@ -26,9 +26,9 @@ from metagvae.config.sections import (
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.storage.atomic_files import is_remnant
+from metagvae.storage.tensors import read_tensors
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
-from metagvae.zoo.load import read_tensors
 
 GUIDANCE = [{"name": "deformable_pca"}]
 

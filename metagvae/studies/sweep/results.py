@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from episodes.untrusted.plain_files import read_json
+from episodes.untrusted.plain_files import read_json, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import interval
 from metagvae.runs.run import provenance
@@ -144,6 +143,4 @@ def write(found: Sweep, base: TrainConfig | PretrainConfig, plan: SweepConfig) -
     if best:
         config = with_values(base, best.values)
         config = replace(config, run=replace(config.run, folder=str(found.folder / "best"), resume=False))
-        write_beside(
-            found.folder / "best.yaml", yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True).encode()
-        )
+        write_beside(found.folder / "best.yaml", yaml_text(to_dict(config)).encode())

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from episodes import InputError
-from episodes.untrusted.plain_files import read_yaml
+from episodes.untrusted.plain_files import read_yaml, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import Evaluator, interval
 from metagvae.learners import Learner, make_learner
@@ -147,7 +146,7 @@ def _open(folder: Path, base: Base, plan: SweepConfig) -> FolderLock:
     try:
         sweep(folder)
         if not known:
-            write_beside(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+            write_beside(path, yaml_text(content).encode())
         elif (before := read_yaml(path, "the plan of a sweep")) != content:
             pairs = [(part, key) for part in content for key in content[part]]
             old = before if isinstance(before, dict) else {}

@@ -105,7 +105,7 @@ def test_the_command_writes_what_the_tables_read(
     assert "30.0 (29.0–31.0)" in printed
     content = json.loads(out.read_text())
     assert content["measurements"][1]["reached"] is True
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "scripts" / "tables.py")
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "experiments" / "tables.py")
     assert spec is not None
     assert spec.loader is not None
     tables = importlib.util.module_from_spec(spec)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from metagvae.cli import main
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
 def pictures(root: Path, classes: int = 12, per_class: int = 6) -> Path:
@@ -92,7 +92,8 @@ def test_too_few_classes_or_pictures_is_one_sentence_status_2_within_a_second(tm
     root = pictures(tmp_path / "pictures")
     config = str(CONFIGS / "folder" / "protonet.yaml")
     code = (
-        "import sys, time; from metagvae.cli import main, build_parser; import metagvae.training.episodic; build_parser();"
+        "import sys, time; from metagvae.cli import main, build_parser; import metagvae.training.episodic;"
+        "build_parser();"
         "began = time.perf_counter(); status = main(sys.argv[1:]);"
         "print(time.perf_counter() - began); sys.exit(status)"
     )

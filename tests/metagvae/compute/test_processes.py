@@ -34,10 +34,10 @@ from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import STOPPED
+from metagvae.storage.tensors import read_tensors
 from metagvae.training import episodic as training
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
-from metagvae.zoo.load import read_tensors
 from tests.conftest import stripes
 from tests.support.ranks import succeeded, together
 

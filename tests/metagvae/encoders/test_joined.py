@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.datasets import make_dataset
-from metagvae.encoders.joined import JoinedEncoder, join_learners, joined_name, parts
+from metagvae.encoders.joined import JoinedEncoder, joined_name, parts
 from metagvae.learners import make_learner
+from metagvae.learners.joined import join_learners
 from metagvae.studies.compare import compare
 
 

@@ -25,7 +25,8 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.norm import POLICIES
 from metagvae.learners import LEARNERS, Learner, make_learner
 from metagvae.runs.run import read_config
-from metagvae.zoo.load import EncoderCard, load_encoder, read_card, save_encoder
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import load_encoder, read_card, save_encoder
 
 # the same cases on every machine and in every run: a test that fails now and then says nothing
 fixed = settings(max_examples=25, deadline=None, derandomize=True)

@@ -104,7 +104,8 @@ def test_a_killed_trial_is_found_and_its_run_goes_on(
 ) -> None:
     path, folder = tmp_path / "sweep.yaml", Path(plan["folder"])
     code = (
-        "import os, sys; from metagvae.cli import main; from metagvae.runs.metrics_log import MetricsLog; log = MetricsLog.log\n"
+        "import os, sys; from metagvae.cli import main; from metagvae.runs.metrics_log import MetricsLog\n"
+        "log = MetricsLog.log\n"
         "def dying(self, step, values):\n"
         "    log(self, step, values)\n"
         "    if step == 4 and 'trial-0001' in str(self._path): os._exit(9)\n"

@@ -175,7 +175,7 @@ def test_the_guard_changes_no_bit(tmp_path: Path) -> None:
     for allowed in (0, 5):
         optim = OptimSection(steps=12, skip_nonfinite=allowed)
         do_train(train_config(tmp_path / str(allowed), optim=optim, encoder=RUNNING))
-    from metagvae.zoo.load import read_tensors
+    from metagvae.storage.tensors import read_tensors
 
     a, b = (read_tensors(tmp_path / str(n) / "learner.safetensors") for n in (0, 5))
     assert all(torch.equal(a[key], b[key]) for key in a)

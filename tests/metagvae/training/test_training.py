@@ -29,13 +29,14 @@ from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import read_config
 from metagvae.runs.signals import Interrupted
 from metagvae.runs.states import States
+from metagvae.storage.tensors import read_tensors
 from metagvae.studies.compare import compare
 from metagvae.training.episodic import _vae_batch, train
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import load_learner, load_vae
-from metagvae.zoo.load import load_encoder, read_tensors
+from metagvae.zoo.load import load_encoder
 from tests.conftest import stripes
 
 GUIDANCE = [

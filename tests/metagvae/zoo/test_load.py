@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 import metagvae
 from episodes import InputError
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.convert import import_weights, read_weights, renamed
-from metagvae.zoo.load import EncoderCard, load_encoder, read_card, save_encoder, shipped_encoders
+from metagvae.zoo.load import load_encoder, read_card, save_encoder, shipped_encoders
 
 UNITS = {"geometry": [0, 1], "content": [2, 3, 4]}
 

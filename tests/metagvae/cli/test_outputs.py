@@ -10,7 +10,7 @@ import pytest
 
 from episodes import InputError
 from episodes.errors import printable
-from metagvae.spreadsheet import cell, write_table
+from metagvae.storage.spreadsheet import cell, write_table
 from tests.metagvae.cli.test_cli import call, pictures
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\u202e\x9b31m"

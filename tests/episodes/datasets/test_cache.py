@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from episodes import Attribute, ImageBank, cache_entry
-from episodes.datasets import cache
+from episodes import Attribute, ImageBank
+from episodes.datasets import cache, cache_entry
 from episodes.datasets.cache import cached_bank
 
 KEY = {"dataset": "kept", "split": "train"}

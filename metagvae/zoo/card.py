@@ -1,0 +1,53 @@
+"""Encoder cards: what a stranger needs to know of an encoder's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from metagvae.encoders.encoder import EncoderConfig
+
+
+@dataclass
+class EncoderCard:
+    """What a stranger needs to know of an encoder's weights.
+
+    Args:
+        name: of the encoder.
+        trained_on: data set and split.
+        method: how it was trained.
+        licence: of the weights.
+        trained_classes: names of all classes seen in training, here or in an encoder this one came from, by
+            family of data sets; an evaluation refuses them.
+        details: config, command, commit, measured errors.
+    """
+
+    name: str = "unnamed"
+    trained_on: str = "unknown"
+    method: str = "unknown"
+    licence: str = "unknown"
+    trained_classes: dict[str, list[str]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def card_text(card: EncoderCard, config: EncoderConfig) -> str:
+    """An encoder's card as Markdown, for the ``README.md`` beside its weights."""
+    groups = ", ".join(f"{name} {len(units)}" for name, units in config.units.items())
+    command = card.details.get("provenance", {}).get("command", "unknown")
+    polarity = {"ink": "bright strokes on black", "light": "as photographed"}.get(config.polarity, config.polarity)
+    return f"""# {card.name}
+
+- **Trained on:** {card.trained_on}
+- **Method:** {card.method}
+- **Made by:** `{command}`, commit {card.details.get("provenance", {}).get("commit")}, seed {card.details.get("seed")}
+- **Licence:** {card.licence}
+- **Input:** pictures [B, {config.channels}, {config.size}, {config.size}] in [0, 1], {polarity}
+- **Network:** {config.backbone}, width {config.width}, norm {config.norm}; latent units: {groups}
+- **A call returns:** {" + ".join(config.features)}
+
+```python
+import metagvae
+
+encoder = metagvae.load_encoder("{card.name}")
+```
+"""
