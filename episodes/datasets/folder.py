@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-from episodes.archives import Source
 from episodes.bank import ImageBank
-from episodes.class_folders import SPLIT_OF, TABLE, class_folders
 from episodes.datasets.base import SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
 from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
-from episodes.faults import ReadFault
-from episodes.picture_files import left_aside
+from episodes.untrusted.archives import Source
+from episodes.untrusted.class_folders import SPLIT_OF, TABLE, class_folders
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.picture_files import left_aside
 from episodes.untrusted.sources import open_picture, to_tensor
 from episodes.untrusted.tables import Names, decode_table, read_table, table_rows
 

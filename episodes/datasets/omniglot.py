@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from episodes.archives import Source
 from episodes.bank import Attribute, ImageBank
 from episodes.datasets.base import Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
-from episodes.picture_files import is_picture
+from episodes.untrusted.archives import Source
+from episodes.untrusted.picture_files import is_picture
 from episodes.untrusted.sources import open_picture, to_tensor
 
 PARTS = ("images_background", "images_evaluation")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from episodes.errors import InputError
-from episodes.faults import ReadFault
+from episodes.untrusted.faults import ReadFault
 
 MAX_TABLE_BYTES = 16 * 2**20
 _DELIMITERS = (",", ";", "\t", "|")

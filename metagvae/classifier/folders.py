@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from episodes import InputError
-from episodes.archives import Source
-from episodes.class_folders import class_folders
-from episodes.faults import ReadFault
-from episodes.picture_files import find_pictures
+from episodes.untrusted.archives import Source
+from episodes.untrusted.class_folders import class_folders
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.picture_files import find_pictures
 from episodes.untrusted.sources import open_picture
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.storage.spreadsheet import write_table

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from episodes import InputError
-from episodes.archives import MAX_MEMBER_BYTES
+from episodes.untrusted.archives import MAX_MEMBER_BYTES
 from episodes.untrusted.sources import open_picture, to_tensor
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's grey

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from episodes import InputError, folder_walk, zip_files
-from episodes.archives import Source
-from episodes.picture_files import is_picture
+from episodes import InputError
+from episodes.untrusted import folder_walk, zip_files
+from episodes.untrusted.archives import Source
+from episodes.untrusted.picture_files import is_picture
 from episodes.untrusted.sources import open_picture, to_tensor
 
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from episodes.errors import InputError
-from episodes.faults import ReadFault
-from episodes.picture_files import left_aside
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.picture_files import left_aside
 
 MAX_MEMBERS = 1_000_000
 MAX_DIRECTORY_BYTES = 512 * 2**20

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from episodes.archives import Source
 from episodes.errors import InputError
-from episodes.picture_files import KINDS, find_pictures, left_aside
+from episodes.untrusted.archives import Source
+from episodes.untrusted.picture_files import KINDS, find_pictures, left_aside
 
 SPLIT_OF = {name: name for name in ("train", "validation", "test")} | {"val": "validation", "valid": "validation"}
 TABLE = "splits.csv"

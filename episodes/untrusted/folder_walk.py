@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from episodes.errors import InputError
-from episodes.faults import ReadFault
-from episodes.picture_files import left_aside
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.picture_files import left_aside
 
 MAX_FILES = 1_000_000
 MAX_LINKED = 100_000  # files and folders that links bring in

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, features
 
-from episodes import InputError, folder_walk
-from episodes.archives import Source
-from episodes.class_folders import class_folders
+from episodes import InputError
 from episodes.datasets.check import check_dataset
 from episodes.datasets.folder import Folder
-from episodes.picture_files import find_pictures, looks_like_picture
+from episodes.untrusted import folder_walk
+from episodes.untrusted.archives import Source
+from episodes.untrusted.class_folders import class_folders
+from episodes.untrusted.picture_files import find_pictures, looks_like_picture
 
 
 def picture(kind: str = "PNG", level: int = 100) -> bytes:

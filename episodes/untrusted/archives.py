@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 from episodes.errors import InputError
-from episodes.faults import ReadFault
-from episodes.folder_walk import FolderFiles, folder_files, one_file
-from episodes.picture_files import HEAD, looks_like_picture
-from episodes.zip_files import ZipFiles
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.folder_walk import FolderFiles, folder_files, one_file
+from episodes.untrusted.picture_files import HEAD, looks_like_picture
+from episodes.untrusted.zip_files import ZipFiles
 
 MAX_MEMBER_BYTES = 64 * 2**20
 

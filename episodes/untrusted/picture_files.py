@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from episodes.archives import Source
+    from episodes.untrusted.archives import Source
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 KINDS = "PNG, JPEG, BMP, GIF, WebP, TIFF, PNM and AVIF"
