@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from episodes.errors import InputError
+from episodes.untrusted.metadata import check_exif, check_metadata
 
 MAX_SIDE = 20_000
 MAX_PIXELS = 64_000_000
@@ -34,6 +35,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_metadata(data, where)
             picture: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
             width, height = picture.size
             if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -42,6 +44,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
                     "in all are decoded. Make it smaller."
                 )
             _check_effort(picture, data, where)
+            check_exif(picture, where)
             picture.load()
             if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
                 raise InputError(
@@ -86,10 +89,11 @@ def _check_effort(picture: Image.Image, data: bytes, where: str) -> None:
         )
     if jpeg and pixels * data.count(b"\xff\xda") > MAX_SCANNED_PIXELS:
         raise InputError(f"{where} is a progressive JPEG of too many scans for its size. Save it again.")
-    # plain-text PNM and run-length BMP
-    slow = data[:2] in (b"P1", b"P2", b"P3") or (picture.format == "BMP" and data[30:31] in (b"\1", b"\2"))
+    slow = any(tile[0] in Image.DECODERS for tile in getattr(picture, "tile", ()))
     if slow and len(data) > MAX_SLOW_BYTES:
-        raise InputError(f"{where} is a text PNM or a run-length BMP of {len(data):,} bytes; save it as a PNG.")
+        raise InputError(
+            f"{where} is a text PNM, one of an odd scale, or a run-length BMP of {len(data):,} bytes; save it as a PNG."
+        )
 
 
 def is_deep(picture: Image.Image) -> bool:

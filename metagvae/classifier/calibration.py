@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from episodes import EpisodeSampler, ImageBank, InputError
+from episodes.untrusted.typed import check_types
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.evaluator import embed_bank
@@ -53,13 +54,23 @@ class Calibration:
         stored = every.get("+".join(features)) if isinstance(every, dict) else every
         if stored is None:
             return None
+        return cls.checked(stored, "the encoder's card holds a calibration")
+
+    @classmethod
+    def checked(cls, stored: Any, where: str) -> Calibration:
+        """One of a file's values.
+
+        Raises:
+            InputError: beginning with ``where``, if they are not positive numbers.
+        """
         try:
             made = cls(**stored)
+            check_types(cls, stored, "")
             if all(0 < x < math.inf for x in (made.temperature, made.spread, made.tail)):
                 return made
-        except TypeError:
+        except (TypeError, InputError):
             pass
-        raise InputError(f"the encoder's card holds a calibration that is not of positive numbers: {stored}.")
+        raise InputError(f"{where} that is not of positive numbers: {repr(stored)[:200]}.")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from episodes import InputError
@@ -22,8 +26,10 @@ from metagvae.classifier.calibration import (
     left_out,
     squared_distances,
 )
-from metagvae.classifier.inputs import batches, collect
-from metagvae.compute.device import Device
+from metagvae.classifier.inputs import Shape, collect
+from metagvae.classifier.labels import accuracy, as_labels, is_among, positions, union, with_none
+from metagvae.classifier.pictures import Pictures, batches
+from metagvae.compute.device import Device, plain_defaults
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
 from metagvae.learners import RidgeRegression
@@ -38,27 +44,33 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Classes from a few pictures each, by a trained encoder; `fit` only embeds the pictures and remembers them.
 
     Pictures (X) are arrays or tensors ``[n, H, W]``, ``[n, H, W, C]`` or ``[n, C, H, W]``; rows ``[n, D]``, each a
-    picture unrolled; or a list of paths, PIL images, or arrays of one picture each. They are cropped to a square,
-    resized, and brought to the encoder's channels and polarity.
+    picture unrolled; or a list of paths, PIL images, encoded bytes, open files, or arrays of one picture each. They
+    are turned upright by their EXIF orientation, laid over white where transparent, cropped to a square, resized,
+    and brought to the encoder's channels and polarity. One picture alone is refused: it goes in a list.
 
     Args:
         encoder: a shipped name, an encoder or run folder, ``timm:NAME``, ``torchvision:NAME``, ``hub:ID``; or an
-            encoder. One under which pictures touch each other (norm ``support``, ``transductive``) is refused.
+            encoder, of which `fit` takes a copy in float32: what becomes of it later changes nothing here, and its
+            mode, features, precision and device stay as they are. One under which pictures touch each other (norm
+            ``support``, ``transductive``) is refused.
         head: ``prototype``, the class with the nearest mean feature (Snell et al., NeurIPS 2017), with classes of
             few pictures not punished for it; or ``ridge``, regression on unit features (Bertinetto et al., ICLR 2019).
         penalty: of the ridge head.
         features: what the encoder returns; None keeps its own choice.
         invert: turn bright into dark. ``auto``, for encoders of bright strokes on black, does it if the borders of
             the first pictures are mostly bright: ink on paper.
-        value_range: the numbers of black and white. None: 0 and 255 for uint8, 0 and 1 for numbers that lie in
-            between, else the smallest and largest number of the first `fit`.
+        value_range: the numbers of black and white in arrays, and in files of 16 or 32 bits. None: 0 and 255 for
+            uint8 and for numbers whose largest is between 128 and 255; 0 and 1 for numbers that lie in between; else
+            the smallest and largest number of the first `fit`. Files of 8 bits and PIL images have their own scale.
+            Numbers plainly on another scale than the first ones are refused.
         none_label: what `predict` says of pictures whose `novelty` is above ``novelty_threshold``; None for never.
+            Answers are objects where it is of another type than the labels, such as ``"none"`` among integers.
         novelty_threshold: 1 refuses some 5 % of genuine pictures where the encoder's calibration holds.
         device: ``auto``, ``cpu``, ``cuda``.
 
     Attributes:
-        classes_: the labels seen, sorted.
-        encoder_: the encoder, in evaluation mode.
+        classes_: the labels seen, sorted, of the type they were given in.
+        encoder_: the encoder's copy, in evaluation mode.
         support_: float32 ``[n, D]``, the features of all pictures fitted on.
         labels_: int64 ``[n]``, positions in ``classes_``.
         scale_: how numbers become brightness.
@@ -92,22 +104,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
 
     def fit(self, X: Any, y: Any) -> FewShotClassifier:
-        """Remembers the pictures; whatever was fitted before is forgotten.
+        """Remembers the pictures; whatever was fitted before is forgotten, unless this fails.
 
         Raises:
-            InputError: if a picture or a setting cannot be used.
+            InputError: if a picture, a label or a setting cannot be used.
         """
-        for name in ("classes_", "support_", "labels_", "scale_", "encoder_"):
-            self.__dict__.pop(name, None)
-        return self._add(X, y, None)
+        with self._all_or_nothing():
+            for name in [name for name in vars(self) if name.endswith("_") or name in ("_prior", "_like")]:
+                del self.__dict__[name]
+            return self._add(X, y, None)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> FewShotClassifier:
         """Adds pictures, of known classes or of new ones. The scale of numbers stays that of the first call.
 
         Args:
             classes: labels to know of beforehand; none is ever predicted before a picture of it was seen.
+
+        Raises:
+            InputError: as `fit`; labels of another type than the ones known are refused.
         """
-        return self._add(X, y, classes)
+        with self._all_or_nothing():
+            return self._add(X, y, classes)
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels ``[n]``; ``none_label`` where no class is near, if it is set."""
@@ -115,11 +132,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         labels = self.classes_[logits.argmax(1).numpy()]
         if self.none_label is None:
             return labels
-        none = np.asarray(novelty.numpy() > self.novelty_threshold)
-        mixed = np.result_type(labels.dtype, np.asarray(self.none_label).dtype) if labels.dtype.kind != "O" else object
-        labels = labels.astype(mixed)
-        labels[none] = self.none_label
-        return labels
+        return with_none(labels, novelty.numpy() > self.novelty_threshold, self.none_label)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of pictures put into their own class; ``none_label`` is right where y says so too."""
+        return accuracy(self.predict(X), y, self.none_label, sample_weight)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: given that the picture is of one of the classes, which."""
@@ -128,7 +145,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def distances(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: distance of each picture's feature from each class's mean feature."""
         check_is_fitted(self)
-        return self._distances(self._embed(X, first=False)).sqrt().numpy()
+        with plain_defaults():
+            return self._distances(self._embed(X, first=False)).sqrt().numpy()
 
     def novelty(self, X: Any) -> np.ndarray:
         """float64 ``[n]``: how far each picture is from its nearest class; above 1 speaks for none of the classes.
@@ -138,74 +156,130 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         return self._ask(X)[1].numpy()
 
+    def collect(self, items: Iterable[Any], problems: dict[int, str] | None = None) -> Pictures:
+        """Pictures brought to the encoder's size one after the other, for `fit` and `predict`.
+
+        Of an iterable that opens each as it is asked for, no two are ever held at full size.
+
+        Args:
+            items: paths, PIL images, encoded bytes or arrays, one picture each.
+            problems: gets the reasons of those that cannot be used, by their number; they are left out. None raises.
+
+        Raises:
+            InputError: if no picture can be used.
+        """
+        with plain_defaults():
+            config = (self.encoder_ if hasattr(self, "encoder_") else self._open()[0]).config
+            found = []
+            for number, item in enumerate(items):
+                try:
+                    found.append(collect([item() if callable(item) else item], config.channels, config.size))
+                except InputError as error:
+                    if problems is None:
+                        raise
+                    problems[number] = str(error)
+            if not found:
+                raise InputError(next(iter((problems or {}).values()), "expected at least one picture; received none."))
+            return Pictures.join(found)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What fails within leaves everything as it was."""
+        before = dict(self.__dict__)
+        try:
+            with plain_defaults():
+                yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
     def _add(self, X: Any, y: Any, classes: Any) -> FewShotClassifier:
         self._check_settings()
         first = not hasattr(self, "support_")
-        if y is None:
-            raise InputError("requires y to be passed, but the target y is None.")
-        labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
+        labels = as_labels(y)
         if first:
-            self._load()
-        features = self._embed(X, first).cpu()
+            self.encoder_, self._prior = self._open()
+        features = self._embed(X, first)
         if len(features) != len(labels):
             raise InputError(
                 f"{len(features)} pictures and {len(labels)} labels: inconsistent numbers of samples; give one label "
                 "per picture."
             )
-        seen = np.unique(labels) if classes is None else np.union1d(labels, column_or_1d(classes))
+        seen = union(np.unique(labels), as_labels(classes) if classes is not None else labels[:0])
         if first:
             self.classes_ = seen
-            self.support_, self.labels_ = features.numpy(), np.searchsorted(seen, labels)
+            self.support_, self.labels_ = features.numpy(), positions(seen, labels)
         else:
             known = self.classes_
-            self.classes_ = np.union1d(known, seen)
-            before = np.searchsorted(self.classes_, known)[self.labels_]
+            self.classes_ = union(known, seen)
+            before = positions(self.classes_, known)[self.labels_]
             self.support_ = np.concatenate([self.support_, features.numpy()])
-            self.labels_ = np.concatenate([before, np.searchsorted(self.classes_, labels)])
+            self.labels_ = np.concatenate([before, positions(self.classes_, labels)])
+        if self.none_label is not None and is_among(self.none_label, self.classes_):
+            raise InputError(f"none_label is {self.none_label!r}, which is one of the classes; choose another.")
         return self._calibrate()
 
     def _check_settings(self) -> None:
         if self.head not in HEADS:
             raise InputError(f"head must be one of {', '.join(HEADS)}; received {self.head!r}.")
-        if not self.penalty > 0:
-            raise InputError(f"penalty must be positive; received {self.penalty}.")
-        if self.invert not in ("auto", True, False):
+        if not _is_number(self.penalty) or not self.penalty > 0:
+            raise InputError(f"penalty must be positive; received {self.penalty!r}.")
+        if not isinstance(self.invert, bool | np.bool_) and self.invert != "auto":
             raise InputError(f"invert must be 'auto', True or False; received {self.invert!r}.")
+        if not isinstance(self.novelty_threshold, Real) or math.isnan(self.novelty_threshold):
+            raise InputError(f"novelty_threshold must be a number; received {self.novelty_threshold!r}.")
+        if self.none_label is not None and not isinstance(self.none_label, str | Real | np.bool_):
+            raise InputError(f"none_label must be text, a number or a boolean; received {self.none_label!r}.")
+        ends = self.value_range
+        if ends is not None and not (
+            isinstance(ends, tuple | list | np.ndarray)
+            and len(ends) == 2
+            and all(_is_number(end) for end in ends)
+            and ends[0] < ends[1]
+        ):
+            raise InputError(f"value_range must be the numbers of black and of white, (0, 255) say; received {ends!r}.")
 
-    def _load(self) -> None:
-        """The encoder and what its card says of its distances."""
+    def _open(self) -> tuple[Encoder, Calibration | None]:
+        """A copy of the encoder that is nobody else's, and what its card says of its distances."""
         if isinstance(self.encoder, Encoder):
-            self.encoder_, details = self.encoder.eval(), {}
+            encoder, details = copy.deepcopy(self.encoder).cpu().float().eval(), {}
             if self.features is not None:
-                self.encoder_.features = self.features
-        else:
-            self.encoder_ = load_encoder(self.encoder, self.features)
+                encoder.features = self.features
+        elif isinstance(self.encoder, str | Path):
+            encoder = load_encoder(self.encoder, self.features)
             details = read_card(self.encoder).details
-        policy = norm_policy(self.encoder_)
+        else:
+            raise InputError(
+                f"encoder must be a name, a folder or an Encoder; received a {type(self.encoder).__name__}."
+            )
+        policy = norm_policy(encoder)
         if policy not in ("running", "group", "none"):
             raise InputError(
                 f"the encoder {self.encoder} has the norm policy '{policy}', under which pictures touch each other; "
                 "a classifier of single pictures needs 'running' or 'group'."
             )
-        self._prior = Calibration.read(details, self.encoder_.features)
+        return encoder, Calibration.read(details, encoder.features)
 
     def _embed(self, X: Any, first: bool) -> Tensor:
         """Features ``[n, D]``, float32 on the CPU."""
         config = self.encoder_.config
         if _is_table(X):
-            X = validate_data(self, X, reset=first, dtype="numeric", ensure_min_samples=1)
+            if first or hasattr(self, "n_features_in_"):
+                X = validate_data(self, X, reset=first, dtype="numeric", ensure_min_samples=1)
         elif first:
             self.__dict__.pop("n_features_in_", None)
-        pictures = collect(X, config.channels, config.size)
+        pictures = collect(X, config.channels, config.size, getattr(self, "_like", None), first)
         if first:
-            invert = self.invert if isinstance(self.invert, bool) else None if config.polarity == "ink" else False
+            invert = bool(self.invert) if self.invert != "auto" else None if config.polarity == "ink" else False
             self.scale_ = pictures.scale(self.value_range, invert)
+            self._like: Shape | None = pictures.shape
         images = pictures.on(self.scale_)
         device = Device.choose(self.device, "float32")
         device.place(self.encoder_)
         with torch.no_grad():
-            return torch.cat([self.encoder_(device.layout(part.to(device.device))).cpu() for part in batches(images)])
+            parts = [self.encoder_(device.layout(part.to(device.device))).cpu().float() for part in batches(images)]
+        return torch.cat(parts)
 
     def _state(self) -> tuple[Tensor, Tensor, Tensor]:
         """Features ``[n, D]`` of the pictures fitted on, their labels, and how many each class has."""
@@ -231,14 +305,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _distances(self, features: Tensor) -> Tensor:
         """Squared distances ``[n, classes]`` to the classes' means; infinite for a class without pictures."""
         support, labels, counts = self._state()
-        rows = F.one_hot(labels, len(self.classes_)).double()
-        prototypes = rows.T @ support.double() / counts.clamp(min=1).unsqueeze(-1)
+        sums = torch.zeros(len(self.classes_), support.shape[1]).double().index_add_(0, labels, support.double())
+        prototypes = sums / counts.clamp(min=1).unsqueeze(-1)
         return squared_distances(features, prototypes).masked_fill(counts == 0, torch.inf)
 
     def _ask(self, X: Any) -> tuple[Tensor, Tensor]:
         """Logits ``[n, classes]``, divided by the temperature, and the novelty ``[n]``; float64."""
         check_is_fitted(self)
-        features = self._embed(X, first=False)
+        with plain_defaults():
+            return self._answer(self._embed(X, first=False))
+
+    def _answer(self, features: Tensor) -> tuple[Tensor, Tensor]:
         distances = self._distances(features)
         support, labels, counts = self._state()
         limit = self.calibration_.spread * self.calibration_.tail
@@ -290,6 +367,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_table(X: Any) -> bool:
     """Whether X is rows of numbers, a matter for scikit-learn's own checks."""
     if isinstance(X, Tensor):
@@ -299,5 +380,7 @@ def _is_table(X: Any) -> bool:
         return X.ndim <= 2 and not texts
     if isinstance(X, list | tuple):
         numbers = all(isinstance(row, list | tuple | int | float) for row in X)
+        if len(X) > 0 and isinstance(X[0], list | tuple) and any(isinstance(part, list | tuple) for part in X[0]):
+            return False  # pictures as lists of rows
         return len(X) > 0 and (numbers or all(isinstance(row, np.ndarray) and row.ndim == 1 for row in X))
     return hasattr(X, "toarray") or hasattr(X, "__array__")

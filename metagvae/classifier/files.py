@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import shutil
+import uuid
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from episodes import InputError
-from episodes.untrusted.plain_files import read_json
+from episodes.untrusted.plain_files import MAX_JSON_BYTES, read_json
+from episodes.untrusted.typed import check_types
 from metagvae.classifier.calibration import Calibration
 from metagvae.classifier.estimator import FewShotClassifier
-from metagvae.classifier.inputs import Scale
+from metagvae.classifier.labels import is_among
+from metagvae.classifier.pictures import Scale
 from metagvae.encoders.encoder import Encoder
-from metagvae.storage.atomic_files import write_json
+from metagvae.storage.atomic_files import make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import load_encoder, read_card, save_encoder
@@ -23,41 +32,95 @@ from metagvae.zoo.load import load_encoder, read_card, save_encoder
 SETTINGS, SUPPORT, ENCODER = "classifier.json", "support.safetensors", "encoder"
 _FORMAT = "metagvae-classifier/1"
 _KINDS = {"b": "bool", "i": "int64", "u": "uint64", "f": "float64", "U": "str", "O": "str"}
+_TYPES: dict[str, Any] = {"bool": bool, "int64": int, "uint64": int, "float64": (int, float), "str": str}
+_WIDE = 2**26  # bytes of an array of texts, each as wide as the longest
+_AHEAD = 10_000  # classes without a picture
+_RECALCULATED = 2**24  # distances between pictures and classes
 
 
 def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
-    """Writes ``classifier.json``, ``support.safetensors`` and ``encoder/``.
+    """Writes ``classifier.json``, ``support.safetensors`` and ``encoder/``: all of them, or nothing.
 
     Raises:
-        InputError: if the classifier is not fitted, its labels are of a kind that JSON has not, or the folder
-            already holds something.
+        InputError: if the classifier is not fitted, its labels or settings are of a kind that JSON has not, or the
+            folder already holds something.
     """
     if not hasattr(classifier, "support_"):
         raise InputError("the classifier is not fitted yet; call fit before save.")
-    kind = classifier.classes_.dtype.kind
-    if kind not in _KINDS or (kind == "O" and not all(isinstance(label, str) for label in classifier.classes_)):
-        raise InputError(f"labels of type {classifier.classes_.dtype} cannot be saved; use text, numbers or booleans.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty; choose another folder.")
+    text = json.dumps(_content(classifier), indent=1) + "\n"
+    if len(text) > MAX_JSON_BYTES:
+        raise InputError(
+            f"the classes and settings take {len(text):,} bytes; at most {MAX_JSON_BYTES:,} can be read back. Give "
+            "shorter labels."
+        )
     source = classifier.encoder
     card = EncoderCard() if isinstance(source, Encoder) else read_card(source)
-    save_encoder(classifier.encoder_, folder / ENCODER, card)
-    settings = {key: value for key, value in classifier.get_params().items() if key not in ("encoder", "device")}
     tensors = {"support": torch.from_numpy(classifier.support_), "labels": torch.from_numpy(classifier.labels_)}
-    write_tensors(folder / SUPPORT, tensors)
-    content = {
+    folder = folder.resolve()
+    make_folder(folder.parent)
+    beside = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}.part"
+    try:
+        beside.mkdir()
+    except OSError as error:
+        raise InputError(f"cannot write into {folder.parent} ({error.strerror}); choose another place.") from error
+    try:
+        save_encoder(classifier.encoder_, beside / ENCODER, card)
+        write_tensors(beside / SUPPORT, tensors)
+        write_beside(beside / SETTINGS, text.encode())
+        if folder.exists():
+            beside.chmod(folder.stat().st_mode)
+        os.replace(beside, folder)  # takes the place of an empty folder
+    except OSError as error:
+        raise InputError(f"cannot write {folder} ({error.strerror}); nothing was left there.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _content(classifier: FewShotClassifier) -> dict[str, Any]:
+    """What ``classifier.json`` holds, plain values all of it."""
+    classes = classifier.classes_
+    kind = classes.dtype.kind
+    if kind not in _KINDS or (kind == "O" and not all(isinstance(label, str) for label in classes)):
+        raise InputError(f"labels of type {classes.dtype} cannot be saved; use text, numbers or booleans.")
+    values = classes.tolist()
+    if kind in "UO":
+        try:
+            "".join(values).encode()
+        except UnicodeEncodeError as error:
+            raise InputError("a label is no text in Unicode (a file name, perhaps); give it another name.") from error
+    if kind == "u" and values[-1] >= 2**63:  # JSON's readers take no more for an integer
+        values = [str(value) for value in values]
+    wrong = classifier.left_out_error_
+    settings = {key: value for key, value in classifier.get_params().items() if key not in ("encoder", "device")}
+    return {
         "format": _FORMAT,
-        "settings": settings,
-        "classes": {"kind": _KINDS[kind], "values": classifier.classes_.tolist()},
+        "settings": {key: _plain(value, key) for key, value in settings.items()},
+        "classes": {
+            "kind": _KINDS[kind],
+            "dtype": "object" if kind == "O" else classes.dtype.name if kind in "biuf" else "str",
+            "values": values,
+        },
         "scale": asdict(classifier.scale_),
         "calibration": classifier.calibration_.to_dict(),
         "prior": classifier._prior.to_dict() if classifier._prior else None,
+        "temperature": float(classifier.temperature_),
+        "left_out_error": None if math.isnan(wrong) else wrong,
         "n_features_in": getattr(classifier, "n_features_in_", None),
+        "picture_shape": classifier._like,
     }
-    try:
-        write_json(folder / SETTINGS, content)
-    except TypeError as error:
-        raise InputError(f"a setting of the classifier is none that JSON has ({error}).") from error
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A setting as JSON has it; numpy's numbers and arrays as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise InputError(f"the setting {name}={value!r} is none that JSON has; use text, numbers or booleans.")
 
 
 def load_classifier(folder: Path) -> FewShotClassifier:
@@ -71,27 +134,91 @@ def load_classifier(folder: Path) -> FewShotClassifier:
         content: dict[str, Any] = read_json(path, "the settings of a classifier")
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
-        settings = content["settings"]
-        if isinstance(settings.get("value_range"), list):
-            settings["value_range"] = tuple(settings["value_range"])
-        made = FewShotClassifier(str(folder / ENCODER), **settings)
+        made = FewShotClassifier(str(folder / ENCODER), **_settings(content["settings"]))
         made._check_settings()
-        kind = content["classes"]["kind"]
-        if kind not in _KINDS.values():
-            raise ValueError(f"labels of kind {kind!r}")
-        made.classes_ = np.array(content["classes"]["values"], dtype=kind)
-        made.scale_ = Scale(**content["scale"])
-        made.calibration_ = Calibration(**content["calibration"])
-        made._prior = Calibration(**content["prior"]) if content["prior"] else None
+        made.scale_ = _scale(content["scale"])
+        made.calibration_ = Calibration.checked(content["calibration"], "a calibration")
+        made._prior = Calibration.checked(content["prior"], "a prior") if content["prior"] is not None else None
         if content["n_features_in"] is not None:
-            made.n_features_in_ = int(content["n_features_in"])
+            made.n_features_in_ = _positive(content["n_features_in"])
+        like = content.get("picture_shape")
+        made._like = tuple(map(_positive, like)) if like is not None else None
         support, labels = tensors["support"], tensors["labels"]
-        if support.ndim != 2 or support.shape[1] != encoder.feature_size or labels.shape != support.shape[:1]:
-            raise ValueError(f"features {list(support.shape)} and labels {list(labels.shape)} do not fit the encoder")
-        if not len(labels) or int(labels.min()) < 0 or int(labels.max()) >= len(made.classes_):
+        _check_support(support, labels, encoder.feature_size)
+        made.classes_ = _classes(content["classes"], len(labels))
+        if made.none_label is not None and is_among(made.none_label, made.classes_):
+            raise ValueError(f"the none_label {made.none_label!r} among its classes")
+        if int(labels.min()) < 0 or int(labels.max()) >= len(made.classes_):
             raise ValueError(f"labels outside the {len(made.classes_)} classes")
+        made.encoder_ = encoder
+        made.support_, made.labels_ = support.float().numpy(), labels.long().numpy()
+        return _calibrated(made, content)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise InputError(f"{folder} is not a saved classifier that can be used ({error}).") from error
-    made.encoder_ = encoder
-    made.support_, made.labels_ = support.float().numpy(), labels.long().numpy()
+
+
+def _settings(stored: Any) -> dict[str, Any]:
+    if isinstance(stored.get("value_range"), list):
+        stored["value_range"] = tuple(stored["value_range"])
+    return stored
+
+
+def _scale(stored: Any) -> Scale:
+    check_types(Scale, stored, "scale.")
+    made = Scale(**stored)
+    if not all(map(math.isfinite, (made.low, made.high, made.eight))) or made.low > made.high or not made.eight > 0:
+        raise ValueError(f"a scale from {made.low} to {made.high}")
+    return made
+
+
+def _positive(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ValueError(f"{value!r} where a positive number is expected")
+    return value
+
+
+def _check_support(support: Tensor, labels: Tensor, length: int) -> None:
+    if support.ndim != 2 or support.shape[1] != length or labels.shape != support.shape[:1]:
+        raise ValueError(f"features {list(support.shape)} and labels {list(labels.shape)} do not fit the encoder")
+    if not support.dtype.is_floating_point or labels.dtype not in (torch.int64, torch.int32) or not len(labels):
+        raise ValueError(f"{len(labels)} features of {support.dtype} with labels of {labels.dtype}")
+    if not bool(torch.isfinite(support.float()).all()):
+        raise ValueError("features that are not finite")
+
+
+def _classes(stored: Any, pictures: int) -> np.ndarray:
+    """The labels, whose memory is that of their file, not of the longest times their number."""
+    kind, values = stored["kind"], stored["values"]
+    dtype = stored.get("dtype", kind)
+    if kind not in _TYPES or not isinstance(values, list) or not 0 < len(values) <= pictures + _AHEAD:
+        raise ValueError(f"labels of kind {str(kind)[:40]!r}")
+    if kind == "uint64" and all(isinstance(value, str) and len(value) <= 20 for value in values):
+        values = [int(value) for value in values]
+    if not all(isinstance(value, _TYPES[kind]) and (kind == "bool") == isinstance(value, bool) for value in values):
+        raise ValueError(f"labels that are not of kind {kind}")
+    if any(not before < after for before, after in pairwise(values)):
+        raise ValueError("labels that are not in order, or there twice")
+    if kind == "str":
+        wide = 4 * len(values) * max(map(len, values)) > _WIDE
+        return np.array(values, dtype=object if dtype == "object" or wide else str)
+    if np.dtype(dtype).kind != np.dtype(kind).kind:
+        raise ValueError(f"labels of type {str(dtype)[:40]!r}")
+    made = np.array(values, dtype=dtype)
+    if kind == "float64" and not np.isfinite(made).all():
+        raise ValueError("labels that are not finite")
+    return made
+
+
+def _calibrated(made: FewShotClassifier, content: dict[str, Any]) -> FewShotClassifier:
+    """With the temperature and the error as saved; files of the first versions have none, and it is found again."""
+    if "temperature" in content:
+        wrong = content["left_out_error"]
+        if wrong is not None and not (type(wrong) in (int, float) and 0 <= wrong <= 1):
+            raise ValueError(f"a left_out_error of {wrong!r}")
+        made.temperature_ = Calibration.checked({"temperature": content["temperature"], "spread": 1.0}, "").temperature
+        made.left_out_error_ = math.nan if wrong is None else float(wrong)
+        return made
+    count = len(made.labels_)
+    if count * max(len(made.classes_), count if made.head == "ridge" else 0) > _RECALCULATED:
+        raise ValueError("no temperature, and too many pictures to find it again: fit and save it anew")
     return made._calibrate()

@@ -14,6 +14,7 @@ from typing import Any
 from episodes import ImageBank, InputError
 from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import check_types
+from metagvae.compute.device import plain_defaults
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.runs.run import family, plain_names
 from metagvae.storage.atomic_files import write_json
@@ -155,6 +156,11 @@ def load_encoder(name_or_path: str | Path, features: list[str] | None = None) ->
     Raises:
         InputError: if there is none, the files are damaged, or the weights do not fit the config.
     """
+    with plain_defaults():
+        return _load(name_or_path, features)
+
+
+def _load(name_or_path: str | Path, features: list[str] | None) -> Encoder:
     provider = provider_of(name_or_path)
     if provider in ("timm", "torchvision"):
         from metagvae.encoders.external import load_foreign
