@@ -97,6 +97,22 @@ def affine_matrix(angle: Tensor, log_x: Tensor, log_y: Tensor, shear: Tensor, sh
     return torch.cat((linear, column.unsqueeze(-1)), -1)
 
 
+def resample(images: Tensor, grid: Tensor) -> Tensor:
+    """Images read at the places of a grid, bilinearly; what lies outside takes the border's values.
+
+    A place that is not finite gives a value that is not: torch's kernel for the CPU would take it for an address
+    in its backward pass, and end the process.
+
+    Args:
+        images: ``[B, C, H, W]``.
+        grid: ``[B, H, W, 2]``, as `torch.nn.functional.affine_grid` gives it with ``align_corners=False``.
+    """
+    finite = torch.isfinite(grid).all(-1)[:, None]
+    safe = torch.nan_to_num(grid)
+    values = F.grid_sample(images, safe, padding_mode="border", align_corners=False)
+    return torch.where(finite, values, torch.nan)
+
+
 def stroke_width(images: Tensor, amount: Tensor) -> Tensor:
     """Bright strokes made wider or thinner: a mixture with the picture's grey dilation or erosion (3 x 3).
 
@@ -147,7 +163,7 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
             coarse = symmetric(2, 4, 4) * (2 * config.elastic)
             field = F.interpolate(coarse, shape[-2:], mode="bicubic", align_corners=False)
             grid = grid + field.permute(0, 2, 3, 1)
-        flat = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
+        flat = resample(flat, grid)
     if config.brightness:
         gain = 1 + symmetric(1, 1, 1) * config.brightness
         offset = symmetric(1, 1, 1) * config.brightness

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from episodes.errors import InputError
+
 
 def _signed(value: int) -> int:
     """The 64-bit pattern ``value`` as the signed integer that torch.int64 holds."""
@@ -76,6 +78,12 @@ def distinct(key: Tensor, limit: Tensor | int, count: int) -> Tensor:
         chosen[..., step] = draw
     order = fold(key.unsqueeze(-1), steps + count).argsort(-1)
     return chosen.gather(-1, order)
+
+
+def check_seed(seed: int, name: str, least: int = -(2**63), most: int = 2**63 - 1) -> None:
+    """Raises `InputError` for a seed that 64 bits cannot hold, or whose derived ones they cannot."""
+    if not least <= seed <= most:
+        raise InputError(f"{name} must be between {least} and {most}; received {str(seed)[:100]}.")
 
 
 def seed_for(seed: int, *counters: int) -> int:

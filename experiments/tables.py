@@ -11,8 +11,11 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from metagvae.evaluation.class_interval import ClassInterval, percent
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -34,7 +37,26 @@ def training(name: str, content: dict[str, Any]) -> str:
 
 
 def unclear(row: dict[str, Any]) -> str:
-    return "" if row["clear_of_zero"] else " (not clear of zero)"
+    if not row["clear_of_zero"]:
+        return " (not clear of zero)"
+    over = over_classes(row)
+    return f" (not clear of zero over {over.drawn()})" if over and not over.clear_of_zero else ""
+
+
+def over_classes(row: dict[str, Any]) -> ClassInterval | None:
+    """The interval over classes of a result or a difference; results of before it was measured have none."""
+    noted = row.get("over_classes")
+    return ClassInterval(**{f.name: noted[f.name] for f in fields(ClassInterval)}) if noted else None
+
+
+def shown(row: dict[str, Any]) -> str:
+    return percent(row["error"], row["half_width"], over_classes(row))
+
+
+def brackets(results: list[dict[str, Any]]) -> str:
+    """What the brackets of the cells are, for a legend; empty of results that have none."""
+    over = next((found for found in map(over_classes, results) if found), None)
+    return f", [that over the {over.drawn()}]" if over else ""
 
 
 def command(content: dict[str, Any]) -> str:
@@ -68,7 +90,7 @@ def table(content: dict[str, Any]) -> str:
         rows = {(r["way"], r["shot"]): r for r in results if (r["method"], r["dataset"]) == (method, dataset)}
         for shape in shapes:
             r = rows.get(shape)
-            text = f"{100 * r['error']:.2f} ± {100 * r['half_width']:.2f}" if r else "–"
+            text = shown(r) if r else "–"
             spread = deviations.get((method, dataset, *shape))
             cells.append(text + (f" (sd {100 * spread:.2f})" if spread is not None else ""))
         cells.append(training(method, content))
@@ -77,14 +99,15 @@ def table(content: dict[str, Any]) -> str:
     names = ", ".join(dict.fromkeys(x["dataset"] for x in results))
     lines.append(
         f"\n{names}, {r['split']} split, {r['episodes']} episodes of {r['query']} queries per class, seed {r['seed']}; "
-        f"error in %, ± the 95 % interval over episodes{', sd over training seeds' if deviations else ''}. "
+        f"error in %, ± the 95 % interval over episodes{brackets(results)}"
+        f"{', sd over training seeds' if deviations else ''}. "
         f"Norm: {', '.join(dict.fromkeys(x['norm'] for x in results))}"
         f"{'' if not any(x['transductive'] for x in results) else ' (some transductive)'}.\n" + command(content)
     )
     if content.get("seeds") and content["differences"]:
         gaps: dict[str, list[str]] = {}
         for d in content["differences"]:
-            gap = f"{100 * d['difference']:+.2f} ± {100 * d['half_width']:.2f}"
+            gap = percent(d["difference"], d["half_width"], over_classes(d), sign="+")
             gaps.setdefault(d["other"], []).append(f"{d['way']}w {d['shot']}s {gap}{unclear(d)}")
         lines.append(f"\nPaired difference from {content['differences'][0]['baseline']}, in points, 95 %:\n")
         lines += [f"- {other}: {', '.join(found)}." for other, found in gaps.items()]
@@ -126,7 +149,7 @@ def pivot(pattern: str, shape: str) -> str:
         for r in contents[column]["results"]:
             if f"{r['way']}w{r['shot']}s" == shape:
                 name = r["method"].split("-seed")[0].removeprefix(common).removesuffix(f"-{column}")
-                cell = f"{100 * r['error']:.2f} ± {100 * r['half_width']:.2f}"
+                cell = shown(r)
                 rows.setdefault(name, {})[column] = cell
     columns = [column for column in contents if any(column in cells for cells in rows.values())]
     lines = ["| | " + " | ".join(columns) + " |", "|" + " --- |" * (1 + len(columns))]
@@ -135,7 +158,8 @@ def pivot(pattern: str, shape: str) -> str:
     drawn = dict.fromkeys(content["results"][0]["episodes"] for content in contents.values())
     commits = dict.fromkeys(content["provenance"]["commit"] for content in contents.values())
     lines.append(
-        f"\n{shape}, error in %, ± the 95 % interval over {' or '.join(f'{n:,}' for n in drawn)} test episodes; the "
+        f"\n{shape}, error in %, ± the 95 % interval over {' or '.join(f'{n:,}' for n in drawn)} test episodes"
+        f"{brackets([r for content in contents.values() for r in content['results']])}; the "
         f"commands are in `experiments/plan.yaml`; commit {', '.join(commits)}."
     )
     return "\n".join(lines) + "\n"

@@ -20,17 +20,44 @@ def blocks(language: str) -> list[str]:
     return [b for page in PAGES for b in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
 
 
-COMMANDS = [line for b in blocks("bash") for line in b.splitlines() if line.startswith("metagvae ")]
+LINES = [line for b in blocks("bash") for line in b.replace("\\\n", " ").splitlines()]
+COMMANDS = [line for line in LINES if re.match(r"(\w+=\w+ )?(metagvae|torchrun|sbatch) ", line)]
+
+
+def arguments(command: str) -> list[str]:
+    """What the program itself receives of a line, by the parser of what starts it."""
+    words = shlex.split(command, comments=True)
+    if "sbatch" in words:
+        return words[words.index("configs/cluster/train.sbatch") + 1 :]
+    if words[0] == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        chosen = get_args_parser().parse_args(words[1:])
+        assert (chosen.training_script, chosen.module) == ("metagvae", True)
+        return list(chosen.training_script_args)
+    return words[1:]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    build_parser().parse_args(shlex.split(command, comments=True)[1:])
+    build_parser().parse_args(arguments(command))
 
 
-def test_there_are_commands() -> None:
-    assert len(COMMANDS) > 8
+def test_there_are_commands_of_every_kind() -> None:
+    assert sum(command.startswith("metagvae") for command in COMMANDS) > 8
+    assert sum(command.startswith("torchrun") for command in COMMANDS) >= 4
+    assert sum("sbatch" in command for command in COMMANDS) >= 2
+
+
+def test_the_cluster_job_starts_as_its_page_says() -> None:
+    """torchrun's own parser on the line of the job's script, with a command whose options torchrun would take."""
+    text = (ROOT / "configs" / "cluster" / "train.sbatch").read_text().replace("\\\n", " ")
+    line = re.search(r"srun .*torchrun (.*)", text)
+    assert line is not None
+    own = re.sub(r'"\$@"', "evaluate --run a --way 5", line[1])
+    own = own.replace('"${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"', "2")
+    assert arguments(f"torchrun {own}") == ["evaluate", "--run", "a", "--way", "5"]
 
 
 @pytest.mark.parametrize("snippet", blocks("python"))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from episodes.augment import affine_matrix
+from episodes.augment import affine_matrix, resample
 from episodes.bank import ImageBank
 from episodes.batch import to_float
 from episodes.errors import InputError
@@ -87,4 +87,4 @@ class WarpedPictures(FactorPictures):
         theta = affine_matrix(math.radians(self.rotation) * angle, log_size, log_size, torch.zeros_like(angle), shift)
         pictures = self.pictures[values[:, 0]]
         grid = F.affine_grid(theta, list(pictures.shape), align_corners=False)
-        return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+        return resample(pictures, grid)

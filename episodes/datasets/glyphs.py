@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from episodes.augment import affine_matrix
+from episodes.augment import affine_matrix, resample
 from episodes.bank import Attribute, ImageBank
-from episodes.counter_rng import fold, mix
+from episodes.counter_rng import check_seed, fold, mix
 from episodes.datasets.base import Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.datasets.glyph_shapes import (
@@ -168,7 +168,7 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
     theta = affine_matrix(pose[0] * 0.10, pose[1] * 0.09, pose[2] * 0.09, pose[3] * 0.12, torch.zeros(DRAWINGS, 2))
     grid = F.affine_grid(theta, [DRAWINGS, 1, side, side], align_corners=False) * 1.5
     bend = _smooth(coarse.view(-1, 2, 4, 4), side) * 0.06 + _smooth(fine.view(-1, 2, 8, 8), side) * 0.018
-    warped = F.grid_sample(faces, grid + bend.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
+    warped = resample(faces, grid + bend.permute(0, 2, 3, 1))
 
     # then the pen and the place: the warped letter's box is brought to a drawn size, inside the picture
     drawn = warped[:, 0] < 1.0
@@ -191,7 +191,7 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
     pixels = (torch.arange(fine_side) + 0.5) / 2 - size / 2
     x, y = (((pixels - place[axis][:, None]) * zoom[:, None] + centre[axis][:, None]) * 2 / side - 1 for axis in (0, 1))
     grid = torch.stack((x[:, None, :].expand(-1, fine_side, -1), y[:, :, None].expand(-1, -1, fine_side)), -1)
-    field = F.grid_sample(warped, grid, padding_mode="border", align_corners=False) / zoom.view(-1, 1, 1, 1)
+    field = resample(warped, grid) / zoom.view(-1, 1, 1, 1)
     thick = pen.view(-1, 1, 1, 1) * (1 + 0.13 * _smooth(width.view(-1, 1, 4, 4), fine_side)).clamp(0.7, 1.3)
     ink = ((thick - field) / (0.7 * unit) + 0.5).clamp(0, 1)
     return (F.avg_pool2d(ink, 2) * 255).round().to(torch.uint8)
@@ -227,8 +227,7 @@ class Glyphs(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"glyphs' data.seed must be between 0 and 2**63 - 1; received {self.seed}.")
+        check_seed(self.seed, "glyphs' data.options.seed", 0)
 
     def load_split(self, split: str) -> ImageBank:
         scripts = tuple(script for script in sorted(LETTERS) if LETTERS[script][0] == split)

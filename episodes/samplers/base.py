@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from episodes.bank import ImageBank
-from episodes.counter_rng import below, distinct, fold
+from episodes.counter_rng import below, check_seed, distinct, fold
 from episodes.errors import InputError
 from episodes.samplers import _numba as compiled
 
@@ -38,6 +38,9 @@ class EpisodeIndices:
         return EpisodeIndices(self.classes[part], self.images[part], self.shot, turns)
 
 
+MOST = 2**31 - 1  # ways, shots, queries
+
+
 def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str) -> Tensor:
     """Numbers of the classes with enough pictures for N-way K-shot episodes.
 
@@ -51,6 +54,8 @@ def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str
     for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
         if value < least:
             raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
+        if value > MOST:
+            raise InputError(f"episodes can have at most {MOST:,} of each; received {name} = {str(value)[:100]}.")
     eligible = torch.nonzero(counts >= shot + query).flatten()
     if len(eligible) < way:
         largest = int(counts.max()) if len(counts) else 0
@@ -73,7 +78,7 @@ class EpisodeSampler:
         bank: where the classes and their sizes are read from. Classes with fewer than ``shot + query``
             images are left out.
         way, shot, query: classes per episode, support and query images per class.
-        seed: any integer of 63 bits.
+        seed: any integer of 64 bits, with its sign.
         stream: ``train``, ``validation`` or ``test``; streams of one seed are independent.
         turns: draw a quarter turn per class and episode (MAML's way with Omniglot).
 
@@ -93,6 +98,7 @@ class EpisodeSampler:
     ) -> None:
         if stream not in STREAMS:
             raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
+        check_seed(seed, "the seed of the episodes")
         counts = bank.counts
         self.way, self.shot, self.query = way, shot, query
         where = f"the {bank.split} split of {bank.dataset}"

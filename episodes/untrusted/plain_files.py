@@ -98,6 +98,13 @@ def read_json(path: Path, what: str, most: int = MAX_JSON_BYTES) -> Any:
         raise InputError(f"{path} is not readable JSON ({error}); give {what}.") from error
 
 
+def parse_yaml(text: str) -> Any:
+    """Plain containers from YAML text of at most `MAX_YAML_BYTES`; raises PyYAML's many kinds of error."""
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"it has {len(text):,} characters; YAML of at most {MAX_YAML_BYTES:,} is read")
+    return _checked(yaml.load(text, _Loader))
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """Plain containers from a YAML or JSON file.
 
@@ -113,7 +120,7 @@ def read_yaml(path: Path, what: str) -> Any:
     if len(text) > MAX_YAML_BYTES:
         raise InputError(f"{path} has {len(text):,} characters; YAML of at most {MAX_YAML_BYTES:,} is read.")
     try:
-        return _checked(yaml.load(text, _Loader))
+        return parse_yaml(text)
     except Exception as error:  # PyYAML's constructors raise many kinds for malformed values
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path} is not readable YAML or JSON ({type(error).__name__}: {reason}).") from error

@@ -59,6 +59,6 @@ def benchmark(
     )
     chosen = rows or [name for name in GROUPS if long or name not in LONG]
     report = measure(context, chosen, lambda name: print(f"measuring {name} ...", file=sys.stderr, flush=True))
-    print(report.table())
     if out:
         report.save(Path(out).expanduser())
+    print(report.table())

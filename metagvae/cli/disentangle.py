@@ -56,9 +56,9 @@ def disentangle(
         raise InputError("disentangle needs something to score: --encoder NAME, one or more.")
     scoring = Scoring(pictures, data, root, rotations, way, shot, episodes, split, count, seed)
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
-    say(found.table())
     if json:
         found.save(Path(json).expanduser())
+    say(found.table())
     if figure:
         from metagvae.report.figures import scores_against_errors
 

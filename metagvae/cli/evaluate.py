@@ -30,6 +30,7 @@ def evaluate(
     within: str | None = None,
     same_hands: bool = False,
     warps: int = 0,
+    unit: str | None = None,
     device: str = "auto",
     json: str | None = None,
     figure: str | None = None,
@@ -59,6 +60,8 @@ def evaluate(
         within: an attribute, such as alphabet, that all classes of an episode share.
         same_hands: with within, take the pictures of the same numbers from every class.
         warps: average each picture's features with those of so many mildly warped copies.
+        unit: what the interval over classes is taken by: class, or an attribute such as alphabet; leave out for the
+            alphabet or script where the classes have one, else class.
         device: auto | cpu | cuda.
         json: file to write results to.
         figure: file (.png, .svg or .pdf) to draw error bars to.
@@ -91,12 +94,13 @@ def evaluate(
         fit_data=make_dataset(fit_data, size=size) if fit_data else None,
         within=Within(within, same_hands=same_hands) if within else None,
         warps=warps,
+        unit=unit,
     )
     if not ranks().main:
         return
-    say(comparison.table())
-    if json:
+    if json:  # first of all: what was measured must not be lost to what follows
         comparison.save(Path(json).expanduser())
+    say(comparison.table())
     if figure:
         from metagvae.report.figures import error_bars
 

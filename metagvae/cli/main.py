@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from dataclasses import is_dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from episodes.errors import InputError
-from episodes.untrusted.plain_files import read_yaml
+from metagvae.cli import terminal
+from metagvae.cli.settings import in_order
 from metagvae.compute.processes import PeerLost, join, leave, ranks
 from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.storage.atomic_files import OUT_OF_DISK
 
 TOGETHER = ("pretrain", "train", "evaluate")
 MAX_MESSAGE = 20_000
+CLOSED = 141  # as a shell shows a process that a closed pipe ended
 
 
 def run(arguments: list[str] | None) -> None:
@@ -25,8 +24,7 @@ def run(arguments: list[str] | None) -> None:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
     from metagvae.cli.parser import build_parser
 
-    arguments = sys.argv[1:] if arguments is None else arguments
-    _check_configs(arguments)
+    arguments = _in_order(sys.argv[1:] if arguments is None else arguments)
     join()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
@@ -45,9 +43,17 @@ def configured(arguments: list[str]) -> Any:
     """The config that a command which takes ``--config`` would be called with."""
     from metagvae.cli.parser import build_parser
 
-    _check_configs(arguments)
     parser = build_parser()
-    return _instantiated(parser, parser.parse_args(arguments))
+    return _instantiated(parser, parser.parse_args(_in_order(arguments)))
+
+
+def _in_order(arguments: list[str]) -> list[str]:
+    """The command's name, its config files, then its other options; see `metagvae.cli.settings`."""
+    from metagvae.cli.commands import CONFIGURED
+
+    if not arguments or arguments[0] not in CONFIGURED:
+        return arguments
+    return [arguments[0], *in_order(arguments[1:], CONFIGURED[arguments[0]][0])]
 
 
 def _instantiated(parser: Any, chosen: Any) -> Any:
@@ -61,17 +67,6 @@ def _instantiated(parser: Any, chosen: Any) -> Any:
     return cls(**{key: value for key, value in values.items() if key != "config"})
 
 
-def _check_configs(arguments: list[str]) -> None:
-    """Reads the files given by ``--config FILE`` or ``--config=FILE`` within bounds."""
-    given = [after for option, after in pairwise(arguments) if option == "--config"]
-    given += [word.partition("=")[2] for word in arguments if word.startswith("--config=")]
-    for name in given:
-        if os.path.lexists(name):
-            read_yaml(
-                Path(name), "a config"
-            )  # the parser itself would follow a page of aliases, or a pipe, without end
-
-
 def _one_line(error: InputError) -> str:
     """The message, cut where a stranger made it long."""
     text = str(error)
@@ -82,11 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command and prints one message if it cannot end well.
 
     Returns 0; 2 for unusable input or a full disk; 75 for a run that was asked to stop, its state written; 130 for
-    what was stopped at once; 1 if another of several processes is gone.
+    what was stopped at once; 141 if who read the output has closed it; 1 if another of several processes is gone.
     """
+    terminal.prepare()
     try:
-        run(arguments)
-        leave()
+        try:
+            run(arguments)
+            leave()
+        finally:
+            terminal.flush()
     except InputError as error:
         ranks().tell(f"metagvae: {_one_line(error)}")
         return 2
@@ -99,9 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
     except PeerLost as error:
         ranks().tell_lost(error)
         return 1
+    except BrokenPipeError:
+        terminal.abandon()
+        return CLOSED
     except OSError as error:  # of what no other message covers, such as a figure
         if error.errno not in OUT_OF_DISK:
             raise
+        terminal.abandon()
         ranks().tell(f"metagvae: no room for {error.filename or 'a file'} ({error.strerror}); make room first")
         return 2
     return 0

@@ -39,6 +39,9 @@ def build_parser() -> Any:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
 
     class ArgumentParser(jsonargparse.ArgumentParser):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(allow_abbrev=False, **options)  # --conf would go round what --config checks
+
         def error(self, message: str, ex: Any = None) -> NoReturn:
             """One message and status 2, in place of two pages of usage."""
             ranks().tell(f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help")

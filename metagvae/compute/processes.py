@@ -14,7 +14,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -197,7 +197,8 @@ class Ranks:
                     return
             except RuntimeError:  # the launcher is gone: say it rather twice than never
                 pass
-        print(printable(message), file=sys.stderr, flush=True)
+        with suppress(OSError):  # of a terminal that is gone
+            print(printable(message), file=sys.stderr, flush=True)
 
     def tell_lost(self, error: PeerLost) -> None:
         """Says that another rank is gone, if that one did not say itself why."""

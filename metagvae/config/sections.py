@@ -9,10 +9,13 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
+from episodes.counter_rng import check_seed
 from episodes.datasets import Dataset, make_dataset
 from episodes.samplers.by_attribute import Within, WithinSampler
 
 S = TypeVar("S")
+MOST_STEPS = 10**12
+LARGEST = 1e30
 
 
 @dataclass
@@ -123,11 +126,19 @@ class OptimSection:
             raise InputError(f"optim.precision must be 'auto', 'float32' or 'bfloat16'; received {self.precision!r}.")
         if self.skip_nonfinite < 0:
             raise InputError(f"optim.skip_nonfinite must be at least 0; received {self.skip_nonfinite}.")
-        if self.steps < 1 or self.lr <= 0 or self.halve_every < 1 or self.weight_decay < 0 or self.clip < 0:
+        if not 1 <= self.steps < MOST_STEPS or self.halve_every < 1:
             raise InputError(
-                "optim needs steps >= 1, lr > 0, halve_every >= 1, weight_decay >= 0 and clip >= 0; received "
-                f"{self.steps}, {self.lr}, {self.halve_every}, {self.weight_decay} and {self.clip}."
+                f"optim needs steps from 1 to {MOST_STEPS:,} and halve_every >= 1; received {self.steps} and "
+                f"{self.halve_every}."
             )
+        # float32 holds what Adam makes of these: rates divided by a tenth, times the decay
+        if not (0 < self.lr <= LARGEST and self.weight_decay >= 0 and self.lr * self.weight_decay <= LARGEST):
+            raise InputError(
+                f"optim needs 0 < lr <= {LARGEST:g}, weight_decay >= 0 and a product of both of at most {LARGEST:g}; "
+                f"received {self.lr} and {self.weight_decay}."
+            )
+        if not self.clip >= 0:
+            raise InputError(f"optim.clip must be at least 0; received {self.clip}.")
 
 
 @dataclass
@@ -165,8 +176,7 @@ class RunSection:
             )
         if self.stop_after is not None and self.stop_after < 1:
             raise InputError(f"run.stop_after must be at least 1, or null for never; received {self.stop_after}.")
-        if not -(2**63) <= self.seed < 2**63:
-            raise InputError(f"run.seed must be a number of 64 bits; received {self.seed}.")
+        check_seed(self.seed, "run.seed")
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, make_batch, to_float
+from episodes.counter_rng import check_seed
 from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.encoders.norm import norm_policy
+from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackknife, ClassTally, class_units, percent
 from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
+MOST_EPISODES = 10**8
 NUMBERS = 2**24  # at most, in the features in flight
 
 
@@ -35,7 +38,8 @@ class Result:
     """One learner's few-shot error on one data set and episode shape; errors are fractions in [0, 1].
 
     ``within`` names the attribute that the classes of an episode share, ``warps`` how many warped copies of each
-    picture the features are averaged with, ``per_run`` the error of each episode that the data set prescribes.
+    picture the features are averaged with, ``per_run`` the error of each episode that the data set prescribes,
+    ``classes`` what the interval over classes is made of.
     """
 
     method: str
@@ -60,17 +64,25 @@ class Result:
     within: str = ""
     warps: int = 0
     per_run: list[float] | None = None
+    classes: ClassJackknife | None = field(default=None, repr=False)
+
+    @property
+    def over_classes(self) -> ClassInterval | None:
+        """The 95 % interval over the choice of classes."""
+        return self.classes.interval() if self.classes else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the per-episode errors left out."""
-        plain = asdict(self)
-        del plain["per_episode"]
-        return plain
+        plain = {key: value for key, value in vars(self).items() if key not in ("per_episode", "classes")}
+        return {**plain, "over_classes": self.classes.to_dict() if self.classes else None}
 
 
 @dataclass
 class PairedDifference:
-    """Mean of (other - baseline) over the same episodes, with its 95 % interval; negative: other errs less."""
+    """Mean of (other - baseline) over the same episodes, with its 95 % interval; negative: other errs less.
+
+    ``classes`` is what the interval over classes is made of.
+    """
 
     other: str
     baseline: str
@@ -79,10 +91,29 @@ class PairedDifference:
     shot: int
     difference: float
     half_width: float
+    classes: ClassJackknife | None = field(default=None, repr=False)
 
     @property
     def clear_of_zero(self) -> bool:
         return abs(self.difference) > self.half_width
+
+    @property
+    def over_classes(self) -> ClassInterval | None:
+        """The 95 % interval over the choice of classes."""
+        return self.classes.interval(difference=True) if self.classes else None
+
+    def mark(self) -> str:
+        """What to say where it is not clear of zero; empty where it is, over episodes and over classes."""
+        over = self.over_classes
+        if not self.clear_of_zero:
+            return "(not clear of zero)"
+        return "" if over is None or over.clear_of_zero else f"(not clear of zero over {over.drawn()})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = {key: value for key, value in vars(self).items() if key != "classes"}
+        plain["clear_of_zero"] = self.clear_of_zero
+        return {**plain, "over_classes": self.classes.to_dict(difference=True) if self.classes else None}
 
 
 def paired_difference(other: Result, baseline: Result) -> PairedDifference:
@@ -98,8 +129,9 @@ def paired_difference(other: Result, baseline: Result) -> PairedDifference:
                 f"{getattr(other, key)} and {getattr(baseline, key)}."
             )
     gap = other.per_episode - baseline.per_episode
+    classes = other.classes.minus(baseline.classes) if other.classes and baseline.classes else None
     return PairedDifference(
-        other.method, baseline.method, other.dataset, other.way, other.shot, float(gap.mean()), interval(gap)
+        other.method, baseline.method, other.dataset, other.way, other.shot, float(gap.mean()), interval(gap), classes
     )
 
 
@@ -150,6 +182,7 @@ class Evaluator:
         turns: draw a quarter turn per class (for data sets loaded with rotations: episode).
         within: draw the classes of an episode among those that share a value of an attribute.
         fixed: the episodes themselves, where the data set prescribes them; seed, query and episodes are then theirs.
+        unit: what the interval over classes is taken by (`metagvae.class_interval.class_units`).
     """
 
     def __init__(
@@ -163,15 +196,20 @@ class Evaluator:
         turns: bool = False,
         within: Within | None = None,
         fixed: FixedEpisodes | None = None,
+        unit: str | None = None,
     ) -> None:
         if fixed is not None:
             query, episodes = fixed.query, len(fixed)
-        if episodes < 2:
-            raise InputError(f"an interval needs at least 2 episodes; received {episodes}.")
+        if not 2 <= episodes <= MOST_EPISODES:
+            raise InputError(
+                f"an interval needs 2 episodes or more, and {MOST_EPISODES:,} at most are drawn; received {episodes}."
+            )
+        check_seed(seed, "the seed of the episodes")
         self.device = device or Device.choose()
         self.bank = bank.to(self.device.device)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
-        self.within, self.fixed = within, fixed
+        self.within, self.fixed, self.unit = within, fixed, unit
+        class_units(self.bank, unit)  # says so if there is no such unit
 
     def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
         """Where the episodes come from; raises `InputError` if the bank cannot give such episodes."""
@@ -213,20 +251,34 @@ class Evaluator:
 
         With an encoder that embeds pictures independently each picture is embedded once for all shapes.
         """
+        return [errors for errors, _ in self.tallied(learner, shapes)]
+
+    def tallied(self, learner: Learner, shapes: Sequence[tuple[int, int]]) -> list[tuple[np.ndarray, ClassJackknife]]:
+        """What `errors` gives, and for each shape what the error would be without each unit of classes."""
         was_training = learner.training
         learner.eval()
         self.device.place(learner)
         features = self._features(learner)
         results = []
         for way, shot in shapes:
-            sampler = self.sampler(way, shot)
+            sampler, tally = self.sampler(way, shot), ClassTally(self.bank, self.unit)
             chunk = self._episodes_at_once(features, way, shot)
 
-            def measured(start: int, stop: int, sampler: EpisodeSampler | FixedEpisodes = sampler) -> Tensor:
-                return self._wrong(learner, sampler.span(start, stop - start), features)
+            def measured(
+                start: int,
+                stop: int,
+                sampler: EpisodeSampler | FixedEpisodes = sampler,
+                tally: ClassTally = tally,
+            ) -> Tensor:
+                drawn = sampler.span(start, stop - start)
+                logits, labels = self._logits(learner, drawn, features)
+                answers = logits.argmax(-1)
+                others = logits.scatter(-1, answers.unsqueeze(-1), -torch.inf).argmax(-1)
+                tally.add(drawn.classes, answers, others, labels)
+                return (answers != labels).float().mean(-1)
 
             wrong = ranks().split(self.episodes, chunk, measured, self.bank.device)
-            results.append(wrong.double().cpu().numpy())
+            results.append((wrong.double().cpu().numpy(), tally.result(ranks().sum)))
         learner.train(was_training)
         return results
 
@@ -237,7 +289,7 @@ class Evaluator:
         features, drawn = self._features(learner), self.sampler(way, shot).span(0, self.episodes)
         chunk = self._episodes_at_once(features, way, shot)
         parts = [
-            self._answers(learner, drawn.tasks_from(start, chunk), features)[0]
+            self._logits(learner, drawn.tasks_from(start, chunk), features)[0].argmax(-1)
             for start in range(0, self.episodes, chunk)
         ]
         return drawn, torch.cat(parts)
@@ -246,13 +298,9 @@ class Evaluator:
         rows = pictures_at_once(self.bank) if features is None else min(ROWS, NUMBERS // features.shape[-1])
         return max(1, rows // (way * (shot + self.query)))
 
-    def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> Tensor:
-        answers, labels = self._answers(learner, drawn, features)
-        return (answers != labels).float().mean(-1)
-
     @torch.no_grad()
-    def _answers(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The way that each query is put into, and the one it is of, both int64 ``[T, N * Q]``."""
+    def _logits(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each query's score of each way, ``[T, N * Q, N]``, and the way that it is of, int64 ``[T, N * Q]``."""
         if features is not None:
             assert isinstance(learner, FeatureLearner)
             batch = _feature_batch(features, drawn)
@@ -261,7 +309,7 @@ class Evaluator:
             batch = make_batch(self.bank, drawn)
             with self.device.precision():
                 logits = learner.predict(learner.adapt(batch.support), batch.query)
-        return logits.argmax(-1), batch.query_labels
+        return logits, batch.query_labels
 
     def measure(
         self, method: str, learner: Learner, shapes: Sequence[tuple[int, int]], encoder: str = ""
@@ -291,9 +339,25 @@ class Evaluator:
                 within=_described(self.within),
                 warps=getattr(learner.encoder, "warps", 0),
                 per_run=errors.tolist() if self.fixed is not None else None,
+                classes=classes,
             )
-            for (way, shot), errors in zip(shapes, self.errors(learner, shapes), strict=True)
+            for (way, shot), (errors, classes) in zip(shapes, self.tallied(learner, shapes), strict=True)
         ]
+
+
+def legend(results: Sequence[Result]) -> str:
+    """What the numbers of `format_table` are, and how far to trust them for other classes."""
+    over = next((r.over_classes for r in results if r.classes), None)
+    episodes = "± half of the 95 % interval over episodes"
+    if over is None:
+        return f"few-shot error in %, mean {episodes}"
+    classes = f"[95 % interval over the {over.drawn()}]"
+    text = f"few-shot error in %, mean {f'{classes} {episodes}' if over.few else f'{episodes} {classes}'}\n"
+    if over.units < LEAST:
+        return f"{text}{over.drawn()}: too few to tell how the error differs on others"
+    return (
+        f"{text}the error on as many others spreads {math.sqrt(2):.2f} times as far (other_low, other_high in the JSON)"
+    )
 
 
 def format_table(results: Sequence[Result]) -> str:
@@ -303,7 +367,7 @@ def format_table(results: Sequence[Result]) -> str:
     rows: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
     for r in results:
         norm = f"{r.norm}, transductive" if r.transductive else r.norm
-        cell = f"{100 * r.error:.2f} ± {100 * r.half_width:.2f}"
+        cell = percent(r.error, r.half_width, r.over_classes)
         rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
     lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]

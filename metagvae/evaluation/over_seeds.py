@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import t
 
+from metagvae.evaluation.class_interval import ClassJackknife
 from metagvae.evaluation.evaluator import Result, interval
 
 SEED = re.compile(r"[-_/]seed(\d+)$")
@@ -91,6 +92,7 @@ def over_seeds(results: Sequence[Result]) -> tuple[list[Result], list[SeedSpread
                 half_width=interval(per_episode),
                 per_episode=per_episode,
                 per_run=None if members[0].per_run is None else per_episode.tolist(),
+                classes=ClassJackknife.mean([m.classes for m in members if m.classes]) if members[0].classes else None,
             )
         )
         spreads.append(

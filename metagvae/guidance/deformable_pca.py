@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from episodes.augment import affine_matrix
+from episodes.augment import affine_matrix, resample
 from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
 
@@ -107,7 +107,7 @@ class DeformablePCA(Guidance):
         """The warped linear picture ``[B, C, H, W]`` of latents ``[B, latent]``."""
         picture = self.canonical(z[:, self.content])
         grid = F.affine_grid(self.warp(full_precision(z[:, self.geometry])), list(picture.shape), align_corners=False)
-        return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+        return resample(picture, grid)
 
     def basis_terms(self) -> dict[str, Tensor]:
         """The two penalties on B, unweighted: sums over pairs of components and over components."""

@@ -17,6 +17,11 @@ from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
 
 
+def _plain(name: object) -> str:
+    """A name as matplotlib shows it unchanged: dollar signs in it would begin a formula."""
+    return str(name).replace("$", r"\$")
+
+
 def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
     """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
     from matplotlib.figure import Figure
@@ -34,8 +39,8 @@ def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str)
                 picture = row[column].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
                 axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         position = axes[line][0].get_position()
-        figure.text(0.08 / width, (position.y0 + position.y1) / 2, label, va="center", fontsize=8)
-    figure.text(0.08 / width, 1 - 0.5 * head / height, title, va="center", fontsize=9)
+        figure.text(0.08 / width, (position.y0 + position.y1) / 2, _plain(label), va="center", fontsize=8)
+    figure.text(0.08 / width, 1 - 0.5 * head / height, _plain(title), va="center", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -120,10 +125,10 @@ def error_bars(results: Sequence[Result], path: Path) -> None:
             color="#4C72B0",
             error_kw={"elinewidth": 1.2},
         )
-        axis.set_title(f"{dataset}\n{way}-way {shot}-shot", fontsize=8)
+        axis.set_title(f"{_plain(dataset)}\n{way}-way {shot}-shot", fontsize=8)
         axis.set_xlabel("error, %", fontsize=8)
         axis.tick_params(labelsize=8)
-    axes[0].set_yticks(range(len(methods)), methods)
+    axes[0].set_yticks(range(len(methods)), [_plain(method) for method in methods])
     axes[0].invert_yaxis()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -153,7 +158,7 @@ def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
     for axis in axes[:: len(axes) // 2]:
         axis.set_ylabel("few-shot error, %", fontsize=8)
     for number, encoder in enumerate(encoders):
-        axes[-1].scatter([], [], color=f"C{number}", label=encoder)
+        axes[-1].scatter([], [], color=f"C{number}", label=_plain(encoder))
     axes[-1].scatter([], [], edgecolors="black", facecolors="none", label="hollow: content units alone")
     axes[-1].legend(loc="center", fontsize=7, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +196,7 @@ def sweep(found: Sweep, path: Path) -> None:
     for axis, (key, range_) in zip(axes[1:], found.ranges.items(), strict=False):
         values = [t.values[key] for t in complete]
         if range_.kind == "choice":
-            names = [_shortened(value) for value in range_.ends()]
+            names = [_plain(_shortened(value)) for value in range_.ends()]
             axis.set_xticks(range(len(names)), names, fontsize=7)
             axis.set_xlim(-0.5, len(names) - 0.5)
             values = [range_.ends().index(value) for value in values]
@@ -201,7 +206,7 @@ def sweep(found: Sweep, path: Path) -> None:
         if found.best is not None:
             place = complete.index(found.best)
             axis.plot(values[place], errors[place], "o", ms=8, mfc="none", mec="C0")
-        axis.set_xlabel(key)
+        axis.set_xlabel(_plain(key))
         axis.sharey(first)
     for axis in axes[panels:]:
         axis.set_axis_off()

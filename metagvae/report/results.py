@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from metagvae.evaluation.evaluator import PairedDifference, Result
+from metagvae.evaluation.class_interval import percent
+from metagvae.evaluation.evaluator import PairedDifference, Result, legend
 from metagvae.report.images import Inline, chart
 from metagvae.report.section import LeftOut, readable
 from metagvae.studies.compare import Comparison
@@ -18,16 +19,11 @@ def shown(method: str) -> str:
     return CONTROLS.get(method, readable(method))
 
 
-def percent(value: float, half_width: float) -> str:
-    """A fraction and its interval as percentages."""
-    return f"{100 * value:.2f} ± {100 * half_width:.2f}"
-
-
 def _difference(difference: PairedDifference | None) -> dict[str, Any] | None:
     if difference is None:
         return None
-    text = f"{100 * difference.difference:+.2f} ± {100 * difference.half_width:.2f}"
-    return {"text": text.replace("-", "−"), "clear": difference.clear_of_zero}
+    text = percent(difference.difference, difference.half_width, difference.over_classes, sign="+")
+    return {"text": text.replace("-", "−"), "mark": difference.mark()}
 
 
 def _bars(results: Sequence[Result], shapes: Sequence[tuple[int, int]]) -> list[Inline]:
@@ -47,7 +43,7 @@ def _bars(results: Sequence[Result], shapes: Sequence[tuple[int, int]]) -> list[
         axes.invert_yaxis()
         axes.set_xlabel(f"error, %: {way}-way {shot}-shot")
         axes.spines[["top", "right"]].set_visible(False)
-        values = "; ".join(f"{shown(r.method)} {percent(r.error, r.half_width)} %" for r in here)
+        values = "; ".join(f"{shown(r.method)} {percent(r.error, r.half_width, r.over_classes)} %" for r in here)
         charts.append(chart(figure, f"Bars of the {way}-way {shot}-shot error with 95 % intervals: {values}."))
     return charts
 
@@ -75,7 +71,7 @@ def results_content(comparison: Comparison, note: str = "") -> dict[str, Any]:
                 "norm": norm.norm + (", transductive" if norm.transductive else ""),
                 "cells": [
                     {
-                        "error": percent(found.error, found.half_width) if found else "–",
+                        "error": percent(found.error, found.half_width, found.over_classes) if found else "–",
                         "difference": _difference(gaps.get((method, *shape))),
                     }
                     for shape in shapes
@@ -96,5 +92,6 @@ def results_content(comparison: Comparison, note: str = "") -> dict[str, Any]:
         "data": f"{readable(first.dataset)}, {first.split} split {first.split_hash}",
         "drawn": f"{first.episodes} episodes of {first.query} queries per class, seed {first.seed}",
         "precision": first.precision,
+        "legend": legend(results).splitlines(),
         "note": note,
     }

@@ -20,7 +20,7 @@ from metagvae.compute.processes import ranks
 from metagvae.runs.metrics_log import MetricsLog
 from metagvae.runs.states import States
 from metagvae.runs.wandb_log import WandbLog, client
-from metagvae.storage.atomic_files import is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
 
 
@@ -51,9 +51,14 @@ def family(dataset: str) -> str:
     return dataset if dataset.startswith("folder-") else dataset.partition("-")[0]
 
 
+def plain_name(name: str) -> str:
+    """A class's name without its quarter turn, or the run of Lake's task that it stands in."""
+    return re.sub(r"^run\d+/|/rot\d{3}$", "", name)
+
+
 def plain_names(classes: Iterable[str]) -> set[str]:
-    """Class names without their quarter turn, or the run of Lake's task that they stand in."""
-    return {re.sub(r"^run\d+/|/rot\d{3}$", "", name) for name in classes}
+    """Class names without their quarter turns and runs."""
+    return {plain_name(name) for name in classes}
 
 
 class Run:
@@ -87,6 +92,7 @@ class Run:
         config = self._config = {"kind": kind, **config}
         if self._project:
             client()  # says so now if it is missing
+        check_links(self.folder)
         self._holds_run(config, resume)  # nothing is written into a folder that cannot be used
         make_folder(self.states.folder)
         self._lock = FolderLock(self.folder)
@@ -241,8 +247,8 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
     if asked != "auto" or resume is False:
         return asked
     try:
-        noted = json.loads((Path(folder).expanduser() / "provenance.json").read_text(encoding="utf-8"))["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
+        noted = read_json(Path(folder).expanduser() / "provenance.json", "what made a run")["precision"]
+    except (InputError, KeyError, TypeError):
         return asked
     return noted if noted in ("float32", "bfloat16") else asked
 

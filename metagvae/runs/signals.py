@@ -1,14 +1,16 @@
-"""Stopping a run between two steps: Ctrl-C and SIGTERM."""
+"""Stopping a run between two steps: Ctrl-C, SIGTERM, and SIGHUP of a terminal that goes."""
 
 from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from metagvae.compute.processes import ranks
 
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 STOPPED = 75  # of sysexits.h: failed for now, ask again
 
 
@@ -17,7 +19,7 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """Within it, the first Ctrl-C or SIGTERM sets ``asked``; a second one stops at once."""
+    """Within it, the first Ctrl-C, SIGTERM or SIGHUP sets ``asked``; a second one stops at once, but for SIGHUP."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -25,6 +27,8 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
+            if number == getattr(signal, "SIGHUP", None):
+                return  # the shell and the system both send one as a terminal goes
             if number == signal.SIGTERM and ranks().size > 1:
                 return  # a scheduler ends each process and torchrun too, which then ends its processes
             raise KeyboardInterrupt
@@ -32,11 +36,12 @@ class StopSignals:
         if not ranks().main:
             return
         # not print: the signal may come while something is being printed
-        os.write(2, b"\nstopping after this step; once more stops at once\n")
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nstopping after this step; once more stops at once\n")
 
     def __enter__(self) -> StopSignals:
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and background jobs have it
                     self._before[number] = signal.signal(number, self._handle)
         except ValueError:  # not the main thread: the caller owns the signals

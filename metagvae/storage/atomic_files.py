@@ -132,6 +132,28 @@ def write_json(path: Path, content: Any) -> None:
     write_beside(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
+def check_links(folder: Path) -> None:
+    """Raises `InputError` if a link anywhere in a folder leads out of it: what is written there would land elsewhere.
+
+    The folder itself may be reached by one, which its user made; those inside may be a stranger's.
+    """
+    top = folder.resolve()
+    for place, folders, files in os.walk(top):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink() and not _leads_inside(path, top):
+                raise InputError(
+                    f"{folder / path.relative_to(top)} is a link out of {folder}, where something is to be written. "
+                    "Put what it stands for in its place, or remove it."
+                )
+
+
+def _leads_inside(link: Path, top: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(top)
+    except (OSError, RuntimeError):  # a circle of links
+        return False
+
+
 def is_remnant(path: Path) -> bool:
     """Whether a file is what a write that was killed left beside its place."""
     return path.name.startswith(".") and path.name.endswith(_ENDING)

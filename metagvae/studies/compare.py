@@ -23,11 +23,13 @@ from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.joined import joined_name, parts
 from metagvae.encoders.warp_average import WarpAverage
+from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import (
     Evaluator,
     PairedDifference,
     Result,
     format_table,
+    legend,
     paired_difference,
 )
 from metagvae.evaluation.over_seeds import SeedReduction, SeedSpread, over_seeds, seed_reductions
@@ -74,8 +76,7 @@ class Comparison:
 
     def table(self) -> str:
         """Errors in percent with 95 % intervals over episodes, then the paired differences."""
-        text = "few-shot error in %, mean ± half width of the 95 % interval over episodes\n\n"
-        text += format_table(self.results)
+        text = legend(self.results) + "\n\n" + format_table(self.results)
         for r in self.results:
             if r.per_run is not None:
                 errors = ", ".join(f"{100 * error:g}" for error in r.per_run)
@@ -83,11 +84,9 @@ class Comparison:
         if self.differences:
             text += "\n\npaired difference from the first method, in points (negative: errs less)\n"
             for d in self.differences:
-                mark = "" if d.clear_of_zero else "   (not clear of zero)"
-                text += (
-                    f"  {d.other}, {d.dataset}, {d.way}-way {d.shot}-shot: "
-                    f"{100 * d.difference:+.2f} ± {100 * d.half_width:.2f}{mark}\n"
-                )
+                gap = percent(d.difference, d.half_width, d.over_classes, sign="+")
+                mark = d.mark()
+                text += f"  {d.other}, {d.dataset}, {d.way}-way {d.shot}-shot: {gap}{mark and '   ' + mark}\n"
         if self.spreads:
             text += "\n\nspread over training seeds (standard deviation of the error, in points)\n"
             for s in self.spreads:
@@ -108,7 +107,7 @@ class Comparison:
             {
                 "provenance": provenance(),
                 "results": [r.to_dict() for r in self.results],
-                "differences": [{**asdict(d), "clear_of_zero": d.clear_of_zero} for d in self.differences],
+                "differences": [d.to_dict() for d in self.differences],
                 "seeds": [asdict(s) for s in self.spreads],
                 "reductions": [{**asdict(r), "clear_of_zero": r.clear_of_zero} for r in self.reductions],
                 "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
@@ -220,6 +219,7 @@ def compare(
     fit_data: Dataset | None = None,
     within: Within | None = None,
     warps: int = 0,
+    unit: str | None = None,
 ) -> Comparison:
     """Measures every named method on the same episodes of a split.
 
@@ -234,6 +234,8 @@ def compare(
         fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.
         within: draw the classes of an episode among those that share a value of an attribute.
         warps: average each picture's features with those of so many warped copies.
+        unit: what the interval over classes is taken by: ``class`` or an attribute such as ``alphabet``; None takes
+            the alphabet or script where the classes have one, else the class.
 
     Raises:
         InputError: before any measuring, if a method, a shape or the data cannot be had.
@@ -251,7 +253,7 @@ def compare(
     if drawn is not None and within is not None:
         raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
     turns, fixed = dataset.rotations == "episode", FixedEpisodes(drawn) if drawn is not None else None
-    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed)
+    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed, unit)
     for way, shot in shapes:
         evaluator.check(way, shot)
     fits = any(part in ("pca", "random") for name in encoders for part in parts(name))

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from episodes import ImageBank, InputError
+from episodes.counter_rng import check_seed
 from episodes.datasets import make_dataset
 from episodes.datasets.factors import FactorPictures, WarpedPictures
 from episodes.datasets.sprites import SpritePictures
@@ -42,6 +43,7 @@ class Scoring:
     def __post_init__(self) -> None:
         if self.pictures not in ("warped", "sprites"):
             raise InputError(f"--pictures must be 'warped' or 'sprites'; received {self.pictures!r}.")
+        check_seed(self.seed, "--seed", -(2**62), 2**62 - 1)  # pictures are drawn with its double
         if self.count < 1000:
             raise InputError(f"scores need --count of 1,000 pictures or more; received {self.count}.")
 

@@ -48,6 +48,10 @@ class FiniteGuard:
         """To be called ahead of a step's forward pass."""
         self._kept = [buffer.clone() for buffer in self._buffers]
 
+    def worth_a_gradient(self, terms: dict[str, Tensor]) -> bool:
+        """Whether the loss is finite, so that its gradient is asked for; told on the device, that is not waited for."""
+        return self.on_device or all(bool(torch.isfinite(term.detach()).all()) for term in terms.values())
+
     def step(self, step: int, terms: dict[str, Tensor], norm: Tensor) -> None:
         """The optimiser's step number ``step`` (from 0).
 

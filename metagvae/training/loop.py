@@ -27,6 +27,7 @@ from metagvae.config.sections import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
 from metagvae.training.finite_guard import FiniteGuard, check_finite_state
+from metagvae.training.resumption import restore
 
 
 def learning_rate(optim: OptimSection, step: int) -> float:
@@ -91,7 +92,7 @@ def fit(
     peers.check_layers(module)
     state = peers.from_main(run.states.load())
     if state is not None:
-        _restore(module, optimizer, state, run)
+        restore(module, optimizer, state, optim.steps, run.states.path(state["step"]))
         start, spent, skipped, best = state["step"], state["seconds"], state["skipped"], state["best"]
     elif peers.size > 1:
         module.load_state_dict(peers.from_main(module.state_dict()))  # whatever its files said on this host
@@ -117,7 +118,8 @@ def fit(
             with holding(share), device.precision():
                 terms = loss_terms(step)
             optimizer.zero_grad(set_to_none=True)
-            (share.weight * _sum(terms)).backward()
+            if peers.size > 1 or guard.worth_a_gradient(terms):  # all of several processes exchange sums in it
+                (share.weight * _sum(terms)).backward()
             terms = peers.reduce(trainable, terms, share)
             norm = torch.nn.utils.clip_grad_norm_(trainable, optim.clip or math.inf)
             guard.step(step, terms, norm)
@@ -160,14 +162,3 @@ def fit(
 
 def _sum(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack([term.float() for term in terms.values()]).sum()
-
-
-def _restore(module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], run: Run) -> None:
-    try:
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(
-            f"the state {run.states.path(state['step'])} is of another network ({str(error).splitlines()[0]}); resume "
-            "with the files as the run left them, or start a new folder."
-        ) from error

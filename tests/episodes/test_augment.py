@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from episodes import AugmentConfig, InputError, augment
 from episodes import warp as warp_pictures
-from episodes.augment import PARAMETERS, affine_matrix, stroke_width
+from episodes.augment import PARAMETERS, affine_matrix, resample, stroke_width
 
 
 def warp(picture: torch.Tensor, **motion: float) -> torch.Tensor:
@@ -134,3 +134,24 @@ def test_stroke_width_is_grey_dilation_and_erosion() -> None:
     assert torch.allclose(half, (images[:1] + wide) / 2)
     with pytest.raises(InputError, match=r"augment.stroke must be in \[0, 1\]"):
         AugmentConfig(stroke=1.5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_places_that_are_not_finite_give_values_that_are_not_and_no_gradient(bad: float) -> None:
+    """torch's own kernel writes outside its memory there, in its backward pass."""
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 9, 9, requires_grad=True)
+    grid = F.affine_grid(torch.eye(2, 3).repeat(2, 1, 1), [2, 1, 9, 9], align_corners=False).contiguous()
+    plain = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    assert torch.equal(resample(images, grid), plain)
+    grid[1, 3:, :, 0] = bad
+    grid.requires_grad_()
+    values = resample(images, grid)
+    assert torch.equal(values[0], plain[0])
+    rows = torch.arange(9)[:, None].expand(9, 9)
+    assert torch.equal(torch.isnan(values[1, 0]), rows >= 3)
+    values.nansum().backward()
+    assert torch.isfinite(images.grad).all()
+    huge = torch.where(torch.isfinite(grid), grid, 0.0).detach() * 1e38
+    assert torch.isfinite(resample(images, huge)).all()
+    resample(images, huge).sum().backward()

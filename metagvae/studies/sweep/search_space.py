@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from episodes import InputError
+from episodes.counter_rng import check_seed
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 
@@ -69,6 +70,7 @@ class SweepConfig:
             raise InputError(
                 f"a sweep needs trials >= 1 and minutes > 0 or null; received {self.trials} and {self.minutes}."
             )
+        check_seed(self.seed, "seed", 0)
         if self.prune and self.command == "pretrain":
             raise InputError("prune goes by the validation curve of a run, which pretrain has none of; leave it out.")
 

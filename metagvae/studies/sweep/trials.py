@@ -22,8 +22,9 @@ from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import Evaluator, interval
 from metagvae.learners import Learner, make_learner
 from metagvae.runs.metrics_log import read_metrics
-from metagvae.storage.atomic_files import is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
+from metagvae.studies.sweep.database import check_trials, open_study, readable
 from metagvae.studies.sweep.results import MEASURED, Sweep, Trial, collect, run_folder, write
 from metagvae.studies.sweep.search_space import Range, SweepConfig, get_value, parse_search, with_values
 from metagvae.training.episodic import train
@@ -31,7 +32,7 @@ from metagvae.training.loop import run_device
 from metagvae.training.pretraining import pretrain
 
 Base = TrainConfig | PretrainConfig
-_PLAN, _DATABASE = "sweep.yaml", "trials.db"
+_PLAN = "sweep.yaml"
 _PATIENCE = 3  # trials in a row that cannot work before the sweep gives up
 
 
@@ -70,28 +71,30 @@ def run_sweep(base: Base, plan: SweepConfig, tell: Callable[[Trial], None] = lam
     folder = Path(plan.folder).expanduser()
     lock = _open(folder, base, plan)
     try:
-        study = _study(package, folder, plan)
-        if not study.trials:
-            start = {key: range_.stored(get_value(to_dict(base), key)) for key, range_ in ranges.items()}
-            if None not in start.values():
-                study.enqueue_trial(start, user_attrs={"base": True})
-        _take_up(package, study)
-        distributions = {key: range_.distribution() for key, range_ in ranges.items()}
-        deadline = time.monotonic() + 60 * plan.minutes if plan.minutes else float("inf")
-        failures = 0
-        while _finished(study) < plan.trials and time.monotonic() < deadline:
-            asked = study.ask(distributions)
-            _run(package, study, asked, base, ranges, judge, plan, folder)
+        with readable(folder):
+            study = _study(package, folder, plan)
+            check_trials(study, folder, ranges)
+            if not study.trials:
+                start = {key: range_.stored(get_value(to_dict(base), key)) for key, range_ in ranges.items()}
+                if None not in start.values():
+                    study.enqueue_trial(start, user_attrs={"base": True})
+            _take_up(package, study)
+            distributions = {key: range_.distribution() for key, range_ in ranges.items()}
+            deadline = time.monotonic() + 60 * plan.minutes if plan.minutes else float("inf")
+            failures = 0
+            while _finished(study) < plan.trials and time.monotonic() < deadline:
+                asked = study.ask(distributions)
+                _run(package, study, asked, base, ranges, judge, plan, folder)
+                found = collect(study, folder, base, ranges)
+                write(found, base, plan)
+                last = found.trials[asked.number]
+                tell(last)
+                failures = failures + 1 if last.state == "failed" else 0
+                if failures == _PATIENCE:
+                    raise InputError(f"{_PATIENCE} trials in a row could not work, the last because: {last.problem}")
             found = collect(study, folder, base, ranges)
             write(found, base, plan)
-            last = found.trials[asked.number]
-            tell(last)
-            failures = failures + 1 if last.state == "failed" else 0
-            if failures == _PATIENCE:
-                raise InputError(f"{_PATIENCE} trials in a row could not work, the last because: {last.problem}")
-        found = collect(study, folder, base, ranges)
-        write(found, base, plan)
-        return found
+            return found
     finally:
         lock.release()
 
@@ -141,6 +144,7 @@ def _open(folder: Path, base: Base, plan: SweepConfig) -> FolderLock:
     known = path.is_file()
     if not known and folder.exists() and any(e.name != "lock" and not is_remnant(e) for e in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no sweep; a sweep needs a folder of its own (--folder).")
+    check_links(folder)
     make_folder(folder)
     lock = FolderLock(folder)
     try:
@@ -162,12 +166,9 @@ def _open(folder: Path, base: Base, plan: SweepConfig) -> FolderLock:
 
 
 def _study(package: Any, folder: Path, plan: SweepConfig) -> Any:
-    storage = package.storages.RDBStorage(f"sqlite:///{(folder / _DATABASE).resolve()}")
-    study = package.create_study(
-        storage=storage, study_name="sweep", direction="minimize", load_if_exists=True, pruner=_pruner(package, plan)
-    )
+    study = open_study(package, folder, pruner=_pruner(package, plan))
     # the draws of a sitting must not repeat those of the sitting before
-    seed = plan.seed + 1000 * len(study.trials)
+    seed = (plan.seed + 1000 * len(study.trials)) % 2**32  # numpy's range
     samplers = package.samplers
     study.sampler = samplers.TPESampler(seed=seed) if plan.method == "tpe" else samplers.RandomSampler(seed=seed)
     return study

@@ -184,14 +184,15 @@ def test_data_check_names_classes_of_one_picture(tmp_path: Path, capsys: pytest.
     assert any("too small" in line and "kind02" in line for line in out.splitlines())
 
 
+@pytest.mark.parametrize(("classes", "count"), [(5, 10), (4, 8), (20, 5)])
 def test_the_walk_through_runs_as_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    classes: int, count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps 1 to 3 of docs/own-pictures.md on five classes of ten pictures; fetching weights needs a network."""
+    """Steps 1 to 3 of docs/own-pictures.md on folders of several sizes; fetching weights needs a network."""
     page = (CONFIGS.parent / "docs" / "own-pictures.md").read_text().partition("## 4.")[0]
     commands = re.findall(r"^metagvae (.*)$", page, re.MULTILINE)
     assert len(commands) == 4
-    pictures(tmp_path / "PICTURES", 5, 10)
+    pictures(tmp_path / "PICTURES", classes, count)
     others = pictures(tmp_path / "NEW", 5, 2)
     monkeypatch.chdir(tmp_path)
     for command in commands:

@@ -1,0 +1,44 @@
+"""What a command prints on: characters it cannot show are spelt in ASCII, and a reader that has gone ends quietly."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+
+_SPELT = {"±": "+-", "–": "-", "—": "-", "−": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<="}
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    return "".join(_SPELT.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters), error.end
+
+
+codecs.register_error("metagvae.spelt", _spell)
+
+
+def prepare() -> None:
+    """Lets no character end a command in an error: after an hour's measurement, ``±`` would."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="metagvae.spelt")
+
+
+def flush() -> None:
+    """Writes what was printed, here where a failure can still be told."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def abandon() -> None:
+    """Sends what is still to be printed nowhere: the interpreter would try once more, and complain."""
+    try:
+        place = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # none, or of a test
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, place)
+    os.close(nowhere)
