@@ -12,6 +12,7 @@ import torch
 
 from episodes.bank import ImageBank
 from episodes.errors import InputError
+from episodes.registry import Registry
 from episodes.samplers.base import EpisodeIndices, eligible_classes
 
 SPLITS = ("train", "validation", "test")
@@ -102,3 +103,6 @@ class Dataset(ABC):
             f"{' or '.join(markers)}. Set --data.root, or METAGVAE_DATA to the folder that holds "
             f"'{self.name}', or run `metagvae data fetch {self.name}`."
         )
+
+
+DATASETS: Registry[type[Dataset]] = Registry("data set", "episodes.datasets")

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from episodes.bank import ImageBank
-from episodes.datasets.base import Dataset
+from episodes.datasets.base import DATASETS, Dataset
 from episodes.errors import InputError
 
 _MARGIN = 1 / 7  # of the side, left black all round: 4 pixels of 28, as MNIST has
 _THRESHOLD, _SOFTNESS = 0.62, 0.4  # of full ink: what is half covered, and how wide the edge's ramp is
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class Digits(Dataset):
     """The 1,797 test pictures of UCI's "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak, 1998).

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from episodes.bank import ImageBank
-from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
 from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
@@ -63,6 +63,7 @@ def assign_classes(names: Sequence[str], fractions: Sequence[float], seed: int) 
     }
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class Folder(Dataset):
     """Pictures of any size and common format, one folder per class; sub-folders of a class belong to it.

@@ -17,7 +17,7 @@ from torch import Tensor
 from episodes.augment import affine_matrix, resample
 from episodes.bank import Attribute, ImageBank
 from episodes.counter_rng import check_seed, fold, mix
-from episodes.datasets.base import Dataset
+from episodes.datasets.base import DATASETS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.datasets.glyph_shapes import (
     CANVAS,
@@ -197,6 +197,7 @@ def draw(code: int, seed: int, size: int, shapes: Tensor) -> Tensor:
     return (F.avg_pool2d(ink, 2) * 255).round().to(torch.uint8)
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class Glyphs(Dataset):
     """Letters of fifteen scripts, 20 drawings each, ink on black, grey, 28 x 28 unless ``size`` is given.

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from episodes.bank import Attribute, ImageBank
-from episodes.datasets.base import Dataset
+from episodes.datasets.base import DATASETS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.datasets.omniglot import PARTS, Omniglot
 from episodes.errors import InputError
@@ -26,6 +26,7 @@ def _pixels(data: bytes, where: str) -> bytes:
     return open_picture(data, where).convert("1").tobytes()
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class LakeOneShot(Dataset):
     """The prescribed test episodes of Omniglot: 20 ways, 1 shot, 1 query each, all of one alphabet.

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from episodes.bank import ImageBank
-from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
 from episodes.untrusted.archives import Source
@@ -74,6 +74,7 @@ def _notes(counts: dict[str, int], split: str, prints: dict[bytes, list[str]]) -
     return tuple(notes)
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class MiniImageNet(Dataset):
     """miniImageNet, colour photographs, 84 x 84 unless ``size`` says otherwise.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from episodes.bank import ImageBank
-from episodes.datasets.base import Dataset
+from episodes.datasets.base import DATASETS, Dataset
 from episodes.errors import InputError
 
 FILE = "mnist.npz"
@@ -20,6 +20,7 @@ FILE = "mnist.npz"
 MAX_ARRAY_BYTES = 64 * 2**20  # its largest has 47 million
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class MNIST(Dataset):
     """MNIST's own split of pictures: 60,000 to train on, 10,000 to test on, the same 10 classes in both.

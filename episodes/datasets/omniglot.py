@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from episodes.bank import Attribute, ImageBank
-from episodes.datasets.base import Dataset
+from episodes.datasets.base import DATASETS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
 from episodes.untrusted.archives import Source
@@ -68,6 +68,7 @@ def vinyals_split(split: str) -> set[tuple[str, str]]:
     }
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class Omniglot(Dataset):
     """Omniglot, ink bright on black, grey, 28 x 28 unless ``size`` says otherwise.

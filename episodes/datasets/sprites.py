@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes.bank import ImageBank
-from episodes.datasets.base import Dataset
+from episodes.datasets.base import DATASETS, Dataset
 from episodes.datasets.factors import Factor, FactorPictures
 
 SHAPES = ("square", "ellipse", "heart")
@@ -56,6 +56,7 @@ class SpritePictures(FactorPictures):
         return _inside(shape, cos * right + sin * up, cos * up - sin * right).float().unsqueeze(1)
 
 
+@DATASETS.register
 @dataclass(frozen=True)
 class Sprites(Dataset):
     """Shapes of known scale, rotation and position, like dSprites but drawn here; a class is a shape.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from argparse import Namespace
 from dataclasses import is_dataclass
@@ -24,7 +25,7 @@ def run(arguments: list[str] | None) -> None:
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
     from metagvae.cli.parser import build_parser
 
-    arguments = _in_order(sys.argv[1:] if arguments is None else arguments)
+    arguments = _in_order(_import_modules(sys.argv[1:] if arguments is None else arguments))
     join()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
@@ -37,6 +38,36 @@ def run(arguments: list[str] | None) -> None:
         GROUPS[command][1][settings.action](**vars(settings[settings.action]))
     else:
         COMMANDS[command](**vars(settings))
+
+
+def _import_modules(arguments: list[str]) -> list[str]:
+    """Imports what ``--import MODULE`` names, so that a user's own parts are registered; returns the other arguments.
+
+    Only the command line can do this: a config may be a stranger's, and imports nothing.
+    """
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        option, sign, name = word.partition("=")
+        if option != "--import":
+            rest.append(word)
+            continue
+        name = name if sign else next(words, "")
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise InputError(
+                f"--import takes the name of a Python module, such as my_module for my_module.py in this folder; "
+                f"received {name!r}."
+            )
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # the folder that the command was started in, as `python -m` has it
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a user's module may raise anything
+            raise InputError(
+                f"--import {name}: the module cannot be imported ({type(error).__name__}: {error}). It must be a file "
+                f"{name.replace('.', '/')}.py in this folder, or installed."
+            ) from error
+    return rest
 
 
 def configured(arguments: list[str]) -> Any:

@@ -64,7 +64,11 @@ def build_parser() -> Any:
             sub.add_argument(f"--{name}", type=kind, nargs="+", help=_described(function, name))
         return sub
 
-    parser = ArgumentParser(prog="metagvae", description="Few-shot meta-learning with guided variational autoencoders.")
+    parser = ArgumentParser(
+        prog="metagvae",
+        description="Few-shot meta-learning with guided variational autoencoders. Every command takes --import MODULE, "
+        "a Python module whose own data sets, guidances, learners or other parts are registered first.",
+    )
     commands = parser.add_subcommands(dest="command")
     for name, (cls, function) in CONFIGURED.items():
         commands.add_subcommand(name, of_config(cls, function), help=_headline(function))

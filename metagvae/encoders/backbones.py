@@ -1,17 +1,22 @@
-"""Backbones: pictures ``[B, C, H, W]`` to feature maps. Adding one: a class and a line in the table."""
+"""Backbones: pictures ``[B, C, H, W]`` to feature maps. A new one is a class under ``@BACKBONES.named(NAME)``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.registry import Registry
 from metagvae.encoders.norm import Norm2d
 
+BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
 
+
+@BACKBONES.named("conv4")
 class Conv4(nn.Module):
     """Four blocks of 3x3 convolution, normalisation, ReLU, 2x2 max pooling.
 
@@ -45,6 +50,7 @@ class Conv4(nn.Module):
         return size // 16
 
 
+@BACKBONES.named("conv4_doubling")
 class Conv4Doubling(Conv4):
     """`Conv4` whose blocks have width, 2, 4 and 8 times width feature maps.
 
@@ -75,6 +81,7 @@ class _Residual(nn.Module):
         return F.max_pool2d(F.leaky_relu(y + self.shortcut(x), 0.1), 2)
 
 
+@BACKBONES.named("resnet12")
 class ResNet12(nn.Module):
     """Four residual blocks of three 3x3 convolutions, widths w, 2w, 4w, 8w, each ending in 2x2 pooling.
 
@@ -109,6 +116,7 @@ def ding_side(size: int) -> int:
     return (size - 6) // 2 + 1 - 8
 
 
+@BACKBONES.named("ding")
 class DingConv(nn.Module):
     """Three convolutions without normalisation: 6x6 of stride 2, then 5x5 twice, each of those with a ReLU.
 
@@ -135,11 +143,3 @@ class DingConv(nn.Module):
 
     def side(self, size: int) -> int:
         return ding_side(size)
-
-
-BACKBONES: dict[str, type[Conv4] | type[ResNet12] | type[DingConv]] = {
-    "conv4": Conv4,
-    "conv4_doubling": Conv4Doubling,
-    "resnet12": ResNet12,
-    "ding": DingConv,
-}

@@ -57,8 +57,7 @@ class EncoderConfig:
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
-        if not isinstance(self.backbone, str) or self.backbone not in BACKBONES:
-            raise InputError(f"unknown backbone {_short(self.backbone)}; allowed: {', '.join(BACKBONES)}.")
+        BACKBONES.find(self.backbone, "encoder.")
         if not isinstance(self.norm, str) or self.norm not in POLICIES:
             raise InputError(f"unknown norm policy {_short(self.norm)}; allowed: {', '.join(POLICIES)}.")
         for name, value, low, high in (

@@ -1,34 +1,22 @@
-"""Guidances by name. Adding one: a file with a `Guidance` subclass, and one line in the table below."""
+"""Guidances, one file each. A new one is a file with a `Guidance` subclass under ``@GUIDANCES.register``."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from episodes import InputError
-from episodes.untrusted.typed import check_types
 from metagvae.encoders.encoder import MAX_LATENT
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
 from metagvae.guidance.warp_pairs import WarpPairs
-
-GUIDANCES: dict[str, type[Guidance]] = {cls.name: cls for cls in (DeformablePCA, ExcitationInhibition, WarpPairs)}
 
 
 def _split(spec: Mapping[str, Any]) -> tuple[type[Guidance], dict[str, Any]]:
     options = dict(spec)
     name = options.pop("name", None)
-    if not isinstance(name, str) or name not in GUIDANCES:
-        raise InputError(f"unknown guidance {repr(name)[:100]}; each needs a name among: {', '.join(GUIDANCES)}.")
-    cls = GUIDANCES[name]
-    allowed = [key for key in inspect.signature(cls).parameters if key != "context"]
-    unknown = [key for key in options if key not in allowed]
-    if unknown:
-        raise InputError(f"the guidance '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
-    check_types(cls, options, f"the guidance '{name}': ")
-    return cls, options
+    return GUIDANCES.checked(name, options, "vae.guidance: "), options
 
 
 def assign_units(specs: Sequence[Mapping[str, Any]], latent: int) -> dict[str, list[int]]:
@@ -66,4 +54,15 @@ def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext)
     return made
 
 
-__all__ = ["GUIDANCES", "Guidance", "GuidanceContext", "GuidanceInputs", "Views", "assign_units", "make_guidances"]
+__all__ = [
+    "GUIDANCES",
+    "DeformablePCA",
+    "ExcitationInhibition",
+    "Guidance",
+    "GuidanceContext",
+    "GuidanceInputs",
+    "Views",
+    "WarpPairs",
+    "assign_units",
+    "make_guidances",
+]

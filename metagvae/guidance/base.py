@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from episodes.registry import Registry
 from metagvae.encoders.encoder import Posterior
 
 
@@ -80,3 +81,6 @@ class Guidance(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         """Named, weighted loss terms, each a scalar on the scale of one picture."""
+
+
+GUIDANCES: Registry[type[Guidance]] = Registry("guidance", "metagvae.guidance", given=("context",))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.augment import affine_matrix, resample
 from metagvae.encoders.norm import full_precision
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {
@@ -23,6 +23,7 @@ TRANSFORMS: dict[str, tuple[int, float]] = {
 }
 
 
+@GUIDANCES.register
 class DeformablePCA(Guidance):
     """A light decoder that must rebuild each picture as a few principal components under an affine warp.
 

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from episodes import InputError
 from metagvae.compute.batch_statistics import batch_count, batch_mean
 from metagvae.encoders.norm import full_precision
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
@@ -25,6 +25,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return batch_mean(F.cross_entropy(full_precision(logits), labels, reduction="none"))
 
 
+@GUIDANCES.register
 class ExcitationInhibition(Guidance):
     """For each attribute, its units must predict it and all other units must not.
 

@@ -13,9 +13,10 @@ from episodes import InputError
 from episodes.augment import PARAMETERS
 from metagvae.compute.batch_statistics import batch_rows
 from metagvae.encoders.norm import full_precision
-from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 
+@GUIDANCES.register
 class WarpPairs(Guidance):
     """Content units know a picture again under any warp; geometry units tell how it was warped.
 

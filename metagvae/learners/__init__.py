@@ -1,25 +1,18 @@
-"""Learners by name. Adding one: a file with a `Learner` subclass, and one line in the table below."""
+"""Few-shot learners, one file each. A new one is a file with a `Learner` subclass under ``@LEARNERS.register``."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from episodes import InputError
-from episodes.untrusted.typed import check_types
 from metagvae.learners.anil import ANIL
-from metagvae.learners.base import FeatureLearner, Learner
+from metagvae.learners.base import LEARNERS, FeatureLearner, Learner
 from metagvae.learners.maml import MAML
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
 from metagvae.learners.statistician import NeuralStatistician
-
-LEARNERS: dict[str, type[Learner]] = {
-    cls.name: cls for cls in (PrototypicalNetwork, RidgeRegression, MAML, ANIL, NeuralStatistician)
-}
 
 
 def learner_class(name: str, options: Mapping[str, Any]) -> type[Learner]:
@@ -28,15 +21,7 @@ def learner_class(name: str, options: Mapping[str, Any]) -> type[Learner]:
     Raises:
         InputError: naming the known learners, or the options that this one takes.
     """
-    if name not in LEARNERS:
-        raise InputError(f"unknown learner {name[:100]!r}; known: {', '.join(LEARNERS)}.")
-    cls = LEARNERS[name]
-    allowed = [key for key in inspect.signature(cls).parameters if key not in ("encoder", "way")]
-    unknown = [key for key in options if key not in allowed]
-    if unknown:
-        raise InputError(f"the learner '{name}' has no option {unknown[0]!r}; allowed: {', '.join(allowed)}.")
-    check_types(cls, options, f"the learner '{name}': ")
-    return cls
+    return LEARNERS.checked(name, options)
 
 
 def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Learner:
@@ -54,4 +39,15 @@ def make_learner(name: str, encoder: nn.Module, way: int, **options: Any) -> Lea
     return cls(encoder, **options)
 
 
-__all__ = ["LEARNERS", "FeatureLearner", "Learner", "learner_class", "make_learner"]
+__all__ = [
+    "ANIL",
+    "LEARNERS",
+    "MAML",
+    "FeatureLearner",
+    "Learner",
+    "NeuralStatistician",
+    "PrototypicalNetwork",
+    "RidgeRegression",
+    "learner_class",
+    "make_learner",
+]

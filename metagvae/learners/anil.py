@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagvae.learners.base import FeatureLearner
+from metagvae.learners.base import LEARNERS, FeatureLearner
 from metagvae.learners.inner_loop import InnerLoopLearner
 
 
+@LEARNERS.register
 class ANIL(InnerLoopLearner, FeatureLearner):
     """MAML whose inner loop adapts the head alone (section 4): the encoder's features are reused as they are.
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, InputError
+from episodes.registry import Registry
 from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 
 
@@ -54,6 +55,9 @@ class Learner(nn.Module, ABC):
 def episode_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy of logits ``[T, M, N]`` against labels ``[T, M]``."""
     return F.cross_entropy(full_precision(logits).flatten(0, 1), labels.flatten())
+
+
+LEARNERS: Registry[type[Learner]] = Registry("learner", "metagvae.learners", given=("encoder", "way"))
 
 
 @dataclass

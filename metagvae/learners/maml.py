@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from episodes import EpisodeBatch, InputError
 from metagvae.compute.device import channels_last
 from metagvae.encoders.norm import Norm2d, full_precision, norm_policy, task_rows
+from metagvae.learners.base import LEARNERS
 from metagvae.learners.inner_loop import InnerLoopLearner
 from metagvae.learners.threads import solve_in_threads
 
@@ -63,6 +64,7 @@ class MAMLState:
     support: Tensor | None
 
 
+@LEARNERS.register
 class MAML(InnerLoopLearner):
     """Every weight takes gradient steps on the support's cross entropy, from a learnt start (algorithm 2).
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from metagvae.learners.base import FeatureLearner
+from metagvae.learners.base import LEARNERS, FeatureLearner
 
 
+@LEARNERS.register
 class PrototypicalNetwork(FeatureLearner):
     """A query's logits are its nearness to the mean feature of each way.
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from metagvae.learners.base import FeatureLearner
+from metagvae.learners.base import LEARNERS, FeatureLearner
 
 
+@LEARNERS.register
 class RidgeRegression(FeatureLearner):
     """One-hot labels regressed on support features in closed form, through the dual (eq. 4 of the paper).
 

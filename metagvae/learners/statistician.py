@@ -10,10 +10,11 @@ from torch.func import functional_call
 from episodes import EpisodeBatch, InputError
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.encoders.norm import full_precision
-from metagvae.learners.base import FeatureLearner, episode_loss
+from metagvae.learners.base import LEARNERS, FeatureLearner, episode_loss
 from metagvae.vae.hierarchical import Hierarchy, context_kl, gaussian_kl
 
 
+@LEARNERS.register
 class NeuralStatistician(FeatureLearner):
     """A support set and a query each give a posterior over the context c; the way of smallest KL is the answer.
 

@@ -1,15 +1,21 @@
-"""Decoders: latents to picture logits. Adding one: a class and a line in the table."""
+"""Decoders: latents to picture logits. A new one is a class under ``@DECODERS.named(NAME)``."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from episodes.registry import Registry
 from metagvae.encoders.backbones import ding_side
 
+DECODERS: Registry[Callable[..., Any]] = Registry("decoder")
 
+
+@DECODERS.named("upsampling")
 class Decoder(nn.Module):
     """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: a linear layer, two upsamplings by 2.
 
@@ -32,6 +38,7 @@ class Decoder(nn.Module):
         return x[..., : self.size, : self.size]
 
 
+@DECODERS.named("ding")
 class DingDecoder(nn.Module):
     """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: `DingConv` mirrored.
 
@@ -57,6 +64,3 @@ class DingDecoder(nn.Module):
         for layer in self.middle:
             x = F.relu(layer(x))
         return self.last(x)
-
-
-DECODERS: dict[str, type[Decoder] | type[DingDecoder]] = {"upsampling": Decoder, "ding": DingDecoder}

@@ -50,8 +50,7 @@ def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
         read_card(encoder.source)
         return
     _encoder_config(encoder, vae).check()
-    if vae.decoder not in DECODERS:
-        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+    DECODERS.find(vae.decoder, "vae.decoder: ")
 
 
 def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
@@ -88,8 +87,7 @@ def new_vae(
         tensors: weights that it is to fit, of the file ``where``; they are not loaded here.
     """
     config = encoder.config
-    if vae.decoder not in DECODERS:
-        raise InputError(f"unknown vae.decoder {vae.decoder!r}; allowed: {', '.join(DECODERS)}.")
+    DECODERS.find(vae.decoder, "vae.decoder: ")
     if vae.decoder_width < 1:
         raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
 
