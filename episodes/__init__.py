@@ -5,6 +5,7 @@ from episodes._torch_import import collector_paused  # isort: skip  # first: it 
 from episodes.augment import AugmentConfig, Warped, augment, warp
 from episodes.bank import Attribute, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
+from episodes.capture import CaptureConfig
 from episodes.errors import InputError
 from episodes.loader import EpisodeLoader
 from episodes.samplers.base import EpisodeIndices, EpisodeSampler
@@ -13,6 +14,7 @@ from episodes.samplers.pictures import ViewSampler, picture_classes
 __all__ = [
     "Attribute",
     "AugmentConfig",
+    "CaptureConfig",
     "EpisodeBatch",
     "EpisodeIndices",
     "EpisodeLoader",

@@ -7,13 +7,14 @@ generator from (seed, step), so a step's augmentation is a pure function of both
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from episodes.batch_share import uniform
+from episodes.capture import CaptureConfig, capture
 from episodes.errors import InputError
 
 PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
@@ -33,6 +34,7 @@ class AugmentConfig:
         brightness: largest relative change of brightness and contrast.
         stroke: in [0, 1], how far bright strokes may grow (1: by a pixel on each side) or thin (1: until a
             pixel on each side is gone); for ink on black.
+        capture: the pen, frame and camera of users' own pictures, after all of these; null for none.
     """
 
     rotation: float = 0.0
@@ -43,9 +45,11 @@ class AugmentConfig:
     flip: float = 0.0
     brightness: float = 0.0
     stroke: float = 0.0
+    capture: CaptureConfig | None = None
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for name in (field.name for field in fields(self) if field.name != "capture"):
+            value = getattr(self, name)
             largest = 1 if name in ("stroke", "flip") else math.inf
             if not 0 <= value <= largest or value == math.inf:
                 allowed = f"in [0, {largest}]" if largest == 1 else "a number of at least 0"
@@ -132,8 +136,8 @@ def stroke_width(images: Tensor, amount: Tensor) -> Tensor:
 def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None) -> Warped:
     """Change each picture by its own draw, and say how.
 
-    Stroke width first, then one resampling for all motions, then brightness. What a warp brings in from
-    outside takes the border's values.
+    Stroke width first, then one resampling for all motions, then brightness, then `episodes.capture.capture`. What a
+    warp brings in from outside takes the border's values.
 
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].
@@ -168,6 +172,8 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
         gain = 1 + symmetric(1, 1, 1) * config.brightness
         offset = symmetric(1, 1, 1) * config.brightness
         flat = (flat * gain + offset).clamp(0, 1)
+    if config.capture:
+        flat = capture(flat.view(shape), config.capture, generator)
     return Warped(flat.view(shape), draws.view(*shape[:-3], len(PARAMETERS)))
 
 

@@ -45,8 +45,8 @@ def _built(kind: Any, content: Mapping[str, Any], where: str) -> Any:
     for name, value in values.items():
         inner = next((choice for choice in (hints[name], *get_args(hints[name])) if is_dataclass(choice)), None)
         if inner is not None and value is not None:
-            known = {f.name for f in fields(inner)}
-            if not isinstance(value, Mapping) or not set(value) <= known:
+            known = [f.name for f in fields(inner)]
+            if not isinstance(value, Mapping) or not set(value) <= set(known):
                 raise InputError(
                     f"{where}{name} needs settings among {', '.join(known)}; received {repr(value)[:200]}."
                 )

@@ -61,6 +61,18 @@ def plain_names(classes: Iterable[str]) -> set[str]:
     return {plain_name(name) for name in classes}
 
 
+def classes_by_family(dataset: str, classes: Iterable[str]) -> dict[str, set[str]]:
+    """The plain names of a data set's classes by family; one made of others names its classes ``FAMILY:NAME``."""
+    found: dict[str, set[str]] = {}
+    for name in plain_names(classes):
+        source, colon, own = name.partition(":")
+        if colon and not dataset.startswith("folder-"):
+            found.setdefault(source, set()).add(own)
+        else:
+            found.setdefault(family(dataset), set()).add(name)
+    return found
+
+
 class Run:
     """One run's folder, locked for as long as the object is open. Use it as a context manager.
 
@@ -134,13 +146,13 @@ class Run:
         return False
 
     def _check_same(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        # where a run lies and how it is watched may change between sittings, what it computes may not
+        # where a run lies and how it is watched may change between launches, what it computes may not
         def essence(config: Mapping[str, Any]) -> dict[str, Any]:
             run = config.get("run", {})
             kept = {"run.seed": run.get("seed"), "run.deterministic": run.get("deterministic", False)}
             return {**{key: value for key, value in config.items() if key != "run"}, **kept}
 
-        before, after = essence(old), json.loads(json.dumps(essence(new)))
+        before, after = _set(essence(old)), _set(json.loads(json.dumps(essence(new))))
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         if differing:
             raise InputError(
@@ -251,6 +263,13 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
     except (InputError, KeyError, TypeError):
         return asked
     return noted if noted in ("float32", "bfloat16") else asked
+
+
+def _set(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without the settings that are null: an older version did not know them, and did without."""
+    return {
+        key: _set(value) if isinstance(value, Mapping) else value for key, value in config.items() if value is not None
+    }
 
 
 def _foreign(path: Path) -> bool:

@@ -36,7 +36,7 @@ from metagvae.evaluation.over_seeds import SeedReduction, SeedSpread, over_seeds
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
-from metagvae.runs.run import family, plain_names, provenance, read_config
+from metagvae.runs.run import classes_by_family, provenance, read_config
 from metagvae.storage.atomic_files import write_json
 from metagvae.zoo.build import check_pictures, load_learner
 from metagvae.zoo.load import load_encoder, read_card
@@ -192,11 +192,12 @@ def refuse_trained_classes(source: str, bank: ImageBank) -> None:
     """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on."""
     if bank.split == "train" or source in CONTROLS:
         return
-    trained = read_card(source).trained_classes.get(family(bank.dataset), [])
-    shared = set(trained) & plain_names(bank.class_names)
+    trained = read_card(source).trained_classes
+    asked = classes_by_family(bank.dataset, bank.class_names)
+    shared = {name for family, names in asked.items() for name in names & set(trained.get(family, []))}
     if shared:
         raise InputError(
-            f"{len(shared)} of the {len(plain_names(bank.class_names))} classes of the {bank.split} split were trained "
+            f"{len(shared)} of the {sum(map(len, asked.values()))} classes of the {bank.split} split were trained "
             f"on by {source}, {sorted(shared)[0]!r} among them, so its error on them would mean nothing. Measure with "
             "the run's own data options, or on another data set."
         )

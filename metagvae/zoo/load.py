@@ -16,7 +16,7 @@ from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import check_types
 from metagvae.compute.device import plain_defaults
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-from metagvae.runs.run import family, plain_names
+from metagvae.runs.run import classes_by_family
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors, write_tensors
@@ -76,8 +76,8 @@ def find_encoder(name_or_path: str | Path) -> Path:
 def classes_seen(bank: ImageBank, source: str | None = None) -> dict[str, list[str]]:
     """`EncoderCard.trained_classes` of an encoder trained on a bank, starting from the encoder ``source``."""
     seen = dict(read_card(source).trained_classes) if source else {}
-    known = seen.get(family(bank.dataset), [])
-    seen[family(bank.dataset)] = sorted(plain_names(bank.class_names) | set(known))
+    for family, names in classes_by_family(bank.dataset, bank.class_names).items():
+        seen[family] = sorted(names | set(seen.get(family, [])))
     return seen
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
-from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import AugmentConfig, CaptureConfig, EpisodeSampler, ImageBank, InputError, make_batch
 from episodes.samplers.by_attribute import Within
+from metagvae.config.parse import from_dict
 from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
@@ -388,6 +390,42 @@ def test_a_run_folder_is_not_overwritten_nor_resumed_with_another_config(tmp_pat
         do_train(train_config(tmp_path / "run", steps=9, run_resume=True))
     with pytest.raises(InputError, match="no run to resume"):
         do_train(train_config(tmp_path / "other", run_resume=True))
+
+
+def test_a_run_of_a_version_that_knew_no_capture_goes_on_and_with_capture_does_not(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        do_train(train_config(tmp_path / "run", run_stop_after=5))
+    path = tmp_path / "run" / "config.yaml"
+    noted = yaml.safe_load(path.read_text())
+    assert noted["augment"].pop("capture", 0) is None
+    path.write_text(yaml.safe_dump(noted))
+    captured = AugmentConfig(rotation=10, capture=CaptureConfig(blur=0.1))
+    with pytest.raises(InputError, match="another config: augment differ"):
+        do_train(train_config(tmp_path / "run", augment=captured, run_resume=True))
+    do_train(train_config(tmp_path / "run", run_resume=True))
+    do_train(train_config(tmp_path / "whole"))
+    assert_same_run(tmp_path / "whole", tmp_path / "run", "learner.safetensors")
+
+
+def test_capture_is_a_setting_that_runs_keep_and_a_stranger_may_not_misspell(tmp_path: Path) -> None:
+    captured = AugmentConfig(capture=CaptureConfig(fit=0.5, pen=0.05, resolution=8, together=0.5))
+    for name, stops in (("whole", ()), ("stopped", (4,))):
+        for place in stops:
+            with pytest.raises(Interrupted):
+                do_train(train_config(tmp_path / name, augment=captured, run_resume="auto", run_stop_after=place))
+        do_train(train_config(tmp_path / name, augment=captured, run_resume="auto"))
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
+    plain = tmp_path / "plain"
+    do_train(train_config(plain))
+    one, other = (read_tensors(run / "learner.safetensors") for run in (plain, tmp_path / "whole"))
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+    content = yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())
+    content.pop("kind")
+    content.pop("attributes", None)
+    assert from_dict(TrainConfig, content).augment == captured
+    content["augment"]["capture"]["blurr"] = 0.1
+    with pytest.raises(InputError, match=r"augment.capture needs settings among fit, margin"):
+        from_dict(TrainConfig, content)
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:

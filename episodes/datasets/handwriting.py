@@ -1,0 +1,72 @@
+"""Handwriting: all that this package can read of handwriting at large, Omniglot's characters and the glyphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from episodes.bank import ImageBank
+from episodes.datasets.base import DATASETS, SPLITS, Dataset
+from episodes.datasets.glyphs import Glyphs
+from episodes.datasets.omniglot import Omniglot
+from episodes.errors import InputError
+
+SPLITTINGS = ("all", "vinyals")
+
+
+@DATASETS.register
+@dataclass(frozen=True)
+class Handwriting(Dataset):
+    """Omniglot's characters and the letters of `glyphs` beside each other, ink on black, grey, 28 x 28.
+
+    For an encoder that is to meet other people's handwriting, not for a benchmark: by default its training split is all
+    fifty alphabets of Omniglot and all fifteen scripts of glyphs. A class is named by the data set that it comes from,
+    ``omniglot:Greek/character01``, so that an encoder trained here is refused on Omniglot and on glyphs.
+
+    With ``rotations`` ``classes`` only Omniglot's characters are turned: many glyphs are others turned by a quarter.
+
+    Args:
+        root: Omniglot's folder.
+        splits: ``all`` (the training split holds everything, the others nothing) or ``vinyals`` (Omniglot's and the
+            glyphs' own three splits, to choose a recipe with).
+    """
+
+    name = "handwriting"
+    default_size = 28
+    licence = f"{Omniglot.licence}; {Glyphs.licence}"
+
+    splits: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.splits not in SPLITTINGS:
+            raise InputError(f"handwriting's splits must be one of {', '.join(SPLITTINGS)}; received {self.splits!r}.")
+
+    def load(self, split: str) -> ImageBank:
+        return self._loaded(split, "classes" if self.rotations == "classes" else "none")
+
+    def load_split(self, split: str) -> ImageBank:
+        return self._loaded(split, "none")
+
+    def _loaded(self, split: str, rotations: str) -> ImageBank:
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
+        if self.splits == "all" and split != "train":
+            raise InputError(
+                f"handwriting's splits 'all' train on every class and leave none for {split}; set validation.every 0, "
+                "or choose splits 'vinyals'."
+            )
+        sources: list[Dataset] = [Omniglot(self.root, self.side, rotations), Glyphs(size=self.side)]
+        parts = SPLITS if self.splits == "all" else (split,)
+        banks = [(source.name, source.load(part)) for source in sources for part in parts]
+        counts = torch.cat([bank.counts for _, bank in banks])
+        return ImageBank(
+            images=torch.cat([bank.images[:] for _, bank in banks]),
+            offsets=torch.cat((counts.new_zeros(1), counts.cumsum(0))),
+            class_names=tuple(f"{source}:{name}" for source, bank in banks for name in bank.class_names),
+            dataset=f"{self.name}-{self.splits}",
+            split=split,
+            polarity="ink",
+            notes=tuple(dict.fromkeys(note for _, bank in banks for note in bank.notes)),
+        )
