@@ -20,7 +20,7 @@ from gpu import agreement, trainings  # noqa: E402
 from gpu.cases import Problem  # noqa: E402
 from gpu.setup import Report, Setup, rows_of  # noqa: E402
 
-from metagvae.cli.main import configured  # noqa: E402
+from metagvae.cli.parser import configured  # noqa: E402
 
 
 def test_a_part_leaves_its_rows(tmp_path: Path) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from argparse import Namespace
-from dataclasses import is_dataclass
-from typing import Any, get_type_hints
 
 from episodes.errors import InputError
 from metagvae.cli import terminal
-from metagvae.cli.settings import in_order
+from metagvae.cli.arguments import made
 from metagvae.compute.processes import PeerLost, join, leave, ranks
 from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.storage.atomic_files import OUT_OF_DISK
@@ -23,9 +20,9 @@ CLOSED = 141  # as a shell shows a process that a closed pipe ended
 def run(arguments: list[str] | None) -> None:
     """Parses the arguments and calls the command's function."""
     from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
-    from metagvae.cli.parser import build_parser
+    from metagvae.cli.parser import build_parser, options_last
 
-    arguments = _in_order(_import_modules(sys.argv[1:] if arguments is None else arguments))
+    arguments = options_last(_import_modules(sys.argv[1:] if arguments is None else arguments))
     join()
     parser = build_parser()
     chosen = parser.parse_args(arguments)
@@ -33,7 +30,8 @@ def run(arguments: list[str] | None) -> None:
     if ranks().size > 1 and command not in TOGETHER:
         raise InputError(f"several processes can do {', '.join(TOGETHER)}; start {command} without torchrun.")
     if command in CONFIGURED:
-        CONFIGURED[command][1](_instantiated(parser, chosen))
+        cls, function = CONFIGURED[command]
+        function(made(cls, settings, parser.instantiate(chosen)[command]))
     elif command in GROUPS:
         GROUPS[command][1][settings.action](**vars(settings[settings.action]))
     else:
@@ -68,34 +66,6 @@ def _import_modules(arguments: list[str]) -> list[str]:
                 f"{name.replace('.', '/')}.py in this folder, or installed."
             ) from error
     return rest
-
-
-def configured(arguments: list[str]) -> Any:
-    """The config that a command which takes ``--config`` would be called with."""
-    from metagvae.cli.parser import build_parser
-
-    parser = build_parser()
-    return _instantiated(parser, parser.parse_args(_in_order(arguments)))
-
-
-def _in_order(arguments: list[str]) -> list[str]:
-    """The command's name, its config files, then its other options; see `metagvae.cli.settings`."""
-    from metagvae.cli.commands import CONFIGURED
-
-    if not arguments or arguments[0] not in CONFIGURED:
-        return arguments
-    return [arguments[0], *in_order(arguments[1:], CONFIGURED[arguments[0]][0])]
-
-
-def _instantiated(parser: Any, chosen: Any) -> Any:
-    from metagvae.cli.commands import CONFIGURED
-
-    cls, settings = CONFIGURED[chosen.command][0], chosen[chosen.command]
-    for name, hint in get_type_hints(cls).items():
-        if is_dataclass(hint) and not isinstance(settings[name], Namespace):
-            raise InputError(f"the section '{name}' must hold settings; received {repr(settings[name])[:100]}.")
-    values = vars(parser.instantiate(chosen)[chosen.command])
-    return cls(**{key: value for key, value in values.items() if key != "config"})
 
 
 def _one_line(error: InputError) -> str:

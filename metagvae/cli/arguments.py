@@ -1,0 +1,97 @@
+"""Parsers of single commands, made from the signatures and docstrings of functions and config classes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+from episodes.errors import InputError
+from metagvae.cli.settings import in_order
+from metagvae.compute.processes import ranks
+
+Config = TypeVar("Config")
+
+
+def headline(function: Callable[..., Any]) -> str:
+    """The first sentence of a function's docstring."""
+    return (function.__doc__ or "").strip().split(".")[0]
+
+
+def _described(function: Callable[..., Any], name: str) -> str:
+    """The text on an argument in a function's docstring."""
+    lines = iter((function.__doc__ or "").splitlines())
+    text = next(line for line in lines if line.strip().startswith(f"{name}:"))
+    indent = len(text) - len(text.lstrip())
+    parts = [text.split(":", 1)[1].strip()]
+    for line in lines:
+        if len(line) - len(line.lstrip()) <= indent:
+            break
+        parts.append(line.strip())
+    return " ".join(parts)
+
+
+def _lists(function: Callable[..., Any]) -> dict[str, type]:
+    """The element type of each argument of type ``list[int] | None`` or ``list[str] | None``."""
+    kinds = {list[int] | None: int, list[str] | None: str}
+    return {name: kinds[hint] for name, hint in get_type_hints(function).items() if hint in kinds}
+
+
+@cache
+def parser_class() -> Any:
+    """jsonargparse's parser, with one message for what is wrong; imported when the first one is made."""
+    import jsonargparse
+
+    class ArgumentParser(jsonargparse.ArgumentParser):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(allow_abbrev=False, **options)  # --conf would go round what --config checks
+
+        def error(self, message: str, ex: Any = None) -> NoReturn:
+            """One message and status 2 instead of two pages of usage."""
+            ranks().tell(f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help")
+            raise SystemExit(2)
+
+    return ArgumentParser
+
+
+def of_config(cls: type, text: str) -> Any:
+    """The parser of a command that takes ``--config`` and the settings of a config class."""
+    parser = parser_class()(description=text)
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below.")
+    parser.add_class_arguments(cls, None)
+    return parser
+
+
+def of_function(function: Callable[..., None]) -> Any:
+    """The parser of a command whose arguments are a function's."""
+    parser = parser_class()(description=(function.__doc__ or "").strip().splitlines()[0])
+    # argparse's own nargs, so that `--way 5 20` works beside jsonargparse's `--way [5,20]`
+    lists, several = _lists(function), [n for n, hint in get_type_hints(function).items() if hint == list[str]]
+    for name in several:
+        parser.add_argument(name, type=str, nargs="+", help=_described(function, name))
+    parser.add_function_arguments(function, as_positional=True, skip={*lists, *several})
+    for name, kind in lists.items():
+        parser.add_argument(f"--{name}", type=kind, nargs="+", help=_described(function, name))
+    return parser
+
+
+def made(cls: type[Config], settings: Namespace, instantiated: Namespace) -> Config:
+    """The config of a parsed command.
+
+    Args:
+        settings: as parsed; a section that holds no settings is refused.
+        instantiated: the same, its sections made into their classes.
+    """
+    for name, hint in get_type_hints(cls).items():
+        if is_dataclass(hint) and not isinstance(settings[name], Namespace):  # type: ignore[index]
+            raise InputError(f"the section '{name}' must hold settings; received {repr(settings[name])[:100]}.")  # type: ignore[index]
+    return cls(**{key: value for key, value in vars(instantiated).items() if key != "config"})
+
+
+def config_in(file: str, cls: type[Config], text: str) -> Config:
+    """The config that a YAML file holds, as the command that takes ``cls`` would read it by ``--config``."""
+    parser = of_config(cls, text)
+    settings = parser.parse_args(in_order(["--config", file], cls))
+    return made(cls, settings, parser.instantiate(settings))
