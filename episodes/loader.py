@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -14,15 +16,39 @@ from episodes.devices import exact
 from episodes.samplers.base import EpisodeIndices, EpisodeSampler
 
 BLOCK = {"cpu": 2**17, "cuda": 2**20}  # pictures whose numbers are drawn at once: a draw's fixed cost is shared
+Kernel = Callable[[ImageBank, EpisodeSampler, Tensor], EpisodeBatch]
+
+
+def _kernel(bank: ImageBank, sampler: EpisodeSampler) -> Kernel | None:
+    """What draws and gathers such batches in one go; None where torch does it in steps.
+
+    On a GPU with Triton; `METAGVAE_COMPILED=0` asks for torch.
+    """
+    if bank.device.type != "cuda" or os.environ.get("METAGVAE_COMPILED", "1") == "0":
+        return None
+    try:
+        from episodes import _triton
+    except ImportError:
+        return None
+    if not _triton.fits(bank, sampler):
+        return None
+    try:  # it is compiled at its first call
+        _triton.draw_and_gather(bank, sampler, torch.arange(1, device=bank.device))
+    except Exception as error:  # whatever a compiler, a driver or a full disk says: torch can do it too
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        warnings.warn(f"torch draws the episodes: Triton's kernel could not be made ({reason}).", stacklevel=3)
+        return None
+    return _triton.draw_and_gather
 
 
 class EpisodeLoader:
     """``loader[step]`` is the uint8 batch of that step, on the loader's device.
 
     Picture numbers are drawn where the bank lies, in blocks of many steps: on an accelerator nothing passes
-    through the host. Where batches cross from memory to an accelerator, threads gather those of the next steps
-    into pinned memory meanwhile. With a bank mapped from a file larger than memory, ask for threads too. Any step
-    may be asked for; asking in order is what is fast.
+    through the host. On a GPU with Triton one kernel draws and gathers a step's plain episodes, the same ones. Where
+    batches cross from memory to an accelerator, threads gather those of the next steps into pinned memory meanwhile.
+    With a bank mapped from a file larger than memory, ask for threads too. Any step may be asked for; asking in order
+    is what is fast.
 
     Args:
         bank: the pictures.
@@ -49,12 +75,16 @@ class EpisodeLoader:
             threads = 2 if bank.device != self.device else 0
         pictures = tasks * sampler.way * (sampler.shot + sampler.query)
         self._steps = max(1, BLOCK.get(bank.device.type, 2**20) // pictures)
-        self._block: tuple[int, EpisodeIndices] | None = None
+        self._block: tuple[int, Tensor] | None = None
+        self._drawn: tuple[int, EpisodeIndices] | None = None
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "gather") if threads else None
+        self._kernel = None if threads or self.device != bank.device else _kernel(bank, sampler)
         self._ahead: dict[int, Future[EpisodeBatch]] = {}
 
     def __getitem__(self, step: int) -> EpisodeBatch:
+        if self._kernel is not None:
+            return self._kernel(self.bank, self.sampler, self._episodes(step))
         if self._pool is None:
             return gather_batch(self.bank, self._indices(step)).to(self.device)
         wanted = range(step, step + 2 * self._threads + 1)
@@ -68,16 +98,26 @@ class EpisodeLoader:
     def _gather(self, drawn: EpisodeIndices) -> EpisodeBatch:
         return gather_batch(self.bank, drawn, pin=self.device.type == "cuda")
 
-    def _indices(self, step: int) -> EpisodeIndices:
-        block, place = divmod(step, self._steps)
+    def _of_block(self, block: int) -> Tensor:
+        """The episodes of a block's steps, int64 where the bank lies."""
         if self._block is None or self._block[0] != block:
             steps = range(block * self._steps, (block + 1) * self._steps)
             if self._numbers is None:
                 numbers = torch.arange(steps.start * self.tasks, steps.stop * self.tasks)
             else:
                 numbers = torch.cat([self._numbers(one) for one in steps])
-            self._block = block, self.sampler.draw(numbers.to(self.bank.device))
-        return self._block[1].tasks_from(place * self.tasks, self.tasks)
+            self._block = block, numbers.to(self.bank.device)
+        return self._block[1]
+
+    def _episodes(self, step: int) -> Tensor:
+        block, place = divmod(step, self._steps)
+        return self._of_block(block)[place * self.tasks : (place + 1) * self.tasks]
+
+    def _indices(self, step: int) -> EpisodeIndices:
+        block, place = divmod(step, self._steps)
+        if self._drawn is None or self._drawn[0] != block:
+            self._drawn = block, self.sampler.draw(self._of_block(block))
+        return self._drawn[1].tasks_from(place * self.tasks, self.tasks)
 
     def close(self) -> None:
         """Ends the threads; batches already given out stay good."""

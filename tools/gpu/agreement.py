@@ -7,6 +7,7 @@ without TF32, with TF32, and in the precision that training takes there.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from episodes import EpisodeLoader, EpisodeSampler, ImageBank
 from gpu.cases import GUIDANCES, LEARNERS, Problem, guidance_problem, learner_problem
 from gpu.setup import Report, Setup
 from metagvae.compute.device import Device, channels_last
@@ -109,8 +111,28 @@ def compare(setup: Setup, make: Callable[[], Problem]) -> dict[str, Any]:
     return values
 
 
+def batches(setup: Setup, bank: ImageBank) -> dict[str, Any]:
+    """Batches of the device against the CPU's: equal, whatever the shape, rotations and the sampler."""
+    device = Device.choose(setup.device).device
+    there, cases = bank.to(device), itertools.product(((5, 1, 15), (20, 5, 15), (60, 1, 5)), (False, True), (0, 2**62))
+    kernels, wrong = 0, []
+    for (way, shot, query), turns, seed in cases:
+        ours, theirs = (
+            EpisodeLoader(where, EpisodeSampler(where, way, shot, query, seed, "train", turns), 8)
+            for where in (there, bank)
+        )
+        kernels += ours._kernel is not None
+        for step in (0, 1, 2**20):
+            one, other = ours[step], theirs[step]
+            same = (torch.equal(getattr(one, n).cpu(), getattr(other, n)) for n in ("images", "classes", "indices"))
+            if not all(same):
+                wrong.append([way, shot, query, turns, seed, step])
+    return {"by one kernel": kernels, "wrong": wrong, "agrees": not wrong}
+
+
 def run(setup: Setup, report: Report) -> None:
     bank, width = setup.bank(), setup.size(64, 16)
+    report.attempt("batches", lambda: batches(setup, bank))
     for learner in LEARNERS:
         report.attempt(
             f"learner {learner.name}",

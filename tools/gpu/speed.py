@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -61,7 +63,16 @@ def drawing_rows(context: Context) -> list[Row]:
             note=f"uint8 out of {len(bank):,} pictures for both",
         )
 
-    return [row(tasks) for tasks in (context.sizes.tasks, 32 * context.sizes.tasks)]
+    def against_torch(tasks: int) -> Row:
+        with patch.dict(os.environ, METAGVAE_COMPILED="0"):
+            plain = sampling.drawing(bank, tasks, device)
+        name = f"{sampling.NAME}, batch {tasks}, one kernel"
+        ours = Way("ours", sampling.drawing(bank, tasks, device), tasks)
+        torchs = Way("torch's draw and gather", plain, tasks)
+        return compare(context, "sampling", name, "episodes/s", ours, lambda: torchs, torchs.label)
+
+    sizes = (context.sizes.tasks, 32 * context.sizes.tasks)
+    return [*(row(tasks) for tasks in sizes), *(against_torch(tasks) for tasks in sizes)]
 
 
 def peer_rows(context: Context) -> list[Row]:
