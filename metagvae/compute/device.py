@@ -93,24 +93,6 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-@contextmanager
-def plain_defaults() -> Iterator[None]:
-    """Within it new tensors are of float32 and on the CPU, and no autocast is on, whatever the caller has set.
-
-    ``torch.set_default_dtype``, a default device or an autocast around a call of this package would otherwise make
-    networks whose weights and pictures do not fit each other.
-    """
-    before = torch.get_default_dtype()
-    if before != torch.float32:
-        torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        if before != torch.float32:
-            torch.set_default_dtype(before)
-
-
 def channels_last(x: Tensor) -> Tensor:
     """``[B, C, H, W]`` with the channels innermost in memory.
 

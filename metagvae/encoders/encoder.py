@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.batch_share import normal_like
+from episodes.untrusted.typed import check_types
 from metagvae.encoders.backbones import BACKBONES
 from metagvae.encoders.norm import POLICIES, full_precision
 
@@ -57,6 +58,7 @@ class EncoderConfig:
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
+        check_types(type(self), vars(self), "encoder.")
         BACKBONES.find(self.backbone, "encoder.")
         if not isinstance(self.norm, str) or self.norm not in POLICIES:
             raise InputError(f"unknown norm policy {_short(self.norm)}; allowed: {', '.join(POLICIES)}.")

@@ -19,7 +19,7 @@ from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, learner_class, make_learner
-from metagvae.runs.run import Run, open_run, read_config
+from metagvae.runs.run import Run, open_run, read_config, without_places
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
@@ -36,7 +36,7 @@ from metagvae.zoo.build import (
     new_vae,
 )
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import classes_seen, load_encoder, save_encoder
+from metagvae.zoo.load import classes_seen, images_seen, load_encoder, save_encoder
 
 
 @dataclass
@@ -280,7 +280,8 @@ def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, st
         f"{kept} at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank, config.encoder.source),
-        details={"provenance": run.provenance, "seed": config.run.seed},
+        trained_images=images_seen(bank, config.encoder.source),
+        details={"provenance": without_places(run.provenance), "seed": config.run.seed},
     )
     assert isinstance(learner.encoder, Encoder)
     save_encoder(learner.encoder, run.folder / "encoder", card)

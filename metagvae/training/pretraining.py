@@ -10,13 +10,13 @@ from episodes.counter_rng import seed_for
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import PretrainConfig, to_dict
 from metagvae.guidance import Views
-from metagvae.runs.run import open_run
+from metagvae.runs.run import open_run, without_places
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, check_sections, new_encoder, new_vae
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import classes_seen, save_encoder
+from metagvae.zoo.load import classes_seen, images_seen, save_encoder
 
 
 class Shuffle:
@@ -112,7 +112,8 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
             + (f" under {config.views} warps each" if config.views > 1 else ""),
             licence=f"of the pictures: {config.data.make().licence}",
             trained_classes=classes_seen(bank),
-            details={"provenance": run.provenance, "seed": config.run.seed},
+            trained_images=images_seen(bank),
+            details={"provenance": without_places(run.provenance), "seed": config.run.seed},
         )
         save_encoder(vae.encoder, run.folder / "encoder", card)
     return vae
