@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.pickles import PLAIN, PlainUnpickler, Refused, unwrap
 
 MAX_BYTES = 4 * 2**30
@@ -98,7 +99,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
     return storage.as_strided(size, stride, offset) if math.prod(size) else storage[:0].reshape(size)
 
 
-def _open(path: Path) -> tuple[zipfile.ZipFile, str]:
+def _open(path: Path | io.BytesIO, size: int) -> tuple[zipfile.ZipFile, str]:
     """The archive and the name of the folder in it; it cannot unpack to more than it holds."""
     archive = zipfile.ZipFile(path)
     members = archive.infolist()
@@ -107,14 +108,15 @@ def _open(path: Path) -> tuple[zipfile.ZipFile, str]:
         raise Refused("no single data.pkl")
     if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
         raise Refused("packed or encrypted members")
-    if sum(m.file_size for m in members) > path.stat().st_size:
+    if sum(m.file_size for m in members) > size:
         raise Refused("members that overlap")
     if f"{roots[0]}byteorder" in archive.namelist() and _read(archive, f"{roots[0]}byteorder", 16) != b"little":
         raise Refused("numbers of another byte order")
     return archive, roots[0]
 
 
-def load_torch(path: Path) -> Any:
+@plain_defaults()
+def load_torch(path: Path | io.BytesIO) -> Any:
     """What `torch.save` wrote: dicts, lists, tuples, text, numbers and dense CPU tensors. Nothing in it is run.
 
     Files of torch 1.6 and later are read. Tensors that shared a storage share it still.
@@ -123,10 +125,13 @@ def load_torch(path: Path) -> Any:
         InputError: if the file is missing, damaged, of an older format, or holds anything else.
     """
     try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode) or info.st_size > MAX_BYTES:  # a pipe would be waited on for ever
+        if isinstance(path, io.BytesIO):
+            regular, size = True, len(path.getbuffer())
+        else:  # a pipe would be waited on for ever
+            regular, size = stat.S_ISREG(path.stat().st_mode), path.stat().st_size
+        if not regular or size > MAX_BYTES:
             raise Refused(f"no regular file of at most {MAX_BYTES:,} bytes")
-        archive, root = _open(path)
+        archive, root = _open(path, size)
         with archive:
             return unwrap(_Unpickler(archive, root).load(), {}, (*PLAIN, Tensor))
     except zipfile.BadZipFile as error:

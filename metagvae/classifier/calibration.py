@@ -10,6 +10,7 @@ pictures of a class or more moves them.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -187,6 +188,8 @@ def calibrate(
     Raises:
         InputError: if the bank has too few classes or pictures for 5-way 1-shot episodes.
     """
+    # a copy: the caller's encoder keeps its mode, and in training it would learn from these pictures
+    encoder = copy.deepcopy(encoder).float().eval()
     features = embed_bank(encoder, bank, device or Device.choose("cpu")).cpu()
     shapes = [(way, shot) for way in (5, 20) for shot in (1, 5) if int((bank.counts >= shot + 5).sum()) >= way]
     if not shapes:

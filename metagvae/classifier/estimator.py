@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from episodes import InputError
+from episodes.torch_defaults import plain_defaults
 from metagvae.classifier.calibration import (
     Calibration,
     adapt,
@@ -29,13 +27,13 @@ from metagvae.classifier.calibration import (
 from metagvae.classifier.inputs import Shape, collect
 from metagvae.classifier.labels import accuracy, as_labels, is_among, positions, union, with_none
 from metagvae.classifier.pictures import Pictures, batches
-from metagvae.compute.device import Device, plain_defaults
+from metagvae.classifier.ridge_head import ridge_left_out, ridge_logits
+from metagvae.classifier.settings import check_settings
+from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
-from metagvae.learners import RidgeRegression
 from metagvae.zoo.load import load_encoder, read_card
 
-HEADS = ("prototype", "ridge")
 DEFAULT_ENCODER = "guided-protonet-omniglot"
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
 
@@ -128,7 +126,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels ``[n]``; ``none_label`` where no class is near, if it is set."""
-        logits, novelty = self._ask(X)
+        return self.said(*self.ask(X))
+
+    def said(self, logits: Tensor, novelty: Tensor) -> np.ndarray:
+        """The labels of what `ask` gave."""
         labels = self.classes_[logits.argmax(1).numpy()]
         if self.none_label is None:
             return labels
@@ -140,7 +141,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: given that the picture is of one of the classes, which."""
-        return self._ask(X)[0].softmax(1).numpy()
+        return self.ask(X)[0].softmax(1).numpy()
 
     def distances(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: distance of each picture's feature from each class's mean feature."""
@@ -154,7 +155,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Squared distance in units of what all but 5 % of genuine pictures of a class keep to, by the encoder's
         calibration and the spread of the pictures fitted on.
         """
-        return self._ask(X)[1].numpy()
+        return self.ask(X)[1].numpy()
 
     def collect(self, items: Iterable[Any], problems: dict[int, str] | None = None) -> Pictures:
         """Pictures brought to the encoder's size one after the other, for `fit` and `predict`.
@@ -195,7 +196,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise
 
     def _add(self, X: Any, y: Any, classes: Any) -> FewShotClassifier:
-        self._check_settings()
+        check_settings(self)
         first = not hasattr(self, "support_")
         labels = as_labels(y)
         if first:
@@ -219,26 +220,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if self.none_label is not None and is_among(self.none_label, self.classes_):
             raise InputError(f"none_label is {self.none_label!r}, which is one of the classes; choose another.")
         return self._calibrate()
-
-    def _check_settings(self) -> None:
-        if self.head not in HEADS:
-            raise InputError(f"head must be one of {', '.join(HEADS)}; received {self.head!r}.")
-        if not _is_number(self.penalty) or not self.penalty > 0:
-            raise InputError(f"penalty must be positive; received {self.penalty!r}.")
-        if not isinstance(self.invert, bool | np.bool_) and self.invert != "auto":
-            raise InputError(f"invert must be 'auto', True or False; received {self.invert!r}.")
-        if not isinstance(self.novelty_threshold, Real) or math.isnan(self.novelty_threshold):
-            raise InputError(f"novelty_threshold must be a number; received {self.novelty_threshold!r}.")
-        if self.none_label is not None and not isinstance(self.none_label, str | Real | np.bool_):
-            raise InputError(f"none_label must be text, a number or a boolean; received {self.none_label!r}.")
-        ends = self.value_range
-        if ends is not None and not (
-            isinstance(ends, tuple | list | np.ndarray)
-            and len(ends) == 2
-            and all(_is_number(end) for end in ends)
-            and ends[0] < ends[1]
-        ):
-            raise InputError(f"value_range must be the numbers of black and of white, (0, 255) say; received {ends!r}.")
 
     def _open(self) -> tuple[Encoder, Calibration | None]:
         """A copy of the encoder that is nobody else's, and what its card says of its distances."""
@@ -291,7 +272,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.calibration_ = adapt(self._prior, support, labels, len(self.classes_))
         self.temperature_ = self.calibration_.temperature
         if self.head == "ridge":
-            logits = self._ridge_left_out(support, labels)
+            logits = ridge_left_out(support, labels, len(self.classes_), self.penalty)
             many = counts[labels] > 1
             self.temperature_ = fit_temperature(logits[many], labels[many], _RIDGE_TEMPERATURE)
             wrong = logits[many].argmax(1) != labels[many]
@@ -309,7 +290,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         prototypes = sums / counts.clamp(min=1).unsqueeze(-1)
         return squared_distances(features, prototypes).masked_fill(counts == 0, torch.inf)
 
-    def _ask(self, X: Any) -> tuple[Tensor, Tensor]:
+    def ask(self, X: Any) -> tuple[Tensor, Tensor]:
         """Logits ``[n, classes]``, divided by the temperature, and the novelty ``[n]``; float64."""
         check_is_fitted(self)
         with plain_defaults():
@@ -322,27 +303,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         novelty = (distances / (1 + 1 / counts.clamp(min=1))).amin(1) / limit
         if self.head == "prototype":
             return gaussian_logits(distances, counts.clamp(min=1), self.calibration_), novelty
-        ridge = self._ridge()
-        with torch.no_grad():
-            weights = ridge.solve(support.double()[None, None], F.one_hot(labels, len(self.classes_)).double())
-            logits = ridge.ask_head(weights, features.double()[None, None])[0]
+        logits = ridge_logits(support, labels, len(self.classes_), self.penalty, features)
         return logits.masked_fill(counts == 0, -torch.inf) / self.temperature_, novelty
-
-    def _ridge(self) -> RidgeRegression:
-        return RidgeRegression(torch.nn.Identity(), penalty=self.penalty, normalise=True).double()
-
-    def _ridge_left_out(self, support: Tensor, labels: Tensor) -> Tensor:
-        """Logits ``[n, classes]`` of each picture by the ridge head fitted on the others, in closed form."""
-        targets = F.one_hot(labels, len(self.classes_)).double()
-        ridge = self._ridge()
-        with torch.no_grad():
-            rows = support.double()[None, None]
-            fitted = ridge.ask_head(ridge.solve(rows, targets), rows)[0]
-            hat = ridge.ask_head(ridge.solve(rows, torch.eye(len(rows[0, 0])).double()), rows)[0].diagonal()
-        # both came times the head's scale; (y_i - h y_i') / (1 - h) of ordinary leave-one-out
-        scale = ridge.log_scale.exp().detach()
-        leverage = (hat / scale).unsqueeze(1)
-        return (fitted - leverage * targets * scale) / (1 - leverage)
 
     def save(self, folder: str | Path) -> None:
         """Writes the classifier into a folder of its own, its encoder included; no pickle. See `load`."""
@@ -365,10 +327,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_table(X: Any) -> bool:

@@ -23,6 +23,7 @@ from metagvae.classifier.calibration import Calibration
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.labels import is_among
 from metagvae.classifier.pictures import Scale
+from metagvae.classifier.settings import check_settings
 from metagvae.encoders.encoder import Encoder
 from metagvae.storage.atomic_files import make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
@@ -135,7 +136,7 @@ def load_classifier(folder: Path) -> FewShotClassifier:
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
         made = FewShotClassifier(str(folder / ENCODER), **_settings(content["settings"]))
-        made._check_settings()
+        check_settings(made)
         made.scale_ = _scale(content["scale"])
         made.calibration_ = Calibration.checked(content["calibration"], "a calibration")
         made._prior = Calibration.checked(content["prior"], "a prior") if content["prior"] is not None else None

@@ -41,7 +41,7 @@ def benchmark(
     from metagvae.benchmark import benchmark as measure
     from metagvae.compute.device import Device
 
-    check_writable(out)
+    check_writable(out, inputs=[data])
     if processor_time:
         torch.set_num_threads(1)
     if repeats < 1 or episodes < 2:

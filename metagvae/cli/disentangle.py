@@ -48,8 +48,8 @@ def disentangle(
     from metagvae.compute.device import Device
     from metagvae.studies.disentangle import Scoring, score_encoders
 
-    check_writable(json)
     check_figure(figure)
+    check_writable(json, figure, inputs=[root, *(encoder or [])])
     if figure and pictures == "sprites":
         raise InputError("a figure of scores against errors needs few-shot errors; sprites have none.")
     if not encoder:

@@ -72,13 +72,14 @@ def evaluate(
     from metagvae.compute.processes import ranks
     from metagvae.studies.compare import choose_dataset, compare
 
-    check_writable(json)
     check_figure(figure)
     if same_hands and not within:
         raise InputError("--same_hands goes with --within ATTRIBUTE, such as --within alphabet.")
     sources = [*(run or []), *(encoder or [])]
+    dataset = choose_dataset(sources, data, root, size, rotations, data_options)
+    check_writable(json, figure, inputs=[*sources, dataset.root, getattr(dataset, "splits_csv", None)])
     comparison = compare(
-        choose_dataset(sources, data, root, size, rotations, data_options),
+        dataset,
         encoders=encoder or [],
         runs=run or [],
         ways=way,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from episodes.errors import InputError, printable
+
+# of a table of predictions, a file of measurements, a report
+_HEADS = (b'"file","prediction"', b"file,prediction", b'{\n "provenance"', b'{\n "groups"', b"<!doctype html")
 
 
 def say(text: object, flush: bool = False) -> None:
@@ -13,22 +17,61 @@ def say(text: object, flush: bool = False) -> None:
     print(printable(text), flush=flush)
 
 
-def check_writable(*paths: str | None) -> None:
-    """Makes the outputs' folders, and raises before long work if one cannot be written to."""
-    for path in paths:
-        if path is None:
-            continue
-        folder = Path(path).expanduser().absolute().parent
+def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Makes the outputs' folders, and raises before long work if one cannot be written to.
+
+    Args:
+        inputs: what the command reads, names that are no paths among it. An output that is one of them, or would
+            replace a file inside one of them, is refused; what an earlier command wrote there may be replaced.
+    """
+    given = [Path(os.path.expanduser(path)) for path in paths if path is not None]
+    for number, path in enumerate(given):
+        folder = path.absolute().parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write {path}: {folder} cannot be made ({error.strerror}).") from error
         if not os.access(folder, os.W_OK):
             raise InputError(f"cannot write {path}: you may not write to {folder}. Choose another place.")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; give the name of a file in it.")
+        if any(_same(path, other) for other in given[:number]):
+            raise InputError(f"two outputs are to be written to {path}; give each a file of its own.")
+        for source in inputs:
+            if source is not None:
+                for part in (str(source), *str(source).split("+")):  # A+B are two runs
+                    _check_beside(path, Path(os.path.expanduser(part)))
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one file, by other links too."""
+    if one.exists() and other.exists():
+        return os.path.samefile(one, other)
+    return one.resolve() == other.resolve()
+
+
+def _check_beside(path: Path, source: Path) -> None:
+    try:
+        if not source.exists():
+            return
+    except OSError:  # a name of an encoder that no file could have
+        return
+    if _same(path, source):
+        raise InputError(f"cannot write {path}: it is what is to be read, and would be lost. Choose another file.")
+    if source.is_dir() and path.exists() and source.resolve() in path.resolve().parents and not _written_before(path):
+        raise InputError(
+            f"cannot write {path}: it is there already, inside {source}, which is to be read. Choose another file."
+        )
+
+
+def _written_before(path: Path) -> bool:
+    """Whether a file begins as the tables, measurements and reports of this package do."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    return head.lower().startswith(_HEADS)
 
 
 def check_figure(path: str | None) -> None:
-    """Raises before long work if a figure's file has an ending that none is drawn to, or cannot be written."""
+    """Raises before long work if a figure's file has an ending that none is drawn to."""
     if path and Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--figure must end in .png, .svg or .pdf; received {path}.")
-    check_writable(path)

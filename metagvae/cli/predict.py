@@ -33,9 +33,9 @@ def predict(
         device: auto | cpu | cuda.
     """
     from metagvae.classifier.estimator import FewShotClassifier
-    from metagvae.classifier.folders import fit_folder, predict_folder
+    from metagvae.classifier.folders import classes_trained_on, fit_folder, predict_folder
 
-    check_writable(out)
+    check_writable(out, inputs=[examples, pictures, encoder])
     classifier = FewShotClassifier(
         encoder,
         head,
@@ -48,6 +48,12 @@ def predict(
         say(printable(f"left out: {problem}", lines=False))
     if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
         say(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
+        trained = classes_trained_on(encoder, classifier.classes_)
+        if trained:
+            say(
+                f"that figure is in-sample, too low: {encoder} was trained on {len(trained)} of these "
+                f"{len(classifier.classes_)} classes, {trained[0]!r} among them. New pictures come out worse."
+            )
     count, broken = predict_folder(classifier, pictures, Path(out).expanduser())
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
     say(f"{count} pictures, {broken} of them unreadable, {known}: {out}")

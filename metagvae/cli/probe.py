@@ -42,7 +42,7 @@ def probe(
     from metagvae.zoo.build import check_pictures
     from metagvae.zoo.load import load_encoder
 
-    check_writable(json)
+    check_writable(json, inputs=[root, *(encoder or [])])
     if not encoder:
         raise InputError("probe needs something to measure: --encoder NAME, one or more.")
     kinds = classifier or ["linear", "kernel"]

@@ -32,6 +32,6 @@ def report(
     from metagvae.compute.device import Device
     from metagvae.report import write_report
 
-    check_writable(out)
+    check_writable(out, inputs=runs)
     path = write_report(runs, out, way, shot, query, episodes, seed, split, Device.choose(device))
     say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")

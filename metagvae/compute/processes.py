@@ -27,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from episodes import InputError
 from episodes.batch_share import Share
 from episodes.errors import printable
+from episodes.untrusted.torch_files import load_torch
 
 TIMEOUT = timedelta(minutes=10)  # for ranks to meet; a rank that hangs longer than that stops the job
 DECODING = timedelta(days=1)  # while the first process of a host fills the cache
@@ -149,7 +150,7 @@ class Ranks:
         _sent.append(data)
         with _exchange():
             dist.broadcast(data, 0)
-        return content if self.main else torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)
+        return content if self.main else load_torch(io.BytesIO(data.numpy().tobytes()))
 
     def split(self, count: int, chunk: int, work: Callable[[int, int], Tensor], device: torch.device) -> Tensor:
         """``work(start, stop)`` for each ``chunk`` of ``range(count)``, each done by one rank, all rows on all ranks.

@@ -23,6 +23,9 @@ from metagvae.runs.wandb_log import WandbLog, client
 from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
 
+# a path that begins a word or a value, up to its last slash
+_PLACE = re.compile(r"(?:(?<=^)|(?<=[=\s:,'\"\[({]))(?:~[^/\s]*/|\.\./|/)(?:[^/,'\"\])}=]*/)*")
+
 
 def provenance() -> dict[str, Any]:
     """The command, versions and commit that a result came from."""
@@ -44,6 +47,12 @@ def provenance() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": ranks().size,
     }
+
+
+def without_places(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """A `provenance` for others to read: of a path from the root, from home or upwards, only its last part."""
+    words = [_PLACE.sub("", word) for word in shlex.split(made_by["command"])]
+    return {**made_by, "command": shlex.join(words)}
 
 
 def family(dataset: str) -> str:
@@ -101,7 +110,7 @@ class Run:
         self.provenance = provenance()
         self._metrics: MetricsLog | None = None
         self._wandb: WandbLog | None = None
-        config = self._config = {"kind": kind, **config}
+        config = self._config = _from_anywhere({"kind": kind, **config})
         if self._project:
             client()  # says so now if it is missing
         check_links(self.folder)
@@ -150,9 +159,11 @@ class Run:
         def essence(config: Mapping[str, Any]) -> dict[str, Any]:
             run = config.get("run", {})
             kept = {"run.seed": run.get("seed"), "run.deterministic": run.get("deterministic", False)}
-            return {**{key: value for key, value in config.items() if key != "run"}, **kept}
+            # where the pictures lie may change too: `check_data` knows them again
+            data = {key: value for key, value in config.get("data", {}).items() if key != "root"}
+            return {**{key: value for key, value in config.items() if key != "run"}, "data": data, **kept}
 
-        before, after = _set(essence(old)), _set(json.loads(json.dumps(essence(new))))
+        before, after = _set(essence(_from_anywhere(old))), _set(json.loads(json.dumps(essence(new))))
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         if differing:
             raise InputError(
@@ -213,6 +224,22 @@ class Run:
         if self._wandb is not None:
             self._wandb.close()
         self._lock.release()
+
+
+def _from_anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config whose pictures are found from whatever folder it is read in: their paths from the root on."""
+    data = config.get("data")
+    if not isinstance(data, Mapping):
+        return dict(config)
+    options = data.get("options")
+    placed = {**data, "root": _absolute(data.get("root"))}
+    if isinstance(options, Mapping) and "splits_csv" in options:
+        placed["options"] = {**options, "splits_csv": _absolute(options["splits_csv"])}
+    return {**config, "data": placed}
+
+
+def _absolute(path: Any) -> Any:
+    return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
 
 
 class _Elsewhere(Run):

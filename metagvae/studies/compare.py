@@ -12,8 +12,10 @@ from torch import nn
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
+from episodes.picture_marks import classes_with
 from episodes.samplers.by_attribute import Within
 from episodes.samplers.prescribed import FixedEpisodes
+from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import fits
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
@@ -163,6 +165,8 @@ def choose_dataset(
     inherited: dict[str, Any] = asdict(section(DataConfig, read_config(run), "data", run)) if run else {}
     if name not in (None, inherited.get("name")):
         inherited = {}
+    if run and root is None and inherited.get("root"):
+        _check_root(run, inherited)
     return make_dataset(
         name or inherited.get("name", "glyphs"),
         root=root or inherited.get("root"),
@@ -170,6 +174,34 @@ def choose_dataset(
         rotations=rotations or inherited.get("rotations", "none"),
         **{**inherited.get("options", {}), **(options or {})},
     )
+
+
+def _check_root(run: str, data: dict[str, Any]) -> None:
+    """Raises `InputError` if the pictures a run was trained on are not where its config says.
+
+    It says so from the root on; runs of older versions kept the path as it was typed, in another folder perhaps.
+    """
+    place = Path(data["root"]).expanduser()
+    if not place.exists():
+        raise InputError(
+            f"the run {run} was trained on the pictures in {place}, which are not there now; say where they are: "
+            "--root FOLDER."
+        )
+    noted = Path(run).expanduser() / "data.json"
+    if place.is_absolute() or not noted.is_file():
+        return
+    before = read_json(noted, "what a run notes of its pictures")
+    now = make_dataset(data["name"], **{key: data[key] for key in ("root", "size", "rotations")}, **data["options"])
+    found = now.load("train")
+    if (
+        not isinstance(before, dict)
+        or before.get("fingerprint") != found.fingerprint
+        or (before.get("pixels", found.pixels) != found.pixels)
+    ):
+        raise InputError(
+            f"the run {run} was trained on {data['root']}, as seen from another folder: the pictures in "
+            f"{place.absolute()} are others. Say where its own are: --root FOLDER."
+        )
 
 
 def describe(source: str) -> dict[str, Any]:
@@ -181,6 +213,7 @@ def describe(source: str) -> dict[str, Any]:
     if source in CONTROLS:
         return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
     about = asdict(read_card(source))
+    del about["trained_images"]
     lines = read_metrics(Path(source).expanduser())
     seconds = [line["seconds"] for line in lines if fits(line.get("seconds"), float) and line["seconds"] < math.inf]
     if seconds:
@@ -192,9 +225,10 @@ def refuse_trained_classes(source: str, bank: ImageBank) -> None:
     """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on."""
     if bank.split == "train" or source in CONTROLS:
         return
-    trained = read_card(source).trained_classes
-    asked = classes_by_family(bank.dataset, bank.class_names)
-    shared = {name for family, names in asked.items() for name in names & set(trained.get(family, []))}
+    card, asked = read_card(source), classes_by_family(bank.dataset, bank.class_names)
+    shared = {name for kin, names in asked.items() for name in names & set(card.trained_classes.get(kin, []))}
+    again = classes_with(bank, set(card.trained_images))  # under another name
+    shared |= {name for names in classes_by_family(bank.dataset, again).values() for name in names}
     if shared:
         raise InputError(
             f"{len(shared)} of the {sum(map(len, asked.values()))} classes of the {bank.split} split were trained "

@@ -19,6 +19,8 @@ class EncoderCard:
         licence: of the weights.
         trained_classes: names of all classes seen in training, here or in an encoder this one came from, by
             family of data sets; an evaluation refuses them.
+        trained_images: marks of images of each of those classes (`episodes.picture_marks`), by which an evaluation
+            knows them in a data set of another name.
         details: config, command, commit, measured errors.
     """
 
@@ -27,6 +29,7 @@ class EncoderCard:
     method: str = "unknown"
     licence: str = "unknown"
     trained_classes: dict[str, list[str]] = field(default_factory=dict)
+    trained_images: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
 

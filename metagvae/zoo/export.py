@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -77,8 +78,9 @@ def _traced(module: Encoder) -> torch.export.ExportedProgram:
 
 
 def _torch_export(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
-    with path.open("wb") as file:
-        torch.export.save(_traced(module), file)
+    buffer = io.BytesIO()  # a disk that is full ends the process in torch's own writer
+    torch.export.save(_traced(module), buffer)
+    path.write_bytes(buffer.getbuffer())
     with path.open("rb") as file:
         again = torch.export.load(file).module()
     return lambda images: again(images).detach()

@@ -70,7 +70,11 @@ def open_study(package: Any, folder: Path, **options: Any) -> Any:
 def check_trials(study: Any, folder: Path, ranges: Mapping[str, Range]) -> None:
     """Raises `InputError` unless every trial is one that a sweep over ``ranges`` writes into ``folder``."""
     try:
-        for trial in study.get_trials(deepcopy=False):
+        trials = study.get_trials(deepcopy=False)
+        lying = [path.name for path in folder.glob("trial-*") if _FOLDER.fullmatch(path.name)]
+        if any(int(name.partition("-")[2]) >= len(trials) for name in lying):  # each is known before it is made
+            raise ValueError(f"it knows {len(trials)} trials, and {max(lying)} lies beside it")
+        for trial in trials:
             _check_trial(trial, ranges)
     except Exception as error:
         raise _damaged(folder, error) from error

@@ -113,6 +113,20 @@ def test_calibrating_an_encoder_lowers_its_calibration_error_on_other_classes() 
     assert errors[0] < 0.12 < errors[1]
 
 
+def test_calibrating_leaves_the_callers_encoder_alone() -> None:
+    """In training mode its batch statistics would move; in half precision the pictures would not fit it."""
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(width=8, size=16, latent=8, polarity="light"))
+    bank = stripes(8, 8, seed=1)
+    expected = calibrate(encoder.eval(), bank, 10)
+    held = {name: value.clone() for name, value in encoder.state_dict().items()}
+    assert calibrate(encoder.train(), bank, 10) == expected
+    assert encoder.training
+    assert all(torch.equal(value, held[name]) for name, value in encoder.state_dict().items())
+    assert calibrate(encoder.double(), bank, 10).temperature == pytest.approx(expected.temperature, rel=1e-3)
+    assert next(encoder.parameters()).dtype == torch.float64
+
+
 def test_cards_without_or_with_unusable_calibrations() -> None:
     good = Calibration(1.0, 2.0)
     assert Calibration.read({}, ["latent"]) is None

@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import metagvae
 from episodes import ImageBank
 from metagvae.config.sections import DataConfig, RunSection, TrainConfig, ValidationSection
 from metagvae.encoders.controls import Pixels
@@ -16,6 +21,7 @@ from metagvae.learners import Learner, make_learner
 from metagvae.runs.run import plain_names
 from metagvae.studies import cross_validation as crossvalidation
 from metagvae.studies.cross_validation import fold_classes, half_width
+from metagvae.zoo.card import EncoderCard
 from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
 
 
@@ -146,3 +152,63 @@ def test_the_walk_through_runs_as_written(
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == sorted(str(f.relative_to(others)) for f in others.rglob("*.*"))
     assert all(row["prediction"] and not row["problem"] for row in rows)
+
+
+def test_examples_at_full_size_are_not_kept(tmp_path: Path) -> None:
+    """Twelve photographs of 12 megapixels, 36 MB each: about one is held at a time, in both folders."""
+    for number in range(6):
+        folder = tmp_path / "photos" / f"kind{number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((200, 150), 90).convert("RGB").resize((4000, 3000)).save(folder / f"{number}.jpg")
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from metagvae import FewShotClassifier
+from metagvae.classifier.folders import fit_folder, predict_folder
+classifier = FewShotClassifier(device="cpu", invert=False).fit([np.eye(9), 1 - np.eye(9)], [0, 1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+photos = Path(sys.argv[1])
+assert fit_folder(classifier, photos) == []
+assert predict_folder(classifier, photos, photos.parent / "p.csv") == (6, 0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "photos")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 150_000  # KB; all six would be 216 MB, twice
+
+
+def test_an_in_sample_figure_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples, others = pictures(tmp_path / "examples", 4, 3), pictures(tmp_path / "others", 1, 1)
+    encoder = metagvae.load_encoder("guided-vae-omniglot")
+    card = EncoderCard(trained_classes={"folder-other": ["kind00", "kind02", "elsewhere"]})
+    metagvae.save_encoder(encoder, tmp_path / "mine", card)
+    arguments = ["predict", str(examples), str(others), "--out", str(tmp_path / "p.csv"), "--invert", "false"]
+    status, said, err = call(capsys, *arguments, "--encoder", str(tmp_path / "mine"))
+    assert status == 0, err
+    assert "in-sample" in said
+    assert "trained on 2 of these 4 classes, 'kind00' among them" in said
+    assert "in-sample" not in call(capsys, *arguments)[1]
+
+
+def test_each_picture_has_its_line_when_one_is_on_another_scale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Examples of 12 bits in files of 16; one new picture has 16, and is a problem of its own line only."""
+    rng = np.random.default_rng(0)
+    for folder, most in (("examples/a", 4095), ("examples/b", 4095), ("new/n", 4095)):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(3):
+            values = rng.integers(0, most, (30, 30)).astype(np.uint16)
+            Image.fromarray(values).save(tmp_path / folder / f"{number}.png")
+    Image.fromarray(np.full((30, 30), 65_000, np.uint16)).save(tmp_path / "new" / "n" / "9.png")
+    arguments = [str(tmp_path / "examples"), str(tmp_path / "new"), "--out", str(tmp_path / "p.csv")]
+    status, said, err = call(capsys, "predict", *arguments)
+    assert status == 0, err
+    assert "4 pictures, 1 of them unreadable" in said
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["problem"]) for row in rows] == [False, False, False, True]
+    assert "value_range" in rows[3]["problem"]

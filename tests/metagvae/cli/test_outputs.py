@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+import metagvae.zoo.load
 from episodes import InputError
 from episodes.errors import printable
 from metagvae.storage.spreadsheet import cell, write_table
@@ -75,3 +77,87 @@ def test_predict_with_hostile_names_everywhere(tmp_path: Path, capsys: pytest.Ca
     labels = {row["prediction"] for row in rows} | {row["second"] for row in rows}
     assert labels <= {"", "'=1+1", "-1", "kind02"}
     assert "'-1" not in labels
+
+
+def test_a_name_that_steers_is_shown_as_escapes_by_data_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = pictures(tmp_path / "pictures", 6, 3)
+    (root / "kind00").rename(root / STEERING)
+    for file in list((root / STEERING).iterdir())[1:]:
+        file.write_text("no picture")
+    status, said, err = call(capsys, "data", "check", str(root), "--size", "32")
+    assert status == 0
+    assert "\\x1b[2J" in said
+    assert printable(said + err) == said + err
+
+
+# --- outputs that are inputs
+
+
+def hashes(root: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("link", ["itself", "other spelling", "symbolic link", "hard link"])
+def test_predict_never_writes_over_what_it_reads(link: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = pictures(tmp_path / "examples", 3, 2)
+    archive = Path(shutil.make_archive(str(tmp_path / "x"), "zip", examples))
+    out = tmp_path / "x.zip"
+    if link == "other spelling":
+        out = examples / ".." / "x.zip"
+    elif link.endswith("link"):
+        out = tmp_path / "y.csv"
+        (os.symlink if link == "symbolic link" else os.link)(archive, out)
+    before = hashes(tmp_path)
+    for inputs in ((archive, archive), (archive, examples), (examples, archive)):
+        status, _, err = call(capsys, "predict", *map(str, inputs), "--out", str(out), "--invert", "false")
+        assert status == 2
+        assert "what is to be read" in err
+    assert hashes(tmp_path) == before
+
+
+def test_a_file_inside_an_input_is_kept_unless_an_earlier_run_wrote_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examples, new = pictures(tmp_path / "examples", 3, 2), pictures(tmp_path / "new", 1, 2)
+    (examples / "splits.csv").write_text("class,split\n")
+    before = hashes(examples)
+    for out in (examples / "kind00" / "1.png", examples / "splits.csv", examples, new / "kind00"):
+        status, _, err = call(capsys, "predict", str(examples), str(new), "--out", str(out), "--invert", "false")
+        assert status == 2
+        assert "cannot write" in err
+    for _ in range(2):  # and a table of predictions beside the pictures may be made anew
+        out = new / "predictions.csv"
+        status, _, err = call(capsys, "predict", str(examples), str(new), "--out", str(out), "--invert", "false")
+        assert status == 0, err
+    assert hashes(examples) == before
+    assert len(out.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["evaluate", "disentangle", "probe", "report"])
+def test_no_command_writes_over_its_inputs(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(metagvae.zoo.load.shipped_encoders()["guided-vae-omniglot"], run / "encoder")
+    (run / "config.yaml").write_text("kind: pretrain\n")
+    root = pictures(tmp_path / "pictures", 6, 3)
+    before = hashes(tmp_path)
+    option = "--out" if command == "report" else "--json"
+    source = [str(run)] if command == "report" else ["--encoder", str(run / "encoder")]
+    data = [] if command == "report" else ["--root", str(root)]
+    if command == "evaluate":
+        data += ["--data", "folder"]
+    outs = [run / "encoder" / "config.json", run / "encoder" / "model.safetensors"]
+    if data:
+        outs += [root, root / "kind00" / "1.png"]
+    for out in outs:
+        status, _, err = call(capsys, command, *source, *data, option, str(out))
+        assert status == 2
+        assert "cannot write" in err, err
+    if command in ("evaluate", "disentangle"):
+        status, _, err = call(capsys, command, *source, *data, "--figure", str(root / "kind00" / "1.png"))
+        assert (status, "cannot write" in err) == (2, True)
+        same = str(tmp_path / "same.png")
+        status, _, err = call(capsys, command, *source, *data, "--figure", same, "--json", same)
+        assert (status, "two outputs" in err) == (2, True)
+    assert hashes(tmp_path) == before
