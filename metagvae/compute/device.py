@@ -51,6 +51,13 @@ def _bfloat16_pays() -> bool:
     return seconds[torch.bfloat16] < 1.5 * seconds[torch.float32]
 
 
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is worth its rounding there; a GPU that emulates it is slower than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _bfloat16_pays()
+
+
 def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks for the next step in place of handing each back to the system.
 
@@ -140,7 +147,7 @@ class Device:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
         # measured, so ranks could find differently: rank 0's answer is for all
-        able = ranks().from_main(torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _bfloat16_pays())
+        able = ranks().from_main(_computes_bfloat16(chosen))
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 
     @property
