@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.pickles import PLAIN, PlainUnpickler, Refused, unwrap
 
 MAX_BYTES = 4 * 2**30
@@ -52,7 +53,7 @@ class _Unpickler(PlainUnpickler):
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if (module, name) == ("collections", "OrderedDict"):
-            return _StateDict
+            return self._plain(_StateDict)
         if (module, name) == ("torch", "Size"):
             return self._plain(tuple)
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -114,6 +115,7 @@ def _open(path: Path | io.BytesIO, size: int) -> tuple[zipfile.ZipFile, str]:
     return archive, roots[0]
 
 
+@plain_defaults()
 def load_torch(path: Path | io.BytesIO) -> Any:
     """What `torch.save` wrote: dicts, lists, tuples, text, numbers and dense CPU tensors. Nothing in it is run.
 
