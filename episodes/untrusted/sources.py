@@ -21,6 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 
 MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 64 * 2**20
@@ -55,7 +56,7 @@ class Source:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self._zip: zipfile.ZipFile | None = None
         self._folder: dict[str, str] | None = None
         if self.path.is_dir():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from episodes.errors import printable
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -54,6 +53,6 @@ def predict(
                 f"that figure is in-sample, too low: {encoder} was trained on {len(trained)} of these "
                 f"{len(classifier.classes_)} classes, {trained[0]!r} among them. New pictures come out worse."
             )
-    count, broken = predict_folder(classifier, pictures, Path(out).expanduser())
+    count, broken = predict_folder(classifier, pictures, expanded(out))
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
     say(f"{count} pictures, {broken} of them unreadable, {known}: {out}")
