@@ -7,6 +7,7 @@ generator from (seed, step), so a step's augmentation is a pure function of both
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from episodes.batch_share import uniform
 from episodes.capture import CaptureConfig, capture
 from episodes.errors import InputError
+from episodes.precision import autocast_off
 
 PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
 
@@ -101,16 +103,28 @@ def affine_matrix(angle: Tensor, log_x: Tensor, log_y: Tensor, shear: Tensor, sh
     return torch.cat((linear, column.unsqueeze(-1)), -1)
 
 
+def sampling_grid(theta: Tensor, shape: Sequence[int]) -> Tensor:
+    """Where to sample, ``[B, H, W, 2]``, for matrices ``[B, 2, 3]`` and pictures of ``shape``, ``(B, C, H, W)``.
+
+    In float32, whatever autocast takes for products: in bfloat16 a position is off by half a pixel of 84.
+    """
+    with autocast_off(theta):
+        return F.affine_grid(theta.float(), list(shape), align_corners=False)
+
+
 def resample(images: Tensor, grid: Tensor) -> Tensor:
     """Images read at the places of a grid, bilinearly; what lies outside takes the border's values.
 
     A place that is not finite gives a value that is not: torch's kernel for the CPU would take it for an address
-    in its backward pass, and end the process.
+    in its backward pass, and end the process; its kernel for GPUs would take it for the border.
 
     Args:
         images: ``[B, C, H, W]``.
         grid: ``[B, H, W, 2]``, as `torch.nn.functional.affine_grid` gives it with ``align_corners=False``.
     """
+    if not images.is_cpu:
+        values = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return torch.add(values, grid.detach().sum(-1).unsqueeze(1), alpha=0)  # 0 times what is not finite is neither
     finite = torch.isfinite(grid).all(-1)[:, None]
     safe = torch.nan_to_num(grid)
     values = F.grid_sample(images, safe, padding_mode="border", align_corners=False)
@@ -152,17 +166,23 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
 
     size = math.log1p(config.scale)
     limits = (math.radians(config.rotation), size, size, config.shear, *[2 * config.translation] * 2, config.stroke)
-    used = torch.tensor([float(limit > 0) for limit in limits], device=device)
-    draws = symmetric(len(PARAMETERS)) * used
-    angle, log_x, log_y, shear, right, down, stroke = (draws * draws.new_tensor(limits)).unbind(-1)
+    draws = symmetric(len(PARAMETERS))  # of all, so that what is drawn later does not depend on which are used
+    if not any(limits):
+        draws.zero_()
+    # limits are Python numbers: a tensor of them would have to cross to the device at every call
+    columns = [
+        column * limit if limit else column.zero_() for column, limit in zip(draws.unbind(-1), limits, strict=True)
+    ]
+    angle, log_x, log_y, shear, right, down, stroke = columns
     if config.stroke:
         flat = stroke_width(flat, stroke)
     if config.warps:
         mirrored = uniform(count, device=device, generator=generator) < config.flip
         theta = affine_matrix(angle, log_x, log_y, shear, torch.stack((right, down), -1))
-        mirror = torch.where(mirrored, -1.0, 1.0)[:, None]
-        theta = torch.cat((theta[:, :1] * mirror.unsqueeze(-1), theta[:, 1:]), 1)
-        grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
+        if config.flip:
+            mirror = (1 - 2 * mirrored.to(theta))[:, None, None]
+            theta = torch.cat((theta[:, :1] * mirror, theta[:, 1:]), 1)
+        grid = sampling_grid(theta, flat.shape)
         if config.elastic:
             coarse = symmetric(2, 4, 4) * (2 * config.elastic)
             field = F.interpolate(coarse, shape[-2:], mode="bicubic", align_corners=False)

@@ -115,7 +115,8 @@ class ImageBank:
     @cached_property
     def labels(self) -> Tensor:
         """int64 ``[M]``: the class of each image."""
-        return torch.repeat_interleave(torch.arange(self.num_classes, device=self.offsets.device), self.counts)
+        numbers = torch.arange(self.num_classes, device=self.offsets.device)
+        return torch.repeat_interleave(numbers, self.counts, output_size=len(self))
 
     @cached_property
     def fingerprint(self) -> str:

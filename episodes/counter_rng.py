@@ -88,7 +88,11 @@ def check_seed(seed: int, name: str, least: int = -(2**63), most: int = 2**63 - 
 
 def seed_for(seed: int, *counters: int) -> int:
     """A 63-bit seed for torch's own generators, a pure function of ``seed`` and the counters."""
-    key = torch.tensor(seed, dtype=torch.int64)
-    for counter in counters:
-        key = fold(key, counter)
-    return int(key) & ((1 << 63) - 1)
+    bits = (1 << 64) - 1
+    key = seed & bits
+    for counter in counters:  # `fold`, in Python's own integers: a seed is for the host
+        key = (key + (counter + 1) * GOLDEN) & bits
+        key = ((key ^ (key >> 30)) * MULTIPLY_1) & bits
+        key = ((key ^ (key >> 27)) * MULTIPLY_2) & bits
+        key ^= key >> 31
+    return key & ((1 << 63) - 1)

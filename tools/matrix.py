@@ -89,7 +89,7 @@ def run(python: str, oldest: bool, arguments: list[str], folder: Path, log: Path
     cloned(clone)
     # what this process was started with must not leak into the clone
     outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment = {**outside, "PYTHON": python}
+    environment = {**outside, "PYTHON": python, "UNLOCKED": "1"}  # versions that requirements.txt does not pin
     if oldest:
         pins = folder / f"{name}.txt"
         pins.write_text("".join(f"{package}=={lowest(package)}.*\n" for package in ("torch", "torchvision")))

@@ -31,6 +31,12 @@ class EpisodeIndices:
     shot: int
     turns: Tensor | None = None
 
+    def to(self, device: torch.device | str) -> EpisodeIndices:
+        """The same numbers on ``device``; the host does not wait for them to arrive."""
+        classes, images = (x.to(device, non_blocking=True) for x in (self.classes, self.images))
+        turns = None if self.turns is None else self.turns.to(device, non_blocking=True)
+        return EpisodeIndices(classes, images, self.shot, turns)
+
     def tasks_from(self, start: int, count: int) -> EpisodeIndices:
         """``count`` of its tasks, a view."""
         part = slice(start, start + count)

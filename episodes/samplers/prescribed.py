@@ -23,6 +23,10 @@ class FixedEpisodes:
         self.way, self.shot = drawn.images.shape[1], drawn.shot
         self.query = drawn.images.shape[2] - drawn.shot
 
+    def to(self, device: torch.device | str) -> FixedEpisodes:
+        """The same episodes, their numbers on ``device``."""
+        return FixedEpisodes(self.drawn.to(device))
+
     def __len__(self) -> int:
         return len(self.drawn.images)
 
@@ -43,5 +47,9 @@ class FixedEpisodes:
         )
 
     def span(self, start: int, count: int) -> EpisodeIndices:
-        """Episodes ``start`` to ``start + count - 1``."""
-        return self.draw(torch.arange(start, start + count, device=self.drawn.images.device))
+        """Episodes ``start`` to ``start + count - 1``; raises `InputError` as `draw` does."""
+        if not 0 <= start <= start + count <= len(self):
+            raise InputError(
+                f"there are {len(self)} prescribed episodes, numbered from 0; received {start} to {start + count - 1}."
+            )
+        return self.drawn.tasks_from(start, count)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.pickles import PLAIN, PlainUnpickler, Refused, unwrap
 
 MAX_BYTES = 4 * 2**30
@@ -114,6 +115,7 @@ def _open(path: Path | io.BytesIO, size: int) -> tuple[zipfile.ZipFile, str]:
     return archive, roots[0]
 
 
+@plain_defaults()
 def load_torch(path: Path | io.BytesIO) -> Any:
     """What `torch.save` wrote: dicts, lists, tuples, text, numbers and dense CPU tensors. Nothing in it is run.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.paths import expanded
+from episodes.torch_defaults import plain_defaults
 from metagvae.classifier.calibration import (
     Calibration,
     adapt,
@@ -29,7 +30,7 @@ from metagvae.classifier.labels import accuracy, as_labels, is_among, positions,
 from metagvae.classifier.pictures import Pictures, batches
 from metagvae.classifier.ridge_head import ridge_left_out, ridge_logits
 from metagvae.classifier.settings import check_settings
-from metagvae.compute.device import Device, plain_defaults
+from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
 from metagvae.zoo.load import load_encoder, read_card

@@ -25,6 +25,13 @@ def demo(
         host: address to serve on; the default cannot be reached from other machines.
         port: to serve on.
     """
+    from metagvae.demo.guard import private_uploads
+
+    with private_uploads():
+        _serve(encoder, run, data, root, way, host, port)
+
+
+def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int, host: str, port: int) -> None:
     try:
         import gradio  # noqa: F401
     except ImportError as error:

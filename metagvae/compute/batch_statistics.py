@@ -1,4 +1,4 @@
-"""What depends on a step's whole batch, of which this process may hold a part: counts, means, rows, moments.
+"""What depends on a step's whole batch, of which this process may hold a part: means, rows, moments.
 
 Every rank gets the same values, and gradients reach the rows of all ranks. In a process by itself these are the plain
 functions.
@@ -13,17 +13,19 @@ from episodes.batch_share import held
 from metagvae.compute.processes import ranks
 
 
-def batch_count(values: Tensor) -> int:
-    """Rows of the whole batch, those of this process being ``values``; unequally many per item, or none, are fine."""
-    return len(values) if held().whole else int(ranks().sum(torch.tensor(len(values))))
+def batch_mean(values: Tensor, known: Tensor | None = None) -> Tensor:
+    """The mean of ``[rows]`` over the whole batch, or over its rows that are ``known`` (bool ``[rows]``); 0 of none.
 
-
-def batch_mean(values: Tensor) -> Tensor:
-    """The mean of ``[rows]`` over the whole batch; unequally many rows per item, or none here, are fine."""
-    if held().whole:
-        return values.mean()
-    total, count = ranks().sum(torch.stack((values.sum(), values.new_tensor(len(values)))))
-    return total / count
+    Unequally many rows per item, or none here, are fine.
+    """
+    if known is None:
+        if held().whole:
+            return values.mean()
+        total, count = values.sum(), torch.full_like(values[:1].sum(), len(values))
+    else:
+        total, count = values.masked_fill(~known, 0).sum(), known.sum().to(values)
+    total, count = ranks().sum(torch.stack((total, count)))
+    return total / count.clamp(min=1)
 
 
 def batch_rows(values: Tensor) -> Tensor:

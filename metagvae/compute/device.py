@@ -51,6 +51,13 @@ def _bfloat16_pays() -> bool:
     return seconds[torch.bfloat16] < 1.5 * seconds[torch.float32]
 
 
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is worth its rounding there; a GPU that emulates it is slower than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and _bfloat16_pays()
+
+
 def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks for the next step in place of handing each back to the system.
 
@@ -91,24 +98,6 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-@contextmanager
-def plain_defaults() -> Iterator[None]:
-    """Within it new tensors are of float32 and on the CPU, and no autocast is on, whatever the caller has set.
-
-    ``torch.set_default_dtype``, a default device or an autocast around a call of this package would otherwise make
-    networks whose weights and pictures do not fit each other.
-    """
-    before = torch.get_default_dtype()
-    if before != torch.float32:
-        torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        if before != torch.float32:
-            torch.set_default_dtype(before)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -158,7 +147,7 @@ class Device:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
         # measured, so ranks could find differently: rank 0's answer is for all
-        able = ranks().from_main(torch.cuda.is_bf16_supported() if chosen.type == "cuda" else _bfloat16_pays())
+        able = ranks().from_main(_computes_bfloat16(chosen))
         return cls(chosen, precision == "bfloat16" or (precision == "auto" and able))
 
     @property

@@ -104,7 +104,7 @@ class OptimSection:
         clip: largest norm of the gradient; 0 for none.
         skip_nonfinite: steps whose loss or gradient is not finite that are left out; one more stops the run.
         precision: auto | float32 | bfloat16; auto takes bfloat16 where the processor computes in it and it
-            measures no slower.
+            measures no slower, but float32 for maml, whose outer gradient bfloat16 spoils.
         compile: run the backbone through torch.compile (with CUDA graphs on a GPU). Off by default: on two
             processor cores a compiled Conv-4 step took 1.4 times as long, after 10 to 30 seconds of compiling.
     """

@@ -48,15 +48,18 @@ class Characters:
         Raises:
             InputError: if the picture is empty or the character has all its examples.
         """
-        if name not in NAMES:
-            raise InputError(f"characters are called {NAMES[0]} to {NAMES[-1]}; received {name[:20]!r}.")
+        self.check_room(name)
         if empty(picture):
             raise InputError("there is nothing drawn; draw the character first.")
-        held = self.examples.setdefault(name, [])
-        if len(held) == MOST:
-            raise InputError(f"{name} has {MOST} examples already; forget them, or choose another character.")
-        held.append(centred(picture))
+        self.examples.setdefault(name, []).append(centred(picture))
         self._fitted = None
+
+    def check_room(self, name: str) -> None:
+        """Raises `InputError` if there is no such character, or it has all its examples."""
+        if name not in NAMES:
+            raise InputError(f"characters are called {NAMES[0]} to {NAMES[-1]}; received {str(name)[:20]!r}.")
+        if len(self.examples.get(name, [])) >= MOST:
+            raise InputError(f"{name} has {MOST} examples already; forget them, or choose another character.")
 
     def rank(self, picture: Image.Image) -> Ranking:
         """The characters by likelihood.

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from episodes import InputError
-from episodes.untrusted.sources import open_picture
+from episodes.untrusted.sources import _to_8_bits, flattened, is_deep, open_picture
 
 MAX_UPLOAD = 8 * 2**20  # bytes of an uploaded picture
+LARGEST = 320  # pixels: the longer side of what is kept of a picture, however large it came
 MAX_DRAWING = 2 * 2**20  # bytes of a drawing as it comes from the page
 _MARGIN = 0.2  # of the side of a centred picture, white all round
 _INK = 128  # darker is ink
@@ -50,11 +51,25 @@ def from_upload(path: str) -> Image.Image:
     return paper(open_picture(file.read_bytes(), file.name))
 
 
+def take_upload(path: str) -> Image.Image:
+    """`from_upload`, after which the file is gone: nothing of a visitor's stays on the disk.
+
+    Raises:
+        InputError: if it is too large or no picture.
+    """
+    try:
+        return from_upload(path)
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
 def paper(picture: Image.Image) -> Image.Image:
-    """Grey, white where it was transparent, and dark ink on bright paper whichever way it came."""
-    layers = picture.convert("RGBA")
-    white = Image.new("RGBA", layers.size, "white")
-    grey = Image.alpha_composite(white, layers).convert("L")
+    """Grey, white where it was transparent, and dark ink on bright paper whichever way it came.
+
+    What is larger than `LARGEST` is brought to it.
+    """
+    grey = (_to_8_bits(picture) if is_deep(picture) else flattened(picture, LARGEST)).convert("L")
+    grey.thumbnail((LARGEST, LARGEST))
     pixels = np.asarray(grey)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return Image.fromarray(255 - pixels) if np.median(border) < _INK else grey

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from episodes import InputError
 from metagvae.demo.drawing import NAMES, Characters
-from metagvae.demo.ink import from_page, from_upload
+from metagvae.demo.guard import SameOrigin, own_names
+from metagvae.demo.ink import from_page, take_upload
 from metagvae.demo.moving import REACH, LatentView
 from metagvae.demo.pad import pad
 from metagvae.demo.playing import Game, Score
@@ -19,6 +20,7 @@ from metagvae.demo.playing import Game, Score
 # before gradio is loaded anywhere: nothing is sent from here
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+_SESSIONS, _FORGET = 50, 3600  # visitors whose examples are held, and seconds after their last visit
 _FONTS = ["system-ui", "sans-serif"]
 
 
@@ -39,7 +41,7 @@ def _draw_tab(encoder: str) -> None:
         "Make up characters: draw each once, up to five times, or upload pictures of them. Then draw one again on "
         "the right: the encoder, which was trained on none of them, says which it is after every stroke."
     )
-    held = gr.State(lambda: Characters(encoder))
+    held = gr.State(lambda: Characters(encoder), time_to_live=_FORGET)
     with gr.Row():
         with gr.Column():
             gr.Markdown("### Examples")
@@ -72,11 +74,12 @@ def _draw_tab(encoder: str) -> None:
         problems = []
         for path in paths or []:
             try:
-                characters.add(name, from_upload(path))
+                characters.check_room(name)
+                characters.add(name, take_upload(path))
             except InputError as error:
                 problems.append(str(error))
         if problems:
-            gr.Warning(" ".join(problems), duration=10)
+            gr.Warning(" ".join(problems[:5]), duration=10)
         return characters, shown(characters)
 
     def rank(characters: Characters, drawing: str) -> tuple[str, str]:
@@ -202,7 +205,7 @@ def build(encoder: str, game: Game, view: LatentView | None) -> Any:
     """
     import gradio as gr
 
-    with gr.Blocks(title="metagvae", analytics_enabled=False) as page:
+    with gr.Blocks(title="metagvae", analytics_enabled=False, delete_cache=(60, _FORGET)) as page:
         gr.Markdown("# metagvae")
         with gr.Tab("Draw"):
             _draw_tab(encoder)
@@ -216,10 +219,13 @@ def build(encoder: str, game: Game, view: LatentView | None) -> Any:
 def serve(page: Any, host: str, port: int, block: bool = True) -> str:
     """Serves the page and returns its address; with ``block`` only when it is stopped.
 
+    What other sites' pages ask of it is refused, see `metagvae.demo.guard`.
+
     Raises:
         InputError: if the port is taken.
     """
     import gradio as gr
+    from starlette.middleware import Middleware
 
     theme = gr.themes.Default(font=_FONTS, font_mono=["monospace"])
     try:
@@ -230,7 +236,9 @@ def serve(page: Any, host: str, port: int, block: bool = True) -> str:
             share=False,
             prevent_thread_lock=True,
             theme=theme,
-            max_file_size="64mb",
+            max_file_size="16mb",  # twice `MAX_UPLOAD`, whose refusal is a sentence
+            state_session_capacity=_SESSIONS,
+            app_kwargs={"middleware": [Middleware(SameOrigin, names=own_names(host))]},
             footer_links=[],
             pwa=False,
             enable_monitoring=False,

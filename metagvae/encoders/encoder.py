@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.batch_share import normal_like
+from episodes.untrusted.typed import check_types
 from metagvae.encoders.backbones import BACKBONES
 from metagvae.encoders.norm import POLICIES, full_precision
+from metagvae.encoders.units import Units
 
 MAX_LATENT = 4096
 
@@ -57,6 +59,7 @@ class EncoderConfig:
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
+        check_types(type(self), vars(self), "encoder.")
         BACKBONES.find(self.backbone, "encoder.")
         if not isinstance(self.norm, str) or self.norm not in POLICIES:
             raise InputError(f"unknown norm policy {_short(self.norm)}; allowed: {', '.join(POLICIES)}.")
@@ -130,6 +133,7 @@ class Encoder(nn.Module):
         # a posterior that starts narrow: the decoder sees signal before noise
         nn.init.zeros_(self.to_log_var.weight)
         nn.init.constant_(self.to_log_var.bias, -2.0)
+        self._groups = nn.ModuleList([Units(units) for units in config.units.values()])
         self.features = list(config.features)
 
     @property
@@ -187,5 +191,5 @@ class Encoder(nn.Module):
                 parts.append(maps)
             else:
                 assert mean is not None
-                parts.append(mean if name == "latent" else mean[:, self.units[name]])
+                parts.append(mean if name == "latent" else self._groups[list(self.units).index(name)](mean))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

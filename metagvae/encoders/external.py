@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.untrusted.typed import check_types
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.encoders.norm import full_precision
 
@@ -35,6 +37,7 @@ class ForeignConfig(EncoderConfig):
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
+        check_types(type(self), vars(self), "encoder.")
         provider, _, name = self.backbone.partition(":")
         if provider not in PROVIDERS or not name:
             raise InputError(f"backbone {self.backbone!r} is none of {', '.join(f'{p}:NAME' for p in PROVIDERS)}.")
@@ -46,11 +49,18 @@ class ForeignConfig(EncoderConfig):
             )
         if not isinstance(self.length, int) or not 1 <= self.length <= MAX_LENGTH:
             raise InputError(f"encoder.length must be between 1 and {MAX_LENGTH}; received {self.length}.")
-        numbers = [*self.channel_mean, *self.channel_std]
-        if len(numbers) != 2 * self.channels or not all(isinstance(x, int | float) for x in numbers):
-            raise InputError("encoder.channel_mean and channel_std must be one number per channel each.")
+        for name, numbers in (("channel_mean", self.channel_mean), ("channel_std", self.channel_std)):
+            if len(numbers) != self.channels or not all(math.isfinite(number) for number in numbers):
+                raise InputError(
+                    f"encoder.{name} must hold {self.channels} finite number(s), one per channel; received "
+                    f"{str(numbers)[:200]}."
+                )
         if not all(x > 0 for x in self.channel_std):
             raise InputError(f"encoder.channel_std must be positive; received {self.channel_std}.")
+        if self.features != ["backbone"]:
+            raise InputError(f"{self.backbone} has no latent; its features are ['backbone'], not {self.features}.")
+        if self.polarity not in ("ink", "light"):
+            raise InputError(f"encoder.polarity must be 'ink' or 'light'; received {self.polarity[:100]!r}.")
 
 
 class ForeignEncoder(Encoder):

@@ -158,19 +158,19 @@ class ClassTally:
     Args:
         bank: whose classes the episodes are of.
         by: as `class_units` takes it.
+        device: where to count; the bank's if None.
     """
 
-    def __init__(self, bank: ImageBank, by: str | None = None) -> None:
+    def __init__(self, bank: ImageBank, by: str | None = None, device: torch.device | None = None) -> None:
+        device = device or bank.device
         self.unit, units = class_units(bank, by)
-        self.units, self.own = units.to(bank.device), own_classes(bank)
+        self.units, self.own = units.to(device), own_classes(bank)
         count = int(units.max()) + 1
         # whole numbers, so that no order of adding matters. Of each unit: queries got wrong, those of other units got
         # wrong through it alone, places in episodes, and beside how many classes of other units they were
-        self.counts = torch.zeros(4, count, dtype=torch.float64, device=bank.device)
-        self.seen = torch.zeros(bank.num_classes, dtype=torch.float64, device=bank.device)
-        self.totals = torch.zeros(
-            3, dtype=torch.float64, device=bank.device
-        )  # wrong, wrong through one alone, episodes
+        self.counts = torch.zeros(4, count, dtype=torch.float64, device=device)
+        self.seen = torch.zeros(bank.num_classes, dtype=torch.float64, device=device)
+        self.totals = torch.zeros(3, dtype=torch.float64, device=device)  # wrong, wrong through one alone, episodes
         self.way = self.query = 0
 
     def add(self, classes: Tensor, answers: Tensor, others: Tensor, labels: Tensor) -> None:
@@ -181,7 +181,7 @@ class ClassTally:
             answers, others: the way that each query is put into, and that which it would be without that way.
             labels: the way that it is of; these three are ``[T, N * Q]``.
         """
-        classes, answers, others, labels = (part.to(self.counts.device) for part in (classes, answers, others, labels))
+        classes = classes.to(self.counts.device, non_blocking=True)
         self.way, self.query = classes.shape[1], labels.shape[1] // classes.shape[1]
         units = self.units[classes]
         of, into = units.gather(1, labels), units.gather(1, answers)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, make_batch, to_float
+from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, to_float
+from episodes.batch import gather_batch
 from episodes.counter_rng import check_seed
 from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
@@ -163,6 +164,18 @@ def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
     return EpisodeBatch(gathered, drawn.shot, drawn.classes, images)
 
 
+def _measured(wrong: np.ndarray, learner: Learner) -> np.ndarray:
+    """The errors of all episodes, read back at once; raises `InputError` if the learner has no answer to some."""
+    failed = np.isnan(wrong).sum()
+    if failed:
+        raise InputError(
+            f"the learner '{learner.name}' gives logits that are not finite in {failed} of {len(wrong)} episodes; its "
+            "weights or the encoder's features are not finite, or too large to solve with. Train with a lower optim.lr "
+            "or optim.precision float32, or measure another learner."
+        )
+    return wrong
+
+
 def _described(within: Within | None) -> str:
     if within is None:
         return ""
@@ -206,9 +219,10 @@ class Evaluator:
             )
         check_seed(seed, "the seed of the episodes")
         self.device = device or Device.choose()
-        self.bank = bank.to(self.device.device)
+        self.bank = self.device.hold(bank)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
-        self.within, self.fixed, self.unit = within, fixed, unit
+        self.within, self.unit = within, unit
+        self.fixed = fixed.to(self.bank.device) if fixed is not None else None
         class_units(self.bank, unit)  # says so if there is no such unit
 
     def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
@@ -250,6 +264,9 @@ class Evaluator:
         """float64 ``[episodes]`` in [0, 1] for each (way, shot): the share of queries got wrong.
 
         With an encoder that embeds pictures independently each picture is embedded once for all shapes.
+
+        Raises:
+            InputError: if a query's logits are not finite.
         """
         return [errors for errors, _ in self.tallied(learner, shapes)]
 
@@ -261,7 +278,7 @@ class Evaluator:
         features = self._features(learner)
         results = []
         for way, shot in shapes:
-            sampler, tally = self.sampler(way, shot), ClassTally(self.bank, self.unit)
+            sampler, tally = self.sampler(way, shot), ClassTally(self.bank, self.unit, self.device.device)
             chunk = self._episodes_at_once(features, way, shot)
 
             def measured(
@@ -275,10 +292,11 @@ class Evaluator:
                 answers = logits.argmax(-1)
                 others = logits.scatter(-1, answers.unsqueeze(-1), -torch.inf).argmax(-1)
                 tally.add(drawn.classes, answers, others, labels)
-                return (answers != labels).float().mean(-1)
+                wrong = (answers != labels).float()
+                return wrong.masked_fill(~logits.isfinite().all(-1), torch.nan).mean(-1)
 
-            wrong = ranks().split(self.episodes, chunk, measured, self.bank.device)
-            results.append((wrong.double().cpu().numpy(), tally.result(ranks().sum)))
+            wrong = ranks().split(self.episodes, chunk, measured, self.device.device)
+            results.append((_measured(wrong.double().cpu().numpy(), learner), tally.result(ranks().sum)))
         learner.train(was_training)
         return results
 
@@ -303,10 +321,11 @@ class Evaluator:
         """Each query's score of each way, ``[T, N * Q, N]``, and the way that it is of, int64 ``[T, N * Q]``."""
         if features is not None:
             assert isinstance(learner, FeatureLearner)
-            batch = _feature_batch(features, drawn)
+            batch = _feature_batch(features, drawn.to(features.device))
             logits = learner.ask_head(learner.fit_head(batch.support), batch.query)
         else:
-            batch = make_batch(self.bank, drawn)
+            batch = gather_batch(self.bank, drawn, pin=self.bank.device != self.device.device)
+            batch = batch.to(self.device.device).scaled()
             with self.device.precision():
                 logits = learner.predict(learner.adapt(batch.support), batch.query)
         return logits, batch.query_labels

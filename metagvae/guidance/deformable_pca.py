@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from episodes.augment import affine_matrix, resample
+from episodes.augment import affine_matrix, resample, sampling_grid
+from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
@@ -70,6 +72,7 @@ class DeformablePCA(Guidance):
         geometry = context.units["geometry"]
         self.geometry = geometry
         self.content = [unit for unit in range(context.latent) if unit not in set(geometry)]
+        self.of_geometry, self.of_content = Units(self.geometry), Units(self.content)
         pixels = context.channels * context.size**2
         self.components = nn.Linear(len(self.content), pixels)
         nn.init.normal_(self.components.weight, std=pixels**-0.5)  # components of unit length, near orthogonal
@@ -106,15 +109,15 @@ class DeformablePCA(Guidance):
 
     def light_decoder(self, z: Tensor) -> Tensor:
         """The warped linear picture ``[B, C, H, W]`` of latents ``[B, latent]``."""
-        picture = self.canonical(z[:, self.content])
-        grid = F.affine_grid(self.warp(full_precision(z[:, self.geometry])), list(picture.shape), align_corners=False)
+        picture = self.canonical(self.of_content(z))
+        grid = sampling_grid(self.warp(full_precision(self.of_geometry(z))), picture.shape)
         return resample(picture, grid)
 
     def basis_terms(self) -> dict[str, Tensor]:
         """The two penalties on B, unweighted: sums over pairs of components and over components."""
         basis = self.components.weight
         # the first is a small difference of large sums: bfloat16 would round it away
-        with torch.autocast(basis.device.type, enabled=False):
+        with autocast_off(basis):
             gram = basis.T @ basis
         lengths = gram.diagonal()
         return {

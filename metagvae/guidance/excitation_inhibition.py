@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import InputError
-from metagvae.compute.batch_statistics import batch_count, batch_mean
+from metagvae.compute.batch_statistics import batch_mean
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 
@@ -20,9 +21,10 @@ def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Its mean over the step's pictures whose labels are known."""
-    return batch_mean(F.cross_entropy(full_precision(logits), labels, reduction="none"))
+def _cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """Its mean over the step's pictures whose labels are ``known``; the other labels are -1."""
+    each = F.cross_entropy(full_precision(logits), labels, reduction="none", ignore_index=-1)
+    return batch_mean(each, known)
 
 
 @GUIDANCES.register
@@ -79,6 +81,8 @@ class ExcitationInhibition(Guidance):
             name: [unit for unit in range(context.latent) if unit not in set(units)]
             for name, units in self.units.items()
         }
+        self.of_units = nn.ModuleDict({name: Units(units) for name, units in self.units.items()})
+        self.of_rest = nn.ModuleDict({name: Units(units) for name, units in self.rest.items()})
         sizes = {name: context.attributes[name] for name in attributes}
         single = [name for name, size in sizes.items() if size < 2]
         if single:
@@ -101,26 +105,25 @@ class ExcitationInhibition(Guidance):
 
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
-        for name, units in self.units.items():
+        for name in self.units:
             if name not in inputs.attributes:
                 raise InputError(f"excitation_inhibition needs the attribute {name!r} of each picture; received none.")
             labels = inputs.attributes[name]
-            known = labels >= 0
-            z, labels = inputs.z[known], labels[known]
-            if not batch_count(labels):
-                continue
-            own, rest = z[:, units], z[:, self.rest[name]]
-            terms[f"excitation/{name}"] = self.excitation * _cross_entropy(self.exciters[name](own), labels)
+            # unknown ones weigh nothing: to leave them out, the host would have to learn how many are left
+            known, labels = labels >= 0, labels.clamp(min=-1)
+            own, rest = self.of_units[name](inputs.z), self.of_rest[name](inputs.z)
+            terms[f"excitation/{name}"] = self.excitation * _cross_entropy(self.exciters[name](own), labels, known)
             adversary = self.adversaries[name]
-            terms[f"adversary/{name}"] = _cross_entropy(adversary(rest.detach()), labels)
+            terms[f"adversary/{name}"] = _cross_entropy(adversary(rest.detach()), labels, known)
             still = {key: value.detach() for key, value in adversary.named_parameters()}
             hidden_from = full_precision(functional_call(adversary, still, (rest,)))
-            terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels)
+            terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels, known)
         return terms
 
-    def _inhibition(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _inhibition(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         """What the encoder minimises, given the adversary's logits ``[B, K]``; zero at a uniform guess."""
-        entropy = torch.log(torch.tensor(float(logits.shape[-1]), device=logits.device))
+        entropy = math.log(logits.shape[-1])
         if self.form == "confusion":
-            return batch_mean(-F.log_softmax(logits, -1).mean(-1)) - entropy
-        return (entropy - _cross_entropy(logits, labels)).clamp(min=0)
+            return batch_mean(-F.log_softmax(logits, -1).mean(-1) - entropy, known)
+        each = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
+        return batch_mean(entropy - each, known).clamp(min=0)

@@ -11,8 +11,10 @@ from torch.func import functional_call
 
 from episodes import InputError
 from episodes.augment import PARAMETERS
+from episodes.precision import autocast_off
 from metagvae.compute.batch_statistics import batch_rows
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 
 
@@ -64,6 +66,7 @@ class WarpPairs(Guidance):
         self.contrast, self.prediction, self.inhibition = contrast, prediction, inhibition
         self.distance, self.scale = distance, scale
         self.geometry, self.content = context.units["geometry"], context.units["content"]
+        self.of_geometry, self.of_content = Units(self.geometry), Units(self.content)
         self.reader = nn.Linear(len(self.geometry), len(PARAMETERS), bias=False)
         if inhibition:
             self.adversary = nn.Sequential(
@@ -106,10 +109,10 @@ class WarpPairs(Guidance):
             grouped = values.view(-1, views.count, values.shape[-1])
             return (grouped - grouped.mean(1, keepdim=True)).flatten(0, 1)
 
-        content, moved = mean[:, self.content], differences(views.parameters)
-        with torch.autocast(mean.device.type, enabled=False):
+        content, moved = self.of_content(mean), differences(views.parameters)
+        with autocast_off(mean):
             terms = {"content": self.contrast * self.recognition(batch_rows(content), views.count)}
-        read = full_precision(self.reader(differences(mean[:, self.geometry])))
+        read = full_precision(self.reader(differences(self.of_geometry(mean))))
         terms["geometry"] = self.prediction * F.mse_loss(read, moved.to(read))
         if self.inhibition:
             guess = full_precision(self.adversary(differences(content.detach())))

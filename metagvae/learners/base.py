@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, InputError
+from episodes.precision import autocast_off
 from episodes.registry import Registry
 from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 
@@ -22,11 +23,13 @@ class Learner(nn.Module, ABC):
         encoder: pictures ``[B, C, H, W]`` to features ``[B, D]``.
         transductive: whether a query's logits depend on the other queries.
         any_way: whether it can be asked for another number of ways than it was trained for.
+        needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
     """
 
     name: ClassVar[str]
     any_way: ClassVar[bool] = True
+    needs_float32: ClassVar[bool] = False
     classifies: ClassVar[bool] = True
     way: int | None = None  # of a learner with a head of that size
 
@@ -104,11 +107,11 @@ class FeatureLearner(Learner):
 
     def _fit(self, support: Tensor) -> Any:
         # solves and squared distances lose their digits in half precision
-        with torch.autocast(support.device.type, enabled=False):
+        with autocast_off(support):
             return self.fit_head(support)
 
     def _ask(self, state: Any, query: Tensor) -> Tensor:
-        with torch.autocast(query.device.type, enabled=False):
+        with autocast_off(query):
             return self.ask_head(state, query)
 
     def embed(self, support: Tensor, query: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -12,6 +12,15 @@ from episodes import InputError
 from metagvae.learners.base import LEARNERS, FeatureLearner
 
 
+def _solved(factor: Tensor, targets: Tensor) -> Tensor:
+    """``(L L^T)^-1 targets`` of Cholesky factors L ``[T, M, M]``."""
+    if factor.is_cpu:
+        return torch.cholesky_solve(targets, factor)
+    # on a GPU that call goes through MAGMA, which waits for the device
+    half = torch.linalg.solve_triangular(factor, targets, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+
+
 @LEARNERS.register
 class RidgeRegression(FeatureLearner):
     """One-hot labels regressed on support features in closed form, through the dual (eq. 4 of the paper).
@@ -65,8 +74,10 @@ class RidgeRegression(FeatureLearner):
         tasks, rows, _ = design.shape
         gram = design @ design.transpose(1, 2)
         eye = torch.eye(rows, dtype=design.dtype, device=design.device)
-        factor = torch.linalg.cholesky(gram + self.log_penalty.exp() * eye)
-        return design.transpose(1, 2) @ torch.cholesky_solve(targets.expand(tasks, -1, -1), factor)
+        factor, failed = torch.linalg.cholesky_ex(gram + self.log_penalty.exp() * eye)
+        # linalg.cholesky would wait for the device to say that it failed; not a number is seen by who reads the loss
+        factor = factor.masked_fill((failed > 0)[:, None, None], torch.nan)
+        return design.transpose(1, 2) @ _solved(factor, targets.expand(tasks, -1, -1))
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
         return self.log_scale.exp() * self._design(query) @ state + self.shift

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import EpisodeBatch, InputError
+from episodes.precision import autocast_off
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.encoders.norm import full_precision
 from metagvae.learners.base import LEARNERS, FeatureLearner, episode_loss
@@ -118,7 +121,7 @@ class NeuralStatistician(FeatureLearner):
             support, asked = self.embed(batch.support, batch.query)
             assert asked is not None
             query = asked
-        with torch.autocast(support.device.type, enabled=False):
+        with autocast_off(support):
             state = self.fit_head(support)
             alone = self.model.statistics(query.flatten(1, 2).unsqueeze(-2))
             logits = self._logits(state, alone)
@@ -146,7 +149,8 @@ class NeuralStatistician(FeatureLearner):
         labels = labels.expand(len(query), -1)
         if not (self.mixup and self.training):
             return episode_loss(self._logits(state, self.model.statistics(rows.unsqueeze(-2))), labels)
-        share = torch.distributions.Beta(self.mixup, self.mixup).sample().to(rows)
+        alpha = torch.full((), self.mixup, device=rows.device)
+        share = torch.distributions.Beta(alpha, alpha, validate_args=False).sample().to(rows)  # validation waits
         order = torch.randperm(rows.shape[1], device=rows.device)
         mixed = share * rows + (1 - share) * rows[:, order]
         logits = self._logits(state, self.model.statistics(mixed.unsqueeze(-2)))
@@ -164,5 +168,5 @@ class NeuralStatistician(FeatureLearner):
         own = episode_loss(told_apart(self.adversary(rest.detach())), labels)
         still = {name: value.detach() for name, value in self.adversary.named_parameters()}
         logits = told_apart(functional_call(self.adversary, still, (rest,)))
-        confusion = -F.log_softmax(logits, -1).mean() - torch.log(logits.new_tensor(float(logits.shape[-1])))
+        confusion = -F.log_softmax(logits, -1).mean() - math.log(logits.shape[-1])
         return own + self.inhibition * confusion

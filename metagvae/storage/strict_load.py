@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.torch_defaults import plain_defaults
 
 MAX_NUMBERS = 2**27  # half a gigabyte in float32, ten times a ResNet-12
 M = TypeVar("M", bound=nn.Module)
 
 
+@plain_defaults()
 def build(make: Callable[[], M], where: str, tensors: Mapping[str, Tensor] | None = None) -> M:
     """``make()``, after a sketch of it on torch's meta device was found to have an allowed size.
 

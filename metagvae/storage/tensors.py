@@ -8,11 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from episodes import InputError
+from episodes.torch_defaults import plain_defaults
 from metagvae.storage.atomic_files import write_beside
 
 MAX_HEADER_BYTES = 2**20
 
 
+@plain_defaults()
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises `InputError` if it is missing or malformed."""
     from safetensors.torch import load_file

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, warp
+from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, to_float, warp
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import EpisodeSection, TrainConfig, to_dict
@@ -24,6 +24,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
 from metagvae.training.pseudo_classes import picture_groups
+from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import (
     attribute_sizes,
@@ -107,14 +108,14 @@ def train(
         InputError: before any training, if the config cannot work.
         metagvae.runs.signals.Interrupted: if the run was stopped; its state is written.
     """
-    device = run_device(config.run, config.optim)
+    kind = learner_class(config.learner.name, config.learner.options)
+    device = run_device(config.run, config.optim, kind.needs_float32)
     dataset = config.data.make()
     turns = dataset.rotations == "episode"
     shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
     if shape.tasks < 1:
         raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
     check_sections(config.encoder, config.vae)
-    kind = learner_class(config.learner.name, config.learner.options)
     if config.optim.compile and not issubclass(kind, FeatureLearner):
         raise InputError(
             f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
@@ -162,18 +163,9 @@ def train(
             first = step * shape.tasks
             return f"episodes {first} to {first + shape.tasks - 1} of the stream train, seed {config.run.seed}"
 
-        def loss_terms(step: int) -> dict[str, Tensor]:
-            batch = loader[step].scaled()
-            raw, warped = batch.images, warp(batch.images, config.augment)
-            batch = EpisodeBatch(_laid_out(warped.images, device), batch.shot, batch.classes, batch.indices)
-            loss, _ = parts.learner(batch)
-            terms = {"episodes": loss}
-            if parts.vae is not None and config.vae_weight:
-                seen = _vae_batch(config, bank, batch, raw, warped.parameters)
-                named = parts.vae.losses(device.layout(seen.images), seen.attributes, views=seen.views)
-                for name, term in named.items():
-                    terms[f"vae/{name}"] = config.vae_weight * term
-            return terms
+        def draw(step: int) -> StepInputs:
+            batch = loader[step]
+            return {"images": batch.images, "classes": batch.classes, "indices": batch.indices}
 
         def validate() -> float:
             assert evaluator is not None
@@ -187,7 +179,8 @@ def train(
             outcome = fit(
                 run,
                 trainee,
-                loss_terms,
+                draw,
+                EpisodeTerms(config, parts, bank, device),
                 config.optim,
                 config.run,
                 device,
@@ -205,6 +198,35 @@ def train(
             write_tensors(run.folder / "vae.safetensors", parts.vae.to("cpu").state_dict())
         _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
         return learner
+
+
+class EpisodeTerms:
+    """The loss terms of a batch of episodes; called in the device's precision, it never waits for the host.
+
+    Args:
+        bank: the labelled one, for the attributes of its classes.
+    """
+
+    def __init__(self, config: TrainConfig, parts: Parts, bank: ImageBank, device: Device) -> None:
+        self.config, self.parts, self.device = config, parts, device
+        # beside the networks, wherever the pictures lie
+        self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+
+    def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
+        """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes`` and ``indices``."""
+        config, vae, shot = self.config, self.parts.vae, self.config.episodes.shot
+        images, classes, indices = (as_tensor(inputs[name]) for name in ("images", "classes", "indices"))
+        raw = to_float(images)
+        warped = warp(raw, config.augment)
+        batch = EpisodeBatch(_laid_out(warped.images, self.device), shot, classes, indices)
+        loss, _ = self.parts.learner(batch)
+        terms = {"episodes": loss}
+        if vae is not None and config.vae_weight:
+            seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
+            named = vae.losses(self.device.layout(seen.images), seen.attributes, views=seen.views)
+            for name, term in named.items():
+                terms[f"vae/{name}"] = config.vae_weight * term
+        return terms
 
 
 def _resolved(config: TrainConfig, parts: Parts, bank: ImageBank) -> dict[str, Any]:
@@ -245,11 +267,13 @@ class _VAEBatch:
     views: Views | None
 
 
-def _vae_batch(config: TrainConfig, bank: ImageBank, batch: EpisodeBatch, raw: Tensor, moved: Tensor) -> _VAEBatch:
+def _vae_batch(
+    config: TrainConfig, known: dict[str, Tensor], batch: EpisodeBatch, raw: Tensor, moved: Tensor
+) -> _VAEBatch:
     """The pictures of the first classes of each episode, or warps of their support pictures drawn for this alone.
 
     Args:
-        bank: the labelled one.
+        known: each class's value of the attributes, int64 ``[classes]`` by name.
         raw: the episodes' pictures before they were changed, ``[T, N, K + Q, C, H, W]``.
         moved: how they were changed, ``[T, N, K + Q, 7]``.
     """
@@ -265,7 +289,7 @@ def _vae_batch(config: TrainConfig, bank: ImageBank, batch: EpisodeBatch, raw: T
     else:
         per_class, images = batch.images.shape[2], batch.images[:, :ways].flatten(0, 2)
     classes = batch.classes[:, :ways].flatten().repeat_interleave(per_class)
-    attributes = {name: a.values.to(classes.device)[classes] for name, a in bank.attributes.items()}
+    attributes = {name: values[classes] for name, values in known.items()}
     return _VAEBatch(images, {"class": classes, **attributes}, views)
 
 

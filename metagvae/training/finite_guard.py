@@ -21,7 +21,6 @@ class FiniteGuard:
         module: its buffers, such as running averages, are put back after a step that is left out.
         optimizer: of its parameters.
         allowed: how many steps may be left out; one more stops the run.
-        skipped: how many were left out before this sitting.
         place: what a step (from 0) was made of, for the message.
     """
 
@@ -30,7 +29,6 @@ class FiniteGuard:
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
         allowed: int,
-        skipped: int,
         place: Callable[[int], str],
     ) -> None:
         self.optimizer, self.allowed, self.place = optimizer, allowed, place
@@ -38,11 +36,22 @@ class FiniteGuard:
         self._buffers = list(module.buffers()) if allowed else []
         self._kept: list[Tensor] = []
         device = next(module.parameters()).device
-        self._count = torch.tensor(skipped, device=device)
-        self._last = torch.tensor(-1, device=device)
+        # changed in place alone: a captured step finds them where they were
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._number = torch.zeros((), dtype=torch.int64, device=device)
+        self._last = torch.full((), -1, device=device)
         self._broken = torch.zeros(0, dtype=torch.bool, device=device)
         self._names: list[str] = []
+        self._told = 0
+
+    def go_on(self, skipped: int) -> None:
+        """Counts on from the steps that were left out before this launch."""
+        self._count.fill_(skipped)
         self._told = skipped
+
+    def begin(self, step: int) -> None:
+        """The number of the step (from 0) that comes next."""
+        self._number.fill_(step)
 
     def before(self) -> None:
         """To be called ahead of a step's forward pass."""
@@ -52,8 +61,8 @@ class FiniteGuard:
         """Whether the loss is finite, so that its gradient is asked for; told on the device, that is not waited for."""
         return self.on_device or all(bool(torch.isfinite(term.detach()).all()) for term in terms.values())
 
-    def step(self, step: int, terms: dict[str, Tensor], norm: Tensor) -> None:
-        """The optimiser's step number ``step`` (from 0).
+    def step(self, terms: dict[str, Tensor], norm: Tensor) -> None:
+        """The optimiser's step.
 
         Args:
             terms: of the loss, scalars.
@@ -68,9 +77,11 @@ class FiniteGuard:
         bad = broken.any()
         # the last one within the bound, or the one that broke it
         noted = bad & (self._count <= self.allowed)
-        self._last = torch.where(noted, step, self._last)
-        self._broken = torch.where(noted, broken, self._broken) if len(self._broken) else broken
-        self._count = self._count + bad
+        self._last.copy_(torch.where(noted, self._number, self._last))
+        if not len(self._broken):
+            self._broken = torch.zeros_like(broken)
+        self._broken.copy_(torch.where(noted, broken, self._broken))
+        self._count += bad
         for buffer, kept in zip(self._buffers, self._kept, strict=True):
             buffer.copy_(torch.where(bad, kept, buffer))
         if self.on_device:

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from episodes import InputError
-from episodes.batch_share import Share, holding
+from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device, deterministic_algorithms
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
-from metagvae.training.finite_guard import FiniteGuard, check_finite_state
+from metagvae.training.finite_guard import check_finite_state
 from metagvae.training.resumption import restore
+from metagvae.training.step import StepInputs, TrainingStep
 
 
 def learning_rate(optim: OptimSection, step: int) -> float:
@@ -39,19 +39,24 @@ def learning_rate(optim: OptimSection, step: int) -> float:
     return optim.lr
 
 
-def run_device(section: RunSection, optim: OptimSection) -> Device:
-    """Where and in what precision a run computes: the same in each of its sittings, and on each rank.
+def run_device(section: RunSection, optim: OptimSection, exact: bool = False) -> Device:
+    """Where and in what precision a run computes: the same at each of its launches, and on each rank.
 
     ``auto`` may be settled by timing the processor, and a busy one could answer otherwise the next time.
+
+    Args:
+        exact: let ``auto`` be float32 for a new run, whatever the device is fast at.
     """
-    device = Device.choose(section.device, begun_precision(section.folder, section.resume, optim.precision))
+    precision = begun_precision(section.folder, section.resume, optim.precision)
+    device = Device.choose(section.device, "float32" if exact and precision == "auto" else precision)
     return replace(device, autocast=ranks().from_main(device.autocast))
 
 
 def fit(
     run: Run,
     module: nn.Module,
-    loss_terms: Callable[[int], dict[str, Tensor]],
+    draw: Callable[[int], StepInputs],
+    loss_terms: Callable[[StepInputs], dict[str, Tensor]],
     optim: OptimSection,
     section: RunSection,
     device: Device,
@@ -65,7 +70,8 @@ def fit(
     """Minimises the sum of ``loss_terms(step)`` over the module's trainable parameters.
 
     Args:
-        loss_terms: the named terms of a step, given its number; called in the device's precision, with
+        draw: what a step is made of, given its number; nothing of it from torch's own generators.
+        loss_terms: the named terms of a step, given what it is made of; called in the device's precision, with
             torch's generators seeded from (seed, step).
         place: what a step was made of, such as its episodes, for messages.
         share: of a step's items, what this process works on; ``loss_terms`` are means over it.
@@ -80,29 +86,25 @@ def fit(
         InputError: if more steps than allowed have a loss or gradient that is not finite, or a state cannot be
             written; the states before stay.
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    if not trainable:
-        raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
-    optimizer = torch.optim.AdamW(
-        trainable, lr=optim.lr, weight_decay=optim.weight_decay, fused=device.device.type == "cuda"
-    )
+    work = TrainingStep(module, loss_terms, optim, share, device, place)
+    guard = work.guard
     start, spent, skipped = 0, 0.0, 0
     best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
     peers = ranks()
     peers.check_layers(module)
     state = peers.from_main(run.states.load())
     if state is not None:
-        restore(module, optimizer, state, optim.steps, run.states.path(state["step"]))
+        restore(module, work.optimizer, state, optim.steps, run.states.path(state["step"]))
         start, spent, skipped, best = state["step"], state["seconds"], state["skipped"], state["best"]
     elif peers.size > 1:
         module.load_state_dict(peers.from_main(module.state_dict()))  # whatever its files said on this host
     run.start_metrics(start)
-    guard = FiniteGuard(module, optimizer, optim.skip_nonfinite, skipped, place)
+    guard.go_on(skipped)
 
     def save(step: int) -> None:
         guard.check()
         check_finite_state(module, step)
-        content = {"module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+        content = {"module": module.state_dict(), "optimizer": work.optimizer_state(), "best": best}
         run.states.save(step, {**content, "skipped": guard.skipped, "seconds": time.perf_counter() - began})
 
     done, began = start, time.perf_counter() - spent
@@ -111,18 +113,7 @@ def fit(
     with progress, StopSignals() as stop, deterministic_algorithms(section.deterministic):
         for step in range(start, optim.steps):
             rate = learning_rate(optim, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            torch.manual_seed(seed_for(section.seed, 1, step))
-            guard.before()
-            with holding(share), device.precision():
-                terms = loss_terms(step)
-            optimizer.zero_grad(set_to_none=True)
-            if peers.size > 1 or guard.worth_a_gradient(terms):  # all of several processes exchange sums in it
-                (share.weight * _sum(terms)).backward()
-            terms = peers.reduce(trainable, terms, share)
-            norm = torch.nn.utils.clip_grad_norm_(trainable, optim.clip or math.inf)
-            guard.step(step, terms, norm)
+            terms = work(draw(step), step, rate, seed_for(section.seed, 1, step))
             done = step + 1
             progress.update()
             last = done == optim.steps
@@ -131,11 +122,12 @@ def fit(
             if logging or validating:
                 guard.check()
             if logging:
-                values = {name: float(term.detach()) for name, term in terms.items()}
+                seen = torch.stack([term.detach().float() for term in terms.values()]).cpu()  # read back at once
+                values = dict(zip(terms, seen.tolist(), strict=True))
                 if optim.skip_nonfinite:
                     values["skipped_steps"] = guard.skipped
                 seconds = time.perf_counter() - began
-                loss = float(_sum(terms).detach())
+                loss = float(seen.sum())
                 run.log(done, {"loss": loss, **values, "lr": rate, "seconds": seconds})
                 progress.set_postfix(loss=f"{loss:.4g}")
             if validating:
@@ -158,7 +150,3 @@ def fit(
     if not best["best"]:
         best = {**best, "best_step": done, "best": module.state_dict()}
     return {"step": done, **best}
-
-
-def _sum(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack([term.float() for term in terms.values()]).sum()

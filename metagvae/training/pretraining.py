@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 from episodes import ImageBank, InputError, to_float, warp
+from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
+from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import PretrainConfig, to_dict
 from metagvae.guidance import Views
 from metagvae.runs.run import open_run, without_places
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
+from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, check_sections, new_encoder, new_vae
 from metagvae.zoo.card import EncoderCard
@@ -25,20 +28,67 @@ class Shuffle:
     Args:
         total: number of pictures.
         batch: pictures per step; the tail of an epoch that does not fill a batch is left out.
+        device: where the numbers lie; the CPU if None. An epoch's cross to it at once, and no step waits for that.
     """
 
-    def __init__(self, total: int, batch: int, seed: int) -> None:
-        self.total, self.batch, self.seed = total, min(batch, total), seed
+    def __init__(self, total: int, batch: int, seed: int, device: torch.device | None = None) -> None:
+        self.total, self.batch, self.seed, self.device = total, min(batch, total), seed, device
         self.per_epoch = self.total // self.batch
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def __call__(self, step: int) -> Tensor:
-        """int64 ``[batch]`` on the CPU."""
+        """int64 ``[batch]``."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(seed_for(self.seed, 2, epoch))
-            self._epoch, self._order = epoch, torch.randperm(self.total, generator=generator)
+            order = torch.randperm(self.total, generator=generator)
+            self._epoch, self._order = epoch, order.to(self.device or order.device, non_blocking=True)
         return self._order[place * self.batch : (place + 1) * self.batch]
+
+
+class PictureDraws:
+    """What a step of pretraining is made of, gathered where the bank lies and sent on to the device.
+
+    Args:
+        share: of a step's pictures, what this process works on.
+    """
+
+    def __init__(self, config: PretrainConfig, bank: ImageBank, device: Device, share: Share) -> None:
+        self.bank, self.device, self.share, self.warm_up = bank, device.device, share, config.vae.warm_up
+        self.shuffle = Shuffle(len(bank), config.batch, config.run.seed, bank.device)
+        self.labels = bank.labels
+
+    def __call__(self, step: int) -> StepInputs:
+        """``images`` uint8 ``[B, C, H, W]`` and ``classes`` int64 ``[B]`` of a step, and its ``warm_up`` in [0, 1]."""
+        chosen = self.shuffle(step)[self.share.rows(self.share.count)]
+        images = self.bank.gather(chosen, pin=self.bank.device != self.device)
+        sent = {"images": images, "classes": self.labels[chosen]}
+        warm_up = min(1.0, (step + 1) / self.warm_up) if self.warm_up else 1.0
+        return {**{name: rows.to(self.device, non_blocking=True) for name, rows in sent.items()}, "warm_up": warm_up}
+
+
+class PictureTerms:
+    """The loss terms of a batch of pictures; called in the device's precision, it never waits for the host.
+
+    Args:
+        bank: for the attributes of its classes.
+    """
+
+    def __init__(self, config: PretrainConfig, vae: GuidedVAE, bank: ImageBank, device: Device) -> None:
+        self.config, self.vae, self.device = config, vae, device
+        # beside the networks, wherever the pictures lie
+        self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+
+    def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
+        """Terms by name, of a step's ``images`` (uint8 ``[B, C, H, W]``), ``classes`` (``[B]``) and ``warm_up``."""
+        count = self.config.views
+        images, classes = to_float(as_tensor(inputs["images"])), as_tensor(inputs["classes"])
+        if count > 1:
+            images, classes = (rows.repeat_interleave(count, 0) for rows in (images, classes))
+        warped = warp(images, self.config.augment)
+        views = Views(count, warped.parameters) if count > 1 else None
+        attributes = {"class": classes, **{name: values[classes] for name, values in self.attributes.items()}}
+        return self.vae.losses(self.device.layout(warped.images), attributes, inputs["warm_up"], views)
 
 
 def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE:
@@ -78,28 +128,16 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         device.place(vae)
         if config.optim.compile:
             device.compile(vae.encoder)
-        bank = bank.to(device.device)
-        shuffle = Shuffle(len(bank), config.batch, config.run.seed)
-        labels = bank.labels
-        class_values = {name: a.values for name, a in bank.attributes.items()}
-
-        def loss_terms(step: int) -> dict[str, Tensor]:
-            chosen = shuffle(step)[share.rows(share.count)].to(device.device)
-            if config.views > 1:
-                chosen = chosen.repeat_interleave(config.views)
-            warped = warp(to_float(bank.gather(chosen)), config.augment)
-            views = Views(config.views, warped.parameters) if config.views > 1 else None
-            classes = labels[chosen]
-            attributes = {"class": classes, **{name: values[classes] for name, values in class_values.items()}}
-            warm_up = min(1.0, (step + 1) / config.vae.warm_up) if config.vae.warm_up else 1.0
-            return vae.losses(device.layout(warped.images), attributes, warm_up, views)
+        bank = device.hold(bank)
+        draws = PictureDraws(config, bank, device, share)
 
         def place(step: int) -> str:
-            epoch, batch = divmod(step, shuffle.per_epoch)
+            epoch, batch = divmod(step, draws.shuffle.per_epoch)
             return f"epoch {epoch}, batch {batch}, seed {config.run.seed}"
 
         vae.train()
-        fit(run, vae, loss_terms, config.optim, config.run, device, place, share, label="pretraining")
+        terms = PictureTerms(config, vae, bank, device)
+        fit(run, vae, draws, terms, config.optim, config.run, device, place, share, label="pretraining")
         vae.eval().to("cpu")
         if not peers.main:
             return vae
@@ -108,7 +146,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         card = EncoderCard(
             name=run.folder.name,
             trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
-            method=f"VAE with {guidance}, {config.optim.steps} steps of {shuffle.batch} pictures"
+            method=f"VAE with {guidance}, {config.optim.steps} steps of {draws.shuffle.batch} pictures"
             + (f" under {config.views} warps each" if config.views > 1 else ""),
             licence=f"of the pictures: {config.data.make().licence}",
             trained_classes=classes_seen(bank),

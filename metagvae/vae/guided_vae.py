@@ -88,7 +88,7 @@ class GuidedVAE(nn.Module):
         self,
         images: Tensor,
         attributes: dict[str, Tensor] | None = None,
-        warm_up: float = 1.0,
+        warm_up: float | Tensor = 1.0,
         views: Views | None = None,
     ) -> dict[str, Tensor]:
         """Named, weighted loss terms; their sum is what to minimise.
@@ -96,7 +96,7 @@ class GuidedVAE(nn.Module):
         Args:
             images: ``[B, C, H, W]`` in [0, 1].
             attributes: int64 ``[B]`` by name, for the guidances that need labels.
-            warm_up: in [0, 1], multiplies beta.
+            warm_up: in [0, 1], multiplies beta; a tensor of one number where a captured step is to follow it.
             views: which pictures are warps of one; only the first of each is then rebuilt, to spare the decoder.
         """
         posterior = self.inference(self.encoder, self.decoder, images)

@@ -12,6 +12,7 @@ from torch import Tensor
 from episodes import ImageBank, InputError
 from episodes.counter_rng import seed_for
 from episodes.paths import expanded
+from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.typed import fits
 from metagvae.config.parse import section
 from metagvae.config.sections import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection
@@ -101,6 +102,7 @@ def new_vae(
     return build(make, where, tensors)
 
 
+@plain_defaults()
 def load_vae(folder: str | Path) -> GuidedVAE:
     """The whole VAE of a finished pretraining run, or of a training run of mode guided.
 
@@ -143,6 +145,7 @@ def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, i
                 )
 
 
+@plain_defaults()
 def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
     """The best learner of a finished training run, in evaluation mode, and the run's config."""
     folder = expanded(folder)

@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from episodes import InputError
 from episodes.untrusted.plain_files import read_yaml
-from episodes.untrusted.torch_files import load_torch
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.storage.strict_load import build, load_strictly
-from metagvae.storage.tensors import read_tensors
 from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.fitting import Fit, advice, choose, shapes
 from metagvae.zoo.load import save_encoder
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A flat state dict from a safetensors or a torch file, by `episodes.untrusted.torch_files`.
-
-    Dicts nested under ``state_dict``, ``model`` or ``encoder`` are looked into.
-
-    Raises:
-        InputError: if the file is missing, damaged, holds code, or holds no tensors.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a .safetensors or a torch file.")
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    content = load_torch(path)
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((content[key] for key in ("state_dict", "model", "encoder") if key in content), None)
-        if inner is None:
-            names = ", ".join(str(key)[:40] for key in list(content)[:10])
-            raise InputError(f"{path} holds no tensors; its keys are {names or 'none'}.")
-        content = inner
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a state dict.")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+from metagvae.zoo.state_dicts import listed, read_state_dicts, renamed, without
 
 
 def read_encoder_config(path: Path) -> EncoderConfig:
@@ -64,19 +39,6 @@ def read_encoder_config(path: Path) -> EncoderConfig:
     return EncoderConfig(**content)
 
 
-def renamed(tensors: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
-    """Names with the longest matching prefix replaced; an empty replacement removes it."""
-    ordered = sorted(prefixes, key=len, reverse=True)
-    result = {}
-    for name, value in tensors.items():
-        prefix = next((p for p in ordered if name.startswith(p)), None)
-        target = name if prefix is None else prefixes[prefix] + name[len(prefix) :]
-        if target in result:
-            raise InputError(f"two weights get the name {target!r} by the prefix map; make the prefixes distinct.")
-        result[target] = value
-    return result
-
-
 def import_weights(
     weights: Path,
     config: Path,
@@ -84,48 +46,59 @@ def import_weights(
     prefixes: Mapping[str, str],
     dry_run: bool,
     allow_missing_latent: bool,
+    key: str | None = None,
+    drop: Sequence[str] = (),
 ) -> str:
     """Imports a state dict as an encoder folder; returns a report of matched, missing and unexpected names.
 
     Args:
+        prefixes: see `metagvae.zoo.state_dicts.renamed`.
         allow_missing_latent: accept weights without ``to_mean`` and ``to_log_var``; the encoder's features then
             are the backbone's.
+        key: which state dict of the file is meant, such as ``model_ema``; None takes the only one that fits.
+        drop: patterns of names that are left out, see `metagvae.zoo.state_dicts.without`.
 
     Raises:
-        InputError: if a name or shape does not fit and this is no dry run; nothing is written then.
+        InputError: if a name or shape does not fit and this is no dry run, or several state dicts could be meant;
+            nothing is written then.
     """
     if not dry_run and out is None:
         raise InputError("import-encoder needs --out FOLDER to write to, or --dry_run true to only look.")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty; choose another folder.")
-    settings, given = read_encoder_config(config), renamed(read_weights(weights), prefixes)
+    settings, found = read_encoder_config(config), read_state_dicts(weights)
     with torch.device("meta"):  # nothing is allocated until the weights are known to fit
-        wanted = Encoder(settings).state_dict()
-    latent = {name for name in wanted if name.startswith(("to_mean.", "to_log_var."))}
-    matched = sorted(n for n in wanted.keys() & given.keys() if wanted[n].shape == given[n].shape)
-    shapes = sorted(n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape)
-    missing = sorted(wanted.keys() - given.keys())
-    # a counter that torch's own BatchNorm keeps and this package does without
-    unexpected = sorted(n for n in given.keys() - wanted.keys() if not n.endswith("num_batches_tracked"))
-    lines = [f"matched: {len(matched)} of {len(wanted)}"]
-    lines += [f"  {name} {list(wanted[name].shape)}" for name in matched]
-    lines += [f"of another shape: {len(shapes)}"]
-    lines += [f"  {name}: received {list(given[name].shape)}, wanted {list(wanted[name].shape)}" for name in shapes]
-    lines += [f"missing: {len(missing)}", *(f"  {name} {list(wanted[name].shape)}" for name in missing)]
-    lines += [f"unexpected: {len(unexpected)}", *(f"  {name} {list(given[name].shape)}" for name in unexpected)]
-    report = "\n".join(lines)
-    if dry_run:
-        return report + "\nnothing was written (dry run)"
-    left = set(missing) - (latent if allow_missing_latent else set())
-    if shapes or unexpected or left:
+        wanted = shapes(Encoder(settings).state_dict())
+    chosen = choose(found, wanted, key, str(weights))
+    kept = without(found[chosen], prefixes, drop)
+    given = renamed(kept, prefixes)
+    fit = Fit(shapes(given), wanted)
+    report = "\n".join([*_about(found, chosen, kept), fit.report()])
+    if not fit.fits(allow_missing_latent):
+        problem = f"{report}\n{advice(shapes(found[chosen]), wanted)}"
+        if dry_run:
+            return f"{problem}\nnothing was written (dry run)"
         raise InputError(
             f"the weights in {weights} do not fit the encoder that {config} describes, so nothing was written:\n"
-            f"{report}\nMend the config or --prefix; --dry_run true shows this without writing."
+            f"{problem}"
         )
+    if dry_run:
+        return f"{report}\nnothing was written (dry run)"
     assert out is not None
     encoder = build(lambda: Encoder(settings), str(config))
-    load_strictly(encoder, {**encoder.state_dict(), **{name: given[name] for name in matched}}, str(weights))
-    if latent & set(missing):
+    new = {name: given[name] for name in fit.matched}
+    load_strictly(encoder, {**encoder.state_dict(), **new}, str(weights))
+    if fit.missing:
         encoder.features = ["backbone"]
-    save_encoder(encoder, out, EncoderCard(name=out.name, method=f"imported from {weights.name}"))
+    method = f"imported from {weights.name}{f', {chosen}' if chosen else ''}"
+    save_encoder(encoder, out, EncoderCard(name=out.name, method=method))
     return f"{report}\nwrote {out}"
+
+
+def _about(found: Mapping[str, Mapping[str, object]], chosen: str, kept: Mapping[str, object]) -> list[str]:
+    """Which state dict is meant and what is left aside, where there is a choice."""
+    others = [name or "the top level" for name in found if name != chosen]
+    dropped = [name for name in found[chosen] if name not in kept]
+    lines = [f"state dict: {chosen}"] if chosen else []
+    lines += [f"left aside: {listed(others)} (--key takes another)"] if others else []
+    return lines + ([f"dropped: {len(dropped)} ({listed(dropped)})"] if dropped else [])

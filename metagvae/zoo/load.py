@@ -14,9 +14,9 @@ from typing import Any
 from episodes import ImageBank, InputError
 from episodes.paths import expanded
 from episodes.picture_marks import class_marks
+from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import check_types
-from metagvae.compute.device import plain_defaults
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.runs.run import classes_by_family
 from metagvae.storage.atomic_files import write_json
@@ -153,7 +153,7 @@ def _read_config(path: Path) -> tuple[EncoderConfig, EncoderCard]:
 
 
 def load_encoder(name_or_path: str | Path, features: list[str] | None = None) -> Encoder:
-    """A pretrained encoder, in evaluation mode, on the CPU.
+    """A pretrained encoder, in evaluation mode, in float32 on the CPU whatever torch's defaults are.
 
     Args:
         name_or_path: a shipped name such as ``guided-vae-omniglot``, an encoder folder, a run folder,

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from episodes import EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
+from episodes import AugmentConfig, EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
+from episodes.batch_share import Share
 from episodes.devices import exact
 from metagvae.compute import device as device_module
 from metagvae.compute.device import Device
 from metagvae.compute.processes import Ranks
+from metagvae.config.sections import (
+    EncoderSection,
+    EpisodeSection,
+    LearnerSection,
+    OptimSection,
+    PretrainConfig,
+    TrainConfig,
+    VAESection,
+)
+from metagvae.training.episodic import EpisodeTerms, build_parts
+from metagvae.training.pretraining import PictureDraws, PictureTerms
+from metagvae.training.step import StepInputs, TrainingStep
+from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
+from tests.conftest import stripes
+from tests.support.recorder import listed, recorded
 
 NAMES = ("auto", "cuda", "cuda:0", "cuda:1")
 
@@ -26,6 +45,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, current: int = 0) -> Iterator[Non
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         monkeypatch.setattr(FakeTensorMode, "avoid_device_init", True)  # the mode itself is not to take them for real
+        monkeypatch.setattr(nn.Module, "to", lambda self, *_: self)  # fake weights cannot move: make them there
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -82,3 +102,156 @@ def test_each_of_several_ranks_has_its_own_gpu(local: int, bank: ImageBank, monk
         loader = EpisodeLoader(bank.to(device), moved(sampler, device), 2, device)
         assert loader[0].images.device == device == torch.device("cuda", local)
     assert loader._pool is None
+
+
+LEARNING: list[tuple[str, dict[str, Any]]] = [
+    ("prototypes", {}),
+    ("prototypes", {"distance": "cosine", "roles": "every"}),
+    ("ridge", {}),
+    ("maml", {}),
+    ("maml", {"first_order": True, "inner_steps": 2}),
+    ("anil", {}),
+    ("statistician", {}),
+    ("statistician", {"objective": "homoencoder", "excitation": 1.0, "inhibition": 1.0, "mixup": 0.2}),
+]
+GUIDANCE: list[list[dict[str, Any]]] = [
+    [],
+    [{"name": "deformable_pca"}],
+    [{"name": "deformable_pca", "likelihood": "bernoulli", "unit_norm": 1.0}],
+    [{"name": "excitation_inhibition", "attributes": {"third": 2}}],
+    [{"name": "excitation_inhibition", "attributes": {"third": 2, "class": 3}, "form": "adversarial"}],
+    [{"name": "warp_pairs", "inhibition": 1.0}],
+    [{"name": "warp_pairs", "distance": "cosine"}],
+]
+WARPED = AugmentConfig(
+    rotation=20, scale=0.2, shear=0.2, translation=0.1, elastic=0.02, flip=0.5, brightness=0.1, stroke=0.3
+)
+
+
+def taken(
+    module: nn.Module, terms: Callable[[StepInputs], dict[str, Tensor]], device: Device, whole: bool
+) -> Callable[[StepInputs], object]:
+    """A whole step as a GPU takes it, with its fused optimiser, or the loss terms alone in the device's precision."""
+    if whole:
+        step = TrainingStep(module, terms, OptimSection(clip=1.0), Share(), device, str, fused=True)
+        return lambda inputs: step(inputs, 0, 1e-3, 0)
+
+    def forward(inputs: StepInputs) -> object:
+        with device.precision():
+            return terms(inputs)
+
+    return forward
+
+
+META = Device(torch.device("meta"), autocast=False)
+
+
+@pytest.fixture
+def fused_on_meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch allows its fused optimiser on devices of a list; its shape function is there for meta."""
+    optimizer = importlib.import_module("torch.optim.optimizer")
+    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta", "cpu"])
+
+
+class EpisodeWork:
+    """A step of `metagvae train` on pictures that lie on the device, from the loader's draw to the new weights."""
+
+    def __init__(self, learner: str, options: dict[str, Any], episodes: EpisodeSection, **rest: Any) -> None:
+        section = EncoderSection(
+            width=rest.pop("width", 8), latent=16, norm="support" if learner == "maml" else "running"
+        )
+        chosen = LearnerSection(learner, options)
+        self.config = TrainConfig(encoder=section, learner=chosen, episodes=episodes, **rest)
+        self.bank = stripes(classes=episodes.way + 1, per_class=episodes.shot + episodes.query, size=28)
+        self.sampler = self.config.episodes.sampler(self.bank, 0, "train", False)  # on the CPU: it reads sizes
+
+    def on(self, device: Device, whole: bool) -> Callable[[], object]:
+        """The work of a step, or of its loss terms alone."""
+        tasks, bank = self.config.episodes.tasks, self.bank.to(device.device)
+        with device.device:
+            parts = build_parts(self.config, self.bank)
+        modules = nn.ModuleList([parts.learner, *([parts.vae] if parts.vae else [])]).train()
+        device.place(modules)
+        loader = EpisodeLoader(bank, moved(self.sampler, device.device), tasks, device.device)
+        terms = EpisodeTerms(self.config, parts, bank, device)
+        take = taken(modules, terms, device, whole)
+        loader[0]  # numbers are drawn for many steps at once
+
+        def work() -> object:
+            batch = loader[1]
+            inputs: StepInputs = {"images": batch.images, "classes": batch.classes, "indices": batch.indices}
+            return take(inputs)
+
+        work()  # the first one makes the optimiser's state
+        return work
+
+
+SMALL = EpisodeSection(way=4, shot=1, query=2, tasks=2)
+
+
+@pytest.mark.parametrize(("learner", "options"), LEARNING)
+def test_no_learners_step_waits_for_the_host(learner: str, options: dict[str, Any], fused_on_meta: None) -> None:
+    record = recorded(EpisodeWork(learner, options, SMALL, augment=WARPED).on(META, whole=True))
+    assert record.kernels["_fused_adamw_"] == 1
+    assert not record.waits, listed(record.waits)
+
+
+# not MAML's: gradients of fake CUDA tensors ask for a driver
+@pytest.mark.parametrize(("learner", "options"), [pair for pair in LEARNING if pair[0] != "maml"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_tensors_of_two_devices_meet_in_a_learners_step(
+    learner: str, options: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = EpisodeWork(learner, options, SMALL, augment=WARPED)
+    with fake_cuda(monkeypatch):
+        record = recorded(made.on(Device.choose("cuda", precision), whole=False), "cuda")
+    assert not record.waits, listed(record.waits)
+
+
+class PictureWork:
+    """A step of `metagvae pretrain` on pictures that lie on the device."""
+
+    def __init__(
+        self, guidance: list[dict[str, Any]], augment: AugmentConfig, backbone: str = "conv4", width: int = 8
+    ) -> None:
+        views = 2 if any(one["name"] == "warp_pairs" for one in guidance) else 1
+        decoder = "ding" if backbone == "ding" else "upsampling"
+        vae = VAESection(guidance=guidance, decoder=decoder, decoder_width=width, warm_up=5)
+        encoder = EncoderSection(width=width, latent=16, backbone=backbone)
+        self.config = PretrainConfig(encoder=encoder, vae=vae, augment=augment, views=views, batch=8)
+        self.bank = stripes(size=28)
+
+    def on(self, device: Device, whole: bool) -> Callable[[], object]:
+        bank, config = self.bank.to(device.device), self.config
+        with device.device:
+            vae = new_vae(new_encoder(config.encoder, config.vae, bank, 0), config.vae, attribute_sizes(bank)).train()
+        device.place(vae)
+        take = taken(vae, PictureTerms(config, vae, bank, device), device, whole)
+        drawn = PictureDraws(config, bank, device, Share(0, config.batch, config.batch))
+        drawn(0)  # the order of an epoch crosses once
+
+        def work() -> object:
+            return take(drawn(1))
+
+        work()
+        return work
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+@pytest.mark.parametrize("augment", [WARPED, AugmentConfig()], ids=["warped", "plain"])
+def test_no_guidances_step_waits_for_the_host(
+    guidance: list[dict[str, Any]], augment: AugmentConfig, fused_on_meta: None
+) -> None:
+    record = recorded(PictureWork(guidance, augment, "conv4", 8).on(META, whole=True))
+    assert record.kernels["_fused_adamw_"] == 1
+    assert not record.waits, listed(record.waits)
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_no_tensors_of_two_devices_meet_in_a_guidances_step(
+    guidance: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PictureWork(guidance, WARPED, "conv4", 8)
+    with fake_cuda(monkeypatch):
+        record = recorded(made.on(Device.choose("cuda", "bfloat16"), whole=False), "cuda")
+    assert not record.waits, listed(record.waits)

@@ -211,4 +211,4 @@ def test_a_home_that_is_not_there_is_one_sentence(
     out = capsys.readouterr()
     assert "~nobody-here" in out.err
     assert not out.out  # before any measurement
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "~nobody-here").exists()

@@ -284,13 +284,13 @@ def test_inhibition_drives_information_out(form: str) -> None:
 
 def test_confusion_is_zero_at_a_uniform_guess_and_positive_elsewhere() -> None:
     guidance = excite("confusion")
-    labels = torch.tensor([0, 1])
-    assert float(guidance._inhibition(torch.zeros(2, 4), labels)) == pytest.approx(0.0, abs=1e-6)
-    assert guidance._inhibition(torch.randn(2, 4), labels) > 0
+    labels, known = torch.tensor([0, 1]), torch.tensor([True, True])
+    assert float(guidance._inhibition(torch.zeros(2, 4), labels, known)) == pytest.approx(0.0, abs=1e-6)
+    assert guidance._inhibition(torch.randn(2, 4), labels, known) > 0
     adversarial = excite("adversarial")
-    assert float(adversarial._inhibition(torch.zeros(2, 4), labels)) == pytest.approx(0.0, abs=1e-6)
+    assert float(adversarial._inhibition(torch.zeros(2, 4), labels, known)) == pytest.approx(0.0, abs=1e-6)
     good = torch.eye(4)[:2] * 10
-    assert float(adversarial._inhibition(good, labels)) == pytest.approx(math.log(4), abs=0.01)
+    assert float(adversarial._inhibition(good, labels, known)) == pytest.approx(math.log(4), abs=0.01)
 
 
 def test_unknown_labels_take_no_part() -> None:
@@ -300,7 +300,17 @@ def test_unknown_labels_take_no_part() -> None:
     known = labels >= 0
     both = guidance(labelled(z, labels)), guidance(labelled(z[known], labels[known]))
     for name in both[0]:
-        assert torch.equal(both[0][name], both[1][name])
+        torch.testing.assert_close(both[0][name], both[1][name])
+
+
+@pytest.mark.parametrize("form", ["confusion", "adversarial"])
+def test_a_batch_of_unknown_labels_alone_has_the_same_terms_all_zero_and_no_gradient(form: str) -> None:
+    guidance, z = excite(form), torch.randn(3, 8, requires_grad=True)
+    terms = guidance(labelled(z, torch.tensor([-1, -1, -3])))
+    assert terms.keys() == guidance(labelled(z, torch.tensor([0, 1, 2]))).keys()
+    assert all(float(term.detach()) == 0 for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+    assert not z.grad.any()
 
 
 def test_missing_attributes_are_named() -> None:

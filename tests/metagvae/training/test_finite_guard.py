@@ -127,18 +127,19 @@ def small(fused: bool, allowed: int) -> tuple[nn.Module, FiniteGuard]:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 1))
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.1, fused=fused)
-    return module, FiniteGuard(module, optimizer, allowed, 0, lambda step: f"batch {step}")
+    return module, FiniteGuard(module, optimizer, allowed, lambda step: f"batch {step}")
 
 
 def some_steps(module: nn.Module, guard: FiniteGuard, bad: tuple[int, ...], steps: int = 8) -> None:
     for step in range(steps):
         x = torch.randn(6, 3, generator=torch.Generator().manual_seed(step))
+        guard.begin(step)
         guard.before()
         output = module(x * (torch.nan if step in bad else 1.0))
         module.zero_grad()
         output.square().mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        guard.step(step, {"error": output.square().mean()}, norm)
+        guard.step({"error": output.square().mean()}, norm)
 
 
 def test_on_the_device_the_same_steps_are_left_out_and_nothing_is_read_back_before_the_check(

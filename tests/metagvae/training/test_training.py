@@ -247,7 +247,8 @@ def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> No
     batch = make_batch(pictures, shape.sampler(pictures, 0, "train", False).span(0, 2))
     for share, ways in ((1.0, 6), (0.5, 3), (0.01, 2)):
         config = train_config(tmp_path / "run", mode="guided", episodes=shape, vae_share=share)
-        seen = _vae_batch(config, pictures, batch, batch.images, torch.zeros(2, 6, 3, 7))
+        known = {"third": pictures.attributes["third"].values}
+        seen = _vae_batch(config, known, batch, batch.images, torch.zeros(2, 6, 3, 7))
         assert torch.equal(seen.images, batch.images[:, :ways].flatten(0, 2))
         assert torch.equal(seen.attributes["class"], pictures.labels[batch.indices[:, :ways].flatten()])
         assert torch.equal(seen.attributes["third"], seen.attributes["class"] % 3)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import struct
 import subprocess
 import sys
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,11 @@ from safetensors.torch import save_file
 import metagvae
 from episodes import InputError
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.encoders.external import ForeignConfig
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.convert import import_weights, read_weights, renamed
+from metagvae.zoo.convert import import_weights
 from metagvae.zoo.load import load_encoder, read_card, save_encoder, shipped_encoders
+from metagvae.zoo.state_dicts import read_state_dicts, renamed
 
 UNITS = {"geometry": [0, 1], "content": [2, 3, 4]}
 
@@ -74,7 +78,7 @@ def edit(folder: Path, **changes: object) -> None:
         ({"width": 16}, "of another shape"),
         ({"width": 100000}, "width must be between"),
         ({"latent": 5.5}, "latent"),
-        ({"backbone": "os.system"}, "allowed: conv4"),
+        ({"backbone": "os.system"}, "backbone.*conv4"),
         ({"units": {"content": [0]}}, "units"),
         ({"depth": 9}, "unknown encoder setting 'depth'"),
     ],
@@ -83,6 +87,81 @@ def test_configs_that_do_not_fit_are_refused(folder: Path, changes: dict, messag
     edit(folder, **changes)
     with pytest.raises(InputError, match=message):
         load_encoder(folder)
+
+
+OTHERS = (True, None, 3, 2.5, "text", [1], [True], ["a"], [None], {"a": [0]}, {"a": 1}, float("nan"), float("inf"), -1)
+
+
+def shape(value: object) -> object:
+    """The type of a value, and of what is in it; whole numbers pass for real ones, NaN and infinity for neither."""
+    if isinstance(value, list):
+        return ("list", *{shape(item) for item in value})
+    if isinstance(value, dict):
+        return ("dict", *{shape(item) for item in value.values()})
+    return "strange" if type(value) is float and not math.isfinite(value) else type(value)
+
+
+def right(value: object, good: object) -> bool:
+    alike = {repr(shape(value)), repr(shape(value)).replace("'int'", "'float'")}
+    return repr(shape(good)) in alike
+
+
+@pytest.mark.parametrize("kind", [EncoderConfig, ForeignConfig])
+def test_every_setting_of_another_type_is_named(folder: Path, kind: type) -> None:
+    good = json.loads((folder / "config.json").read_text())
+    if kind is ForeignConfig:
+        good["encoder"] = asdict(
+            ForeignConfig(
+                backbone="torchvision:resnet18", width=512, size=32, latent=0, features=["backbone"], length=512
+            )
+        )
+    asked = 0
+    for field in fields(kind):
+        for value in OTHERS:
+            if right(value, good["encoder"][field.name]):
+                continue
+            content = {**good, "encoder": {**good["encoder"], field.name: value}}
+            (folder / "config.json").write_text(json.dumps(content))
+            with pytest.raises(InputError, match=rf"{field.name}|backbone"):
+                load_encoder(folder)
+            asked += 1
+    assert asked > 80
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"channel_mean": [float("nan")]}, {"channel_std": [0.0]}, {"channel_mean": [0.1, 0.2]}, {"features": ["latent"]},
+     {"polarity": "dark"}],
+)  # fmt: skip
+def test_foreign_settings_out_of_range_are_refused(setting: dict) -> None:
+    config = ForeignConfig(backbone="torchvision:resnet18", features=["backbone"], latent=0, length=512)
+    with pytest.raises(InputError, match=next(iter(setting))):
+        replace(config, **setting).check()
+
+
+@pytest.mark.parametrize("name", ["pretrained", "run"])
+@pytest.mark.parametrize("defaults", ["meta", "default device", "float64", "bfloat16"])
+def test_what_is_loaded_does_not_depend_on_torchs_defaults(folder: Path, defaults: str, name: str) -> None:
+    source = str(folder) if name == "run" else "guided-vae-omniglot"
+    expected = load_encoder(source)
+    before = torch.get_default_dtype()
+    try:
+        if defaults == "meta":
+            with torch.device("meta"):
+                loaded = load_encoder(source)
+        elif defaults == "default device":
+            torch.set_default_device("meta")
+            loaded = load_encoder(source)
+            assert torch.empty(1).is_meta  # the caller's choice is back
+        else:
+            torch.set_default_dtype(getattr(torch, defaults))
+            loaded = load_encoder(source)
+            assert torch.empty(1).dtype == getattr(torch, defaults)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(before)
+    images = torch.rand(2, 1, expected.config.size, expected.config.size)
+    assert torch.equal(loaded(images), expected(images))
 
 
 def test_wrong_weights_are_named(folder: Path) -> None:
@@ -154,7 +233,7 @@ def test_a_plain_backbone_comes_in_without_a_latent(tmp_path: Path) -> None:
 
 def test_misfits_are_reported_and_nothing_is_written(tmp_path: Path) -> None:
     save_file({"backbone.blocks.0.0.weight": torch.zeros(3), "extra": torch.zeros(2)}, tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match=r"(?s)received \[3\], wanted \[8, 1, 3, 3\].*unexpected: 1.*extra"):
+    with pytest.raises(InputError, match=r"(?s)received \[3\], needed \[8, 1, 3, 3\].*unexpected: 1.*extra"):
         import_weights(tmp_path / "w.safetensors", settings(tmp_path), tmp_path / "out", {}, False, False)
     assert not (tmp_path / "out").exists()
 
@@ -165,7 +244,7 @@ def test_code_in_a_torch_file_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "evil2.pt").write_bytes(pickle.dumps(Payload(marker)))
     for name in ("evil.pt", "evil2.pt"):
         with pytest.raises(InputError, match="Nothing in it was run"):
-            read_weights(tmp_path / name)
+            read_state_dicts(tmp_path / name)
     assert not marker.exists()
 
 

@@ -1,0 +1,119 @@
+"""One step of the optimiser, and the same step captured once and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from episodes import InputError
+from episodes.batch_share import Share, holding
+from metagvae.compute.device import Device
+from metagvae.compute.processes import ranks
+from metagvae.config.sections import OptimSection
+from metagvae.training.finite_guard import FiniteGuard
+
+# What a step is made of, by name: tensors of the same shape at every step, and numbers that change from step to step.
+StepInputs = dict[str, Tensor | float]
+
+
+def as_tensor(value: Tensor | float) -> Tensor:
+    """One of `StepInputs` that is a tensor."""
+    assert isinstance(value, Tensor)
+    return value
+
+
+def adam(weights: list[nn.Parameter], optim: OptimSection, fused: bool) -> torch.optim.AdamW:
+    """The optimiser of a config; if fused, its rate is a tensor, so that a captured step can follow a schedule."""
+    capturable = fused and weights[0].device.type == "cuda"
+    made = torch.optim.AdamW(
+        weights, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused or None, capturable=capturable
+    )
+    for group in made.param_groups if fused else ():
+        group["lr"] = torch.full((), optim.lr, device=weights[0].device)  # later: the constructor reads it back
+    return made
+
+
+class TrainingStep:
+    """From what a step is made of to the new weights; on an accelerator the host waits for none of it.
+
+    Args:
+        module: what is trained.
+        loss_terms: the named terms of a step, means over this process's share of it; called in the device's precision.
+        optim: the optimiser's options.
+        share: of a step's items, what this process works on.
+        place: what a step (from 0) was made of, for messages.
+        fused: let the optimiser be one kernel; None for where it is the faster, a GPU.
+
+    Raises:
+        InputError: if no weight is trainable.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss_terms: Callable[[StepInputs], dict[str, Tensor]],
+        optim: OptimSection,
+        share: Share,
+        device: Device,
+        place: Callable[[int], str],
+        fused: bool | None = None,
+    ) -> None:
+        self.trainable = [p for p in module.parameters() if p.requires_grad]
+        if not self.trainable:
+            raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
+        self.loss_terms, self.share, self.device, self.clip = loss_terms, share, device, optim.clip
+        fused = device.device.type == "cuda" if fused is None else fused
+        self.optimizer = adam(self.trainable, optim, fused)
+        self.guard = FiniteGuard(module, self.optimizer, optim.skip_nonfinite, place)
+
+    def __call__(self, inputs: StepInputs, number: int, rate: float, seed: int) -> dict[str, Tensor]:
+        """Takes step ``number`` (from 0) and gives the whole batch's loss terms.
+
+        Args:
+            rate: the learning rate.
+            seed: of torch's generators.
+        """
+        self.begin(number, rate, seed)
+        return self.run(inputs)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """The optimiser's state for a file, in which the rate is a number."""
+        state = self.optimizer.state_dict()
+        return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+    def begin(self, number: int, rate: float, seed: int) -> None:
+        """What changes from step to step besides its inputs."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.guard.begin(number)
+        torch.manual_seed(seed)
+
+    def run(self, inputs: StepInputs) -> dict[str, Tensor]:
+        """The part of a step that the device does alone."""
+        self.guard.before()
+        with holding(self.share), self.device.precision():
+            terms = self.loss_terms(inputs)
+        self.optimizer.zero_grad(set_to_none=True)
+        values = torch.stack([term.float() for term in terms.values()])
+        loss = values.sum()
+        # all of several processes exchange sums in the backward pass
+        if ranks().size > 1 or self.guard.worth_a_gradient(terms):
+            (loss if self.share.whole else self.share.weight * loss).backward()
+        reduced = ranks().reduce(self.trainable, dict(zip(terms, values.detach().unbind(), strict=True)), self.share)
+        self.guard.step(reduced, self._norm())
+        return reduced
+
+    def _norm(self) -> Tensor:
+        """The length of the whole gradient, before it is clipped."""
+        if self.clip:
+            return torch.nn.utils.clip_grad_norm_(self.trainable, self.clip)
+        slopes = [weight.grad for weight in self.trainable if weight.grad is not None]
+        if not slopes:
+            return torch.zeros((), device=self.trainable[0].device)
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes)))
