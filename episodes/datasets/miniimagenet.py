@@ -21,8 +21,9 @@ from episodes.bank import ImageBank
 from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
+from episodes.untrusted.archives import Source
 from episodes.untrusted.pickles import load_arrays
-from episodes.untrusted.sources import Source, open_picture, to_tensor
+from episodes.untrusted.sources import open_picture, to_tensor
 from episodes.untrusted.tables import read_table, table_rows
 
 PER_CLASS = 600
