@@ -17,6 +17,7 @@ from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
 from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
+from episodes.paths import expanded
 from episodes.untrusted.archives import Source
 from episodes.untrusted.class_folders import SPLIT_OF, TABLE, class_folders
 from episodes.untrusted.faults import ReadFault

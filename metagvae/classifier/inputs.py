@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from episodes import InputError
+from episodes.paths import expanded
 from episodes.untrusted.archives import MAX_MEMBER_BYTES
 from episodes.untrusted.sources import (
     deep_range,
