@@ -22,6 +22,7 @@ from episodes.datasets import make_dataset
 from episodes.datasets.cache import cached_bank
 from episodes.datasets.miniimagenet import ravi_split
 from episodes.untrusted.sources import open_picture, to_tensor
+from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
 from metagvae.storage.tensors import write_tensors
 from metagvae.studies.compare import choose_dataset, describe
@@ -92,6 +93,8 @@ def make_samples(root: Path) -> None:
     )
     train(config, bank)
     (root / "config.yaml").write_text(yaml.safe_dump(sections.to_dict(config)))
+    images, names = bank.images[:, 0].numpy(), [f"c{label}" for label in bank.labels.tolist()]
+    FewShotClassifier(vae.encoder, device="cpu", none_label="none").fit(images, names).save(root / "classifier")
     torch.save({"state_dict": vae.encoder.state_dict(), "epoch": 3}, root / "weights.pt")
     write_tensors(root / "weights.safetensors", vae.encoder.state_dict())
     settings = {"width": 4, "latent": 9, "size": 16, "polarity": "light", "units": vae.encoder.units}
@@ -204,7 +207,19 @@ def _splits(folder: Path) -> None:
     make_dataset("folder", root=str(folder / "pictures.zip"), size=16, splits_csv=table).load("train")
 
 
+def _classifier(folder: Path) -> None:
+    loaded = FewShotClassifier.load(folder / "classifier")
+    answers = loaded.predict_proba(np.zeros((2, 16, 16), np.uint8))
+    assert np.isfinite(answers).all()
+    assert len(loaded.predict(np.zeros((1, 16, 16), np.uint8))) == 1
+
+
 ENTRIES = {
+    "saved classifier": Entry(
+        ("classifier",),
+        ("classifier/classifier.json", "classifier/support.safetensors", "classifier/encoder/config.json"),
+        _classifier,
+    ),
     "encoder": Entry(
         ("pretrain/encoder",),
         ("pretrain/encoder/config.json", "pretrain/encoder/model.safetensors"),

@@ -21,7 +21,7 @@ from metagvae.encoders.controls import Pixels
 from metagvae.learners import Learner, make_learner
 from metagvae.runs.run import plain_names
 from metagvae.studies import cross_validation as crossvalidation
-from metagvae.studies.cross_validation import fold_classes, half_width
+from metagvae.studies.cross_validation import FoldErrors, fold_classes, half_width
 from metagvae.zoo.card import EncoderCard
 from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
 
@@ -179,6 +179,10 @@ def test_folds_and_their_interval() -> None:
     assert {len(fold) for fold in dealt} == {2, 3}
     assert dealt == fold_classes(names[::-1], 4, 0) != fold_classes(names, 4, 1)
     assert half_width([0.1, 0.2, 0.3]) == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert half_width([0.1, 0.4]) is None
+    assert "2 folds: too few for an interval" in str(FoldErrors([["a"], ["b"]], {"pixels": [0.1, 0.4]}))
+    three = str(FoldErrors([["a"], ["b"], ["c"]], {"pixels": [0.1, 0.2, 0.9]}))
+    assert "40.00 [0.00, 100.00]" in three
 
 
 def test_data_check_names_classes_of_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
