@@ -9,6 +9,7 @@ the tables of docs/results.md.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import subprocess
@@ -23,6 +24,7 @@ from episodes import InputError
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "experiments" / "plan.yaml"
 NAME = re.compile(r"\{([\w-]+)\}")
+SEEDED = re.compile(r"-seed\d+$")
 
 
 @dataclass
@@ -67,6 +69,31 @@ class Experiment:
         return found
 
 
+def _asked(words: list[str]) -> list[str]:
+    """A measurement's arguments without where they write to, and each run by its name alone."""
+    if "--json" in words:
+        at = words.index("--json")
+        words = words[:at] + words[at + 2 :]
+    return ["+".join(Path(part).name if SEEDED.search(part) else part for part in word.split("+")) for word in words]
+
+
+def is_done(left: Path, arguments: list[str]) -> bool:
+    """Whether what a command leaves behind is there, and of a measurement, whether it was asked the same.
+
+    Its file notes the command: other runs, seeds, episodes or options make it another measurement.
+    """
+    if left.suffix != ".json" or not left.exists():
+        return left.exists()
+    content = json.loads(left.read_text(encoding="utf-8"))
+    program, *noted = shlex.split(content["provenance"]["command"])
+    asked = _asked(arguments)
+    if Path(program).name in ("experiments.py", "run.py"):  # measured in this script's own process: by what is in it
+        runs = {word for word in asked if SEEDED.search(word)}
+        episodes = {str(result["episodes"]) for result in content.get("results", [])}
+        return runs == set(content.get("methods", {})) and episodes <= set(asked)
+    return _asked(noted) == asked
+
+
 def metagvae(arguments: list[str]) -> int:
     """Runs a command in a process of its own, so that none inherits another's memory; its exit status."""
     return subprocess.run([sys.executable, "-m", "metagvae", *arguments], check=False).returncode
@@ -92,7 +119,9 @@ def main() -> int:
         experiment = plan[name]
         print(f"{name}: {experiment.about}")
         for left, arguments in experiment.commands(name, chosen.seeds or experiment.seeds, Path(chosen.folder)):
-            done = left.exists()
+            done = is_done(left, arguments)
+            if left.exists() and not done:
+                print(f"{left} was measured by another command, and is not this:")
             print(f"{'done ' if done else ''}$ metagvae {shlex.join(arguments)}", flush=True)
             if chosen.experiments and not chosen.list and not done:
                 status = metagvae(arguments)

@@ -37,6 +37,8 @@ def training(name: str, content: dict[str, Any]) -> str:
 
 
 def unclear(row: dict[str, Any]) -> str:
+    if row["half_width"] is None:
+        return ""
     if not row["clear_of_zero"]:
         return " (not clear of zero)"
     over = over_classes(row)
@@ -114,11 +116,14 @@ def table(content: dict[str, Any]) -> str:
     if content.get("reductions"):
         gains: dict[str, list[str]] = {}
         for r in content["reductions"]:
-            gain = f"{100 * r['reduction']:.1f} ± {100 * r['half_width']:.1f}"
+            gain = f"{100 * r['reduction']:.1f}"
+            gain += f" ± {100 * r['half_width']:.1f}" if r["half_width"] is not None else " (two seeds, no interval)"
+            gain += f" (without seeds {', '.join(map(str, r['left_out']))})" if r.get("left_out") else ""
             pair = f"{r['other']} against {r['baseline']}"
             gains.setdefault(pair, []).append(f"{r['way']}w {r['shot']}s {gain}{unclear(r)}")
         lines.append("\nError reduction in %, paired by training seed, 95 % over seeds:\n")
         lines += [f"- {pair}: {', '.join(found)}." for pair, found in gains.items()]
+    lines += [f"\n{note}" for note in content.get("notes", [])]
     return "\n".join(lines) + "\n"
 
 

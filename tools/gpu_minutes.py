@@ -141,13 +141,13 @@ def collect(out: Path, work: Path, parts: list[Part]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the chosen parts, phase by phase; 1 if one of them failed."""
     out = Path(options.out)
-    work = Path(options.work or out / "work")
+    work = Path(options.work or out / "work").resolve()
     work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("METAGVAE_CACHE", str(work / "cache"))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     if options.data:
-        os.environ["METAGVAE_DATA"] = options.data
+        options.data = os.environ["METAGVAE_DATA"] = str(Path(options.data).resolve())
     start, cores = time.time(), os.cpu_count() or 1
     slower = 1 if options.device == "cuda" else 10
     end = start + slower * options.seconds

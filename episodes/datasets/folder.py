@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,15 @@ from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
 from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
-from episodes.untrusted.sources import PICTURE_SUFFIXES, Source, is_picture, open_picture, to_tensor
-from episodes.untrusted.tables import read_table, table_rows
+from episodes.paths import expanded
+from episodes.untrusted.archives import Source
+from episodes.untrusted.class_folders import SPLIT_OF, TABLE, class_folders
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.picture_files import left_aside
+from episodes.untrusted.sources import open_picture, to_tensor
+from episodes.untrusted.tables import Names, decode_table, read_table, table_rows
 
 _log = logging.getLogger(__name__)
-_SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "valid": "validation"}
 _WAYS = ("auto", "folders", "csv", "fractions")
 _NAMED = 10  # broken files named one by one in the notes
 
@@ -134,9 +137,12 @@ class Folder(Dataset):
             "source": source.fingerprint,
         }
         try:
-            return cached_classes(key, lambda: self._decode(source, table, split))
+            bank = cached_classes(key, lambda: self._decode(source, table, split))
         finally:
             source.close()
+        for note in bank.notes:
+            _log.warning("%s", printable(f"{source.path}, {split}: {note}", lines=False))
+        return bank
 
     def sizes(self, split: str) -> list[int]:
         """Picture files per class of a split; broken ones count, being found only on decoding."""
@@ -153,7 +159,7 @@ class Folder(Dataset):
                 "the data set 'folder' needs to know your pictures: set --data.root to a folder, or a zip "
                 "file, that holds one folder per class."
             )
-        path = Path(self.root).expanduser()
+        path = expanded(self.root)
         if not path.exists():
             raise InputError(
                 f"data.root is {self.root}, which does not exist; give a folder, or a zip file, that holds "
@@ -164,7 +170,7 @@ class Folder(Dataset):
     def _table(self) -> str | None:
         if self.splits_csv is None:
             return None
-        path = Path(self.splits_csv).expanduser()
+        path = expanded(self.splits_csv)
         return read_table(path, "class,split", f"data.splits_csv is {path}, which")
 
     def _decode(self, source: Source, table: str | None, split: str) -> Decoding:
@@ -183,6 +189,8 @@ class Folder(Dataset):
                 try:
                     picture = open_picture(source.read(file), file)
                     pictures.append(to_tensor(picture, self.side, self.channels, self.invert))
+                except ReadFault:
+                    raise
                 except InputError as error:
                     broken.append(str(error))
             if pictures:
@@ -193,8 +201,6 @@ class Folder(Dataset):
         if broken:
             more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
             notes.append(f"{len(broken)} unreadable pictures skipped: {' '.join(broken[:_NAMED])}{more}")
-        for note in notes:
-            _log.warning("%s", printable(f"{source.path}, {split}: {note}", lines=False))
         if not found:
             raise InputError(f"no picture of the split '{split}' of {source.path} can be read: {broken[0]}")
         return {
@@ -206,100 +212,44 @@ class Folder(Dataset):
 
     def _classes(self, source: Source, table: str | None) -> tuple[dict[str, list[str]], dict[str, str], list[str]]:
         """The files of each class, the split of each class, and what was left aside."""
-        pictures = [name.split("/") for name in source.names if is_picture(name)]
-        if not pictures:
-            raise InputError(
-                f"{source.path} holds no pictures ({len(source.names)} other files); put each class's "
-                f"pictures in a folder of its own there. Read are {', '.join(PICTURE_SUFFIXES)}."
-            )
-        wrapper = _wrapper(pictures, self.split_by in ("csv", "fractions") or table is not None)
-        depth = len(wrapper)
-        loose = [p for p in pictures if len(p) <= depth + 1]
-        inside = [p for p in pictures if len(p) > depth + 1]
-        if not inside:
-            raise InputError(
-                f"{source.path} has {len(loose)} pictures but no class folders; put each class's pictures in "
-                "a folder of its own, named for the class."
-            )
-        beside = "/".join([*wrapper, "splits.csv"])
-        if table is None and self.split_by in ("auto", "csv") and beside in source.names:
-            table = source.read(beside).decode("utf-8-sig", errors="replace")
-        if table is None and self.split_by == "csv":
-            raise InputError(
-                f"data.split_by is 'csv', but {source.path} has no {beside} and data.splits_csv is not set; "
-                "give a table with the columns class,split."
-            )
-        halls = {p[depth] for p in inside if p[depth].lower() in _SPLIT_NAMES and len(p) > depth + 2}
-        others = sorted({p[depth] for p in inside} - halls)
-        by_folders = self.split_by == "folders" or (self.split_by == "auto" and table is None and bool(halls))
-        if by_folders and (others or not halls):
-            raise InputError(
-                f"{source.path} should hold only folders train, validation and test with class folders in "
-                f"them, but it holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}. Move "
-                "these into one of the three, or set data.split_by to 'fractions' to take every folder "
-                "there as a class."
-            )
-        classes: dict[str, list[str]] = defaultdict(list)
-        splits: dict[str, str] = {}
-        notes = []
-        if by_folders:
-            depth += 1
-            loose += [p for p in inside if len(p) == depth + 1]
-        for p in inside:
-            if len(p) == depth + 1:
-                continue
-            name = p[depth]
-            classes[name].append("/".join(p))
-            if by_folders:
-                split = _SPLIT_NAMES[p[depth - 1].lower()]
-                if splits.setdefault(name, split) != split:
-                    raise InputError(
-                        f"the class '{name}' of {source.path} is in both {splits[name]} and {split}; "
-                        "few-shot splits hold different classes: move each class's folder into one."
-                    )
-        if loose:
-            first = "/".join(loose[0])
-            notes.append(f"{len(loose)} pictures outside any class folder left aside, the first: {first}")
-        if table is not None and not by_folders and self.split_by != "fractions":
-            splits = _read_table(table, self.splits_csv or f"{beside} in {source.path}", set(classes))
-            unlisted = sorted(set(classes) - set(splits))
+        elsewhere = table is not None or self.split_by in ("csv", "fractions")
+        by_folders = True if self.split_by == "folders" else False if elsewhere else None
+        found = class_folders(source, by_folders)
+        notes = list(found.notes)
+        if found.only_one is not None:
+            notes.append(found.only_one)
+        where = self.splits_csv
+        if table is None and self.split_by in ("auto", "csv"):
+            if found.table is not None:
+                where = f"{found.table} in {source.path}"
+                table = decode_table(source.read(found.table), "class,split", where)
+            elif self.split_by == "csv":
+                raise InputError(
+                    f"data.split_by is 'csv', but {source.path} has no {found.wrapper}{TABLE} and data.splits_csv is "
+                    "not set; give a table with the columns class,split."
+                )
+        if table is not None and self.split_by in ("auto", "csv"):
+            splits = _read_table(table, where or TABLE, set(found.files))
+            unlisted = sorted(set(found.files) - set(splits))
             if unlisted:
-                notes.append(f"{len(unlisted)} classes not in the table left aside, the first: {unlisted[0]}")
-        elif not by_folders:
-            splits = assign_classes(sorted(classes), self.fractions, self.split_seed)
-        return dict(classes), splits, notes
-
-
-def _wrapper(pictures: list[list[str]], any_name: bool) -> list[str]:
-    """The folders that wrap the class folders: a zip often holds one that holds them all.
-
-    One named for a split is not taken for a wrapper, unless ``any_name`` as the splits come from elsewhere.
-    """
-    wrapper: list[str] = []
-    while True:
-        depth = len(wrapper)
-        tops = {p[depth] for p in pictures if len(p) > depth + 1}
-        deeper = any(len(p) > depth + 2 for p in pictures)
-        if len(tops) != 1 or not deeper or (min(tops).lower() in _SPLIT_NAMES and not any_name):
-            return wrapper
-        wrapper += tops
+                notes.append(left_aside("classes that are not in the table", unlisted))
+            return found.files, splits, notes
+        return found.files, found.split or assign_classes(sorted(found.files), self.fractions, self.split_seed), notes
 
 
 def _read_table(text: str, where: str, known: set[str]) -> dict[str, str]:
     """The split of each class listed."""
-    delimiter = ";" if ";" in text.partition("\n")[0] else ","
+    names = Names(known)
     splits: dict[str, str] = {}
-    for line, (name, given) in table_rows(text, where, ("class", "split"), delimiter):
-        split = _SPLIT_NAMES.get(given.strip().lower())
+    for line, (given, split_given) in table_rows(text, where, ("class", "split")):
+        split = SPLIT_OF.get(split_given.lower())
         if split is None:
             raise InputError(
-                f"{where}, line {line}: unknown split {given.strip()[:100]!r}; allowed: train, validation, test."
+                f"{where}, line {line}: unknown split {split_given[:100]!r}; allowed: train, validation, test."
             )
-        if name not in known:
-            raise InputError(
-                f"{where}, line {line}: there is no class folder {name[:100]!r}; there are {len(known)}, "
-                f"such as {min(known)!r}."
-            )
+        name = names.find(given)
+        if name is None:
+            raise InputError(f"{where}, line {line}: there is no class folder {given[:100]!r}; {names.hint(given)}.")
         if splits.setdefault(name, split) != split:
             raise InputError(
                 f"{where}, line {line}: the class {name!r} is in both {splits[name]} and {split}; "

@@ -14,7 +14,9 @@ from episodes.datasets.cache import cached_bank
 from episodes.datasets.omniglot import PARTS, Omniglot
 from episodes.errors import InputError
 from episodes.samplers.base import EpisodeIndices
-from episodes.untrusted.sources import Source, is_picture, open_picture, to_tensor
+from episodes.untrusted.archives import Source
+from episodes.untrusted.picture_files import is_picture
+from episodes.untrusted.sources import open_picture, to_tensor
 
 WAY = 20
 

@@ -14,7 +14,9 @@ from episodes.bank import Attribute, ImageBank
 from episodes.datasets.base import DATASETS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
-from episodes.untrusted.sources import Source, is_picture, open_picture, to_tensor
+from episodes.untrusted.archives import Source
+from episodes.untrusted.picture_files import is_picture
+from episodes.untrusted.sources import open_picture, to_tensor
 
 PARTS = ("images_background", "images_evaluation")
 SPLITTINGS = ("vinyals", "lake", "lake-standard", "lake-minimal")

@@ -18,7 +18,8 @@ import numpy as np
 
 from episodes.errors import InputError
 
-MAX_ITEMS = 50_000_000
+MAX_ITEMS = 2_000_000  # copied from one container to another: as many as can be read
+MAX_COPIES = 2  # of every byte of the file, in all that is made of bytes again
 MAX_DEPTH = 16
 MAX_READS = 2_000_000  # a bit over a second of work; the largest file of use, miniImageNet's, takes a tenth of it
 _CONTAINERS = (dict, list, tuple, set, frozenset, bytes, bytearray)
@@ -35,7 +36,10 @@ _REFUSED = (
 
 
 class Refused(Exception):
-    """What the file holds that is not read."""
+    """What the file holds that is not read; no longer than a line, though a name in a file may be a megabyte."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what[:200])
 
 
 class _Dtype:
@@ -74,8 +78,6 @@ class _Array:
 
 def _from_bytes(data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> np.ndarray:
     """The array over the very bytes of the file, not copied."""
-    if isinstance(data, str):
-        data = data.encode("latin-1")  # written by Python 2
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise Refused("an array that is not made of numbers")
     flat = np.frombuffer(data, dtype=dtype.value) if dtype.value.itemsize else np.empty(0, dtype.value)
@@ -89,13 +91,28 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
     }
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        super().__init__(_Bounded(file, size), encoding="latin-1")
-        self._copied = 0
+        self._file = _Bounded(file, size)
+        super().__init__(self._file, encoding="latin-1")
+        self._items, self._bytes = 0, 0
+        self._most_bytes = MAX_COPIES * size + 2**16
 
     def _count(self, items: int) -> None:
-        self._copied += items
-        if self._copied > MAX_ITEMS:
+        self._items += items
+        if self._items > MAX_ITEMS:
             raise Refused(f"copies of more than {MAX_ITEMS:,} items")
+
+    def _count_bytes(self, count: int) -> None:
+        """For whatever makes new bytes out of some that the file holds once."""
+        self._bytes += count
+        if self._bytes > self._most_bytes:
+            raise Refused(f"copies of more than {self._most_bytes:,} bytes")
+
+    def _load_frame(self) -> None:
+        """A frame is only a hint to read ahead; its contents are read, and counted, like any others."""
+        (count,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self._file.expect(count)
+
+    dispatch[pickle.FRAME[0]] = _load_frame  # type: ignore[assignment]
 
     def _load_bytearray(self) -> None:
         (count,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
@@ -109,6 +126,9 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
     def _load_build(self) -> None:
         if not isinstance(self.stack[-2], self.stateful):  # type: ignore[attr-defined]
             raise Refused("a state for something that has none")
+        state = self.stack[-1]  # type: ignore[attr-defined]
+        if isinstance(self.stack[-2], _Array) and isinstance(state, tuple) and state:  # type: ignore[attr-defined]
+            self.stack[-1] = (*state[:-1], self._encoded(state[-1]))  # type: ignore[attr-defined]
         super().load_build()  # type: ignore[misc]
 
     dispatch[pickle.BUILD[0]] = _load_build  # type: ignore[assignment]
@@ -143,10 +163,13 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
             items = arguments[0] if arguments else ()
             if len(arguments) > 1 or not isinstance(items, _CONTAINERS):
                 raise Refused("a container made of something else")
-            self._count(len(items) // 256 if isinstance(items, bytes | bytearray) else len(items))
+            if isinstance(items, bytes | bytearray) and kind in (bytes, bytearray):
+                self._count_bytes(len(items))
+            else:
+                self._count(len(items))
             if kind in (set, frozenset):
                 _hashable(items)
-            elif kind is dict:
+            elif isinstance(kind, type) and issubclass(kind, dict):
                 # the pairs of an ordered dict of Python 2
                 pairs = [] if isinstance(items, dict) else [p for p in items if isinstance(p, list | tuple)]
                 _hashable([key for key, _ in pairs])
@@ -158,8 +181,19 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
         """Stands for ``_codecs.encode``, by which protocol 2 writes bytes."""
         if codec not in ("latin1", "latin-1") or not isinstance(text, str):
             raise Refused("an unusual text encoding")
-        self._count(len(text) // 256)
-        return text.encode("latin-1")
+        return self._encoded(text)
+
+    def _encoded(self, data: Any) -> Any:
+        """Bytes for text, as Python 2 wrote them."""
+        if not isinstance(data, str):
+            return data
+        self._count_bytes(len(data))
+        return data.encode("latin-1")
+
+    def _scalar(self, dtype: Any, data: Any) -> Any:
+        if isinstance(dtype, _Dtype):
+            self._count_bytes(dtype.value.itemsize)  # text of four bytes a letter, however often it is asked for
+        return _from_bytes(self._encoded(data), dtype, (1,), "C")[0].item()
 
     def find_class(self, module: str, name: str) -> Any:
         kinds: dict[str, Callable[[Any], Any]] = {
@@ -179,8 +213,8 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
                 "dtype": _Dtype,
                 "ndarray": _Array,
                 "_reconstruct": lambda *parts: _Array(),
-                "_frombuffer": lambda *parts: _Array(_from_bytes(*parts)),
-                "scalar": lambda dtype, data: _from_bytes(data, dtype, (1,), "C")[0].item(),
+                "_frombuffer": lambda data, *rest: _Array(_from_bytes(self._encoded(data), *rest)),
+                "scalar": self._scalar,
             }
             if name in known:
                 return known[name]
@@ -208,12 +242,18 @@ class _Bounded:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size, self._reads = file, size, 0
 
+    def expect(self, count: int) -> None:
+        """Raises if so much does not follow."""
+        if count > self._size - self._file.tell():
+            raise EOFError
+
     def read(self, count: int) -> bytes:
         self._reads += 1
         if self._reads > MAX_READS:
             raise Refused(f"more than {MAX_READS:,} items")
-        if count < 0 or count > self._size - self._file.tell():
+        if count < 0:
             raise EOFError
+        self.expect(count)
         return self._file.read(count)
 
     def readline(self) -> bytes:

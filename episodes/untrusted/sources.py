@@ -1,231 +1,28 @@
-"""Pictures out of folders and zip files that may be broken or hostile.
-
-Nothing is ever extracted to disk: files are read into memory by name, within limits.
-"""
+"""Pictures out of bytes that may be broken or hostile, as tensors; decoded within limits of time and memory."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import stat
-import struct
 import warnings
-import zipfile
-from functools import cached_property
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from episodes.errors import InputError
+from episodes.untrusted.metadata import check_exif, check_metadata
 
-MAX_MEMBERS = 1_000_000
-MAX_MEMBER_BYTES = 64 * 2**20
-MAX_DIRECTORY_BYTES = 512 * 2**20
 MAX_SIDE = 20_000
 MAX_PIXELS = 64_000_000
 MAX_VALUES = 108_000_000  # pixels times channels, but for JPEGs in RGB: a 600 dpi page in colour
 MAX_DEEP_PIXELS = 16_000_000  # of 16 or 32 bits each, which are scaled as float32
 MAX_SCANNED_PIXELS = 10 * MAX_PIXELS  # over all scans of a progressive JPEG
 MAX_SLOW_BYTES = 2 * 2**20  # of the variants that Pillow decodes in Python
-MAX_RATIO, RATIO_BYTES = 100, 256 * 2**20  # a zip that unpacks to more than both is a bomb
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Named one by one because Pillow goes by content, not by suffix, and its EPS reader starts Ghostscript.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Pillow reads AVIF from 11.3 on.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")
-
-
-class Source:
-    """A folder or a zip file, read by relative POSIX names.
-
-    Opening one is cheap enough for every start: a zip's directory is hashed as it lies on disk, and only
-    parsed (and checked) when a name is asked for.
-
-    Attributes:
-        path: where it is.
-        fingerprint: SHA-256. Of a zip: its size and its directory (names, sizes, CRC-32 of the contents); of
-            a folder: its files' names, sizes and modification times.
-
-    Raises:
-        InputError: if the path is missing or the zip is damaged; from `names` and `read`, if a member's name
-            leaves the archive.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
-        self._zip: zipfile.ZipFile | None = None
-        self._folder: dict[str, str] | None = None
-        if self.path.is_dir():
-            self._folder = self._scan_folder()
-            digest = hashlib.sha256()
-            for name in sorted(self._folder):
-                digest.update(f"{name}\0{self._folder[name]}\n".encode(errors="surrogateescape"))
-            self.fingerprint = digest.hexdigest()
-        elif self.path.is_file():
-            self.fingerprint = self._hash_directory()
-        else:
-            raise InputError(f"{self.path} does not exist; give a folder or a zip file.")
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Every file's name, sorted."""
-        return sorted(self._entries)
-
-    @cached_property
-    def _entries(self) -> frozenset[str]:
-        return frozenset(self._folder if self._folder is not None else self._scan_zip())
-
-    def _scan_folder(self) -> dict[str, str]:
-        entries: dict[str, str] = {}
-        seen: set[tuple[int, int]] = set()
-        # Links to folders are followed, as people do link their pictures in; a loop of links ends at `seen`.
-        for folder, subfolders, files in os.walk(self.path, followlinks=True):
-            here = os.stat(folder)
-            if (here.st_dev, here.st_ino) in seen:
-                subfolders.clear()
-                continue
-            seen.add((here.st_dev, here.st_ino))
-            subfolders[:] = sorted(s for s in subfolders if not s.startswith("."))
-            prefix = os.path.relpath(folder, self.path).replace(os.sep, "/")
-            for file in files:
-                if file.startswith("."):
-                    continue
-                try:
-                    info = os.stat(os.path.join(folder, file))
-                except OSError:
-                    continue  # a dangling link holds no picture
-                if not stat.S_ISREG(info.st_mode):
-                    continue  # reading a pipe would wait for ever
-                entries[file if prefix == "." else f"{prefix}/{file}"] = f"{info.st_size} {info.st_mtime_ns}"
-                if len(entries) > MAX_MEMBERS:
-                    raise InputError(f"{self.path} holds more than {MAX_MEMBERS:,} files; give fewer.")
-        return entries
-
-    def _damaged(self, reason: object) -> InputError:
-        return InputError(
-            f"{self.path} is not a readable zip file ({reason}); it may be cut short: fetch it again, or "
-            "give a folder or a zip."
-        )
-
-    def _hash_directory(self) -> str:
-        """SHA-256 of the size and of all that follows the members: the zip's own list of names and CRC-32s.
-
-        Bounds what `zipfile` would take into memory before it is let near the file.
-        """
-        try:
-            with self.path.open("rb") as file:
-                size = file.seek(0, io.SEEK_END)
-                file.seek(max(0, size - 65_557))  # the end record and the longest comment
-                tail = file.read()
-                at = tail.rfind(b"PK\5\6")
-                if at < 0 or len(tail) - at < 22:
-                    raise self._damaged("it has no end record")
-                span = struct.unpack_from("<L", tail, at + 12)[0]
-                end = size - len(tail) + at
-                if span == 0xFFFFFFFF:  # zip64 keeps the true length in a record before this one
-                    locator = tail.rfind(b"PK\6\6", 0, at)
-                    if locator < 0 or at - locator < 56:
-                        raise self._damaged("its zip64 record is missing")
-                    span = struct.unpack_from("<Q", tail, locator + 40)[0]
-                    end = size - len(tail) + locator
-                if span > end:
-                    raise self._damaged("its directory does not fit in the file")
-                if span > MAX_DIRECTORY_BYTES:
-                    raise InputError(
-                        f"{self.path} has a member list of {span:,} bytes; at most {MAX_DIRECTORY_BYTES:,} "
-                        "are read. Make several smaller zips."
-                    )
-                file.seek(end - span)
-                directory = file.read()
-        except OSError as error:
-            raise self._damaged(error) from error
-        members = directory.count(b"PK\1\2")
-        if members > MAX_MEMBERS:
-            raise InputError(f"{self.path} lists {members:,} members; at most {MAX_MEMBERS:,} are read.")
-        return hashlib.sha256(b"%d\0" % size + directory).hexdigest()
-
-    def _archive(self) -> zipfile.ZipFile:
-        if self._zip is None:
-            try:
-                self._zip = zipfile.ZipFile(self.path)
-            except Exception as error:  # zipfile raises many kinds for a damaged directory
-                raise self._damaged(error) from error
-        return self._zip
-
-    def _scan_zip(self) -> list[str]:
-        names = []
-        members = self._archive().infolist()
-        size = self.path.stat().st_size
-        if sum(member.compress_size for member in members) > size:
-            raise InputError(f"{self.path} has members that overlap, as only a zip bomb's do. Do not trust this file.")
-        unpacked = sum(member.file_size for member in members)
-        if unpacked > max(RATIO_BYTES, MAX_RATIO * size):
-            raise InputError(
-                f"{self.path} has {size:,} bytes and unpacks to {unpacked:,}, more than {MAX_RATIO} times as many, as "
-                "only a zip bomb does. If you trust it, unpack it and give the folder."
-            )
-        for member in members:
-            name = PurePosixPath(member.filename)
-            # a drive letter or a backslash is a way out on Windows only, but nobody needs one
-            drive = bool(name.parts) and ":" in name.parts[0]
-            if name.is_absolute() or ".." in name.parts or "\\" in member.filename or drive:
-                raise InputError(
-                    f"{self.path} has a member named {member.filename!r}, which points outside the archive. "
-                    "Nothing was read from it; do not trust this file."
-                )
-            if name.parts and not member.is_dir():
-                names.append(member.filename)
-        return names
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one of `names`.
-
-        Raises:
-            InputError: if it is missing, damaged, encrypted, or unpacks to more than `MAX_MEMBER_BYTES`.
-        """
-        where = f"{name} in {self.path}"
-        if name not in self._entries:  # so no name, wherever it came from, leads outside
-            raise InputError(f"{where} is missing.")
-        try:
-            if self._folder is not None:
-                with (self.path / name).open("rb") as file:
-                    data = file.read(MAX_MEMBER_BYTES + 1)
-            else:
-                archive = self._archive()
-                member = archive.getinfo(name)
-                if member.flag_bits & 1:
-                    raise InputError(f"{where} is encrypted; unpack it with its password and zip it without.")
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    # the others unpack in one go, with no limit on memory
-                    raise InputError(
-                        f"{where} is packed by method {member.compress_type}; only stored and deflated "
-                        "members are read. Zip it again with the usual settings."
-                    )
-                # never ask for more than was told: a member that unpacks to more ends in a checksum error
-                with archive.open(member) as stream:
-                    data = stream.read(min(member.file_size, MAX_MEMBER_BYTES) + 1)
-        except InputError:
-            raise
-        except Exception as error:  # zipfile raises many kinds for damaged members
-            raise InputError(f"{where} cannot be read ({error}); the file may be damaged: fetch it again.") from error
-        if len(data) > MAX_MEMBER_BYTES:
-            raise InputError(f"{where} has more than {MAX_MEMBER_BYTES:,} bytes; no more was read.")
-        return data
-
-    def close(self) -> None:
-        if self._zip is not None:
-            self._zip.close()
-            self._zip = None
-
-
-def is_picture(name: str) -> bool:
-    """Whether the name ends like a picture and is not a system's own file."""
-    path = PurePosixPath(name)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return path.suffix.lower() in PICTURE_SUFFIXES and not hidden
 
 
 def open_picture(data: bytes, where: str) -> Image.Image:
@@ -238,6 +35,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_metadata(data, where)
             picture: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
             width, height = picture.size
             if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
@@ -246,6 +44,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
                     "in all are decoded. Make it smaller."
                 )
             _check_effort(picture, data, where)
+            check_exif(picture, where)
             picture.load()
             if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
                 raise InputError(
@@ -290,10 +89,11 @@ def _check_effort(picture: Image.Image, data: bytes, where: str) -> None:
         )
     if jpeg and pixels * data.count(b"\xff\xda") > MAX_SCANNED_PIXELS:
         raise InputError(f"{where} is a progressive JPEG of too many scans for its size. Save it again.")
-    # plain-text PNM and run-length BMP
-    slow = data[:2] in (b"P1", b"P2", b"P3") or (picture.format == "BMP" and data[30:31] in (b"\1", b"\2"))
+    slow = any(tile[0] in Image.DECODERS for tile in getattr(picture, "tile", ()))
     if slow and len(data) > MAX_SLOW_BYTES:
-        raise InputError(f"{where} is a text PNM or a run-length BMP of {len(data):,} bytes; save it as a PNG.")
+        raise InputError(
+            f"{where} is a text PNM, one of an odd scale, or a run-length BMP of {len(data):,} bytes; save it as a PNG."
+        )
 
 
 def is_deep(picture: Image.Image) -> bool:

@@ -53,7 +53,7 @@ class _Unpickler(PlainUnpickler):
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
         if (module, name) == ("collections", "OrderedDict"):
-            return _StateDict
+            return self._plain(_StateDict)
         if (module, name) == ("torch", "Size"):
             return self._plain(tuple)
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):

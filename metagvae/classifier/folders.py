@@ -8,7 +8,11 @@ from pathlib import Path
 from PIL import Image
 
 from episodes import InputError
-from episodes.untrusted.sources import Source, is_picture, open_picture
+from episodes.untrusted.archives import Source
+from episodes.untrusted.class_folders import class_folders
+from episodes.untrusted.faults import ReadFault
+from episodes.untrusted.picture_files import find_pictures
+from episodes.untrusted.sources import open_picture
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.pictures import Pictures
 from metagvae.storage.spreadsheet import write_table
@@ -21,34 +25,60 @@ COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_pro
 def fit_folder(classifier: FewShotClassifier, folder: str | Path) -> list[str]:
     """Fits a classifier on a folder (or a zip file) that holds one folder of pictures per class.
 
+    The class folders are found as the data set ``folder`` finds them; of folders named for splits, all are taken.
+
     Returns:
-        A sentence for each picture that cannot be read; they are left out.
+        Sentences for whoever asked: what was left aside, which folders were passed through, which pictures cannot be
+        read, and that there is only one class.
 
     Raises:
         InputError: if there are no class folders, or no picture of a class can be read.
     """
     source = Source(folder)
     try:
-        names = [name for name in source.names if is_picture(name) and "/" in name]
-        if not names:
-            raise InputError(f"{folder} has no class folders with pictures; put each class's into a folder of its own.")
+        found = class_folders(source, one_split_per_class=False)
+        told = list(found.notes)
+        if found.wrapper:
+            told.append(f"the class folders are those in {found.wrapper}")
+        if found.split:
+            told.append(f"the class folders are those in {', '.join(sorted(set(found.split.values())))}")
+        if found.only_one is not None:
+            told.append(f"{found.only_one}, or every picture is given that one")
+        pairs = sorted((label, name) for label, names in found.files.items() for name in names)
         problems: dict[int, str] = {}
-        images = classifier.collect(_opened(source, names), problems)
-        labels = [name.partition("/")[0] for number, name in enumerate(names) if number not in problems]
-        lost = sorted({name.partition("/")[0] for name in names} - set(labels))
+        faults: list[ReadFault] = []
+        images = classifier.collect(_opened(source, [name for _, name in pairs], faults), problems)
+        if faults:  # the disk's error, and not the picture's
+            raise faults[0]
+        labels = [label for number, (label, _) in enumerate(pairs) if number not in problems]
+        lost = sorted(set(found.files) - set(labels))
         if lost:
             raise InputError(f"no picture of the class {lost[0]!r} in {folder} can be read: {min(problems.items())[1]}")
     finally:
         source.close()
     classifier.fit(images, labels)
-    return list(problems.values())
+    return told + [f"left out: {problem}" for problem in problems.values()]
 
 
-def _opened(source: Source, names: Sequence[str]) -> Iterator[Callable[[], Image.Image]]:
-    """The pictures one after the other, each opened when it is called for: a photograph at full size is large."""
+def _opened(
+    source: Source, names: Sequence[str], faults: list[ReadFault] | None = None
+) -> Iterator[Callable[[], Image.Image]]:
+    """The pictures one after the other, each opened when it is called for: a photograph at full size is large.
+
+    Args:
+        faults: gets the errors of the disk, which are raised too.
+    """
 
     def opener(name: str) -> Callable[[], Image.Image]:
-        return lambda: open_picture(source.read(name), name)
+        def opened() -> Image.Image:
+            try:
+                return open_picture(source.read(name), name)
+            except ReadFault as fault:
+                if faults is not None:
+                    faults.append(fault)
+                raise
+
+        return opened
 
     return map(opener, names)
 
@@ -62,26 +92,26 @@ def classes_trained_on(encoder: str | Path, classes: Iterable[str]) -> list[str]
     return sorted({str(name) for name in classes} & {name for names in trained for name in names})
 
 
-def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path) -> tuple[int, int]:
-    """Writes a line for every picture under a folder (or in a zip file): `COLUMNS`, in the order of the names.
+def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path) -> tuple[int, int, list[str]]:
+    """Writes a line for every picture under a folder or in a zip file, or for one picture: `COLUMNS`, by name.
 
     A picture that cannot be read has its line too, with the problem and no prediction.
 
     Returns:
-        How many pictures there are, and how many could not be read.
+        How many pictures there are, how many could not be read, and sentences on the files that are none.
     """
     source = Source(folder)
     rows: list[list[object]] = []
     try:
-        names = [name for name in source.names if is_picture(name)]
+        names, told = find_pictures(source)
         if not names:
-            raise InputError(f"{folder} holds no pictures.")
+            raise InputError(f"{folder} holds no pictures.{''.join(f' ({note})' for note in told)}")
         for start in range(0, len(names), _CHUNK):
             rows += _rows(classifier, source, names[start : start + _CHUNK])
     finally:
         source.close()
     write_table(out, COLUMNS, rows)
-    return len(names), sum(bool(row[-1]) for row in rows)
+    return len(names), sum(bool(row[-1]) for row in rows), told
 
 
 def _rows(classifier: FewShotClassifier, source: Source, names: Sequence[str]) -> list[list[object]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from episodes.errors import printable
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -44,8 +43,8 @@ def predict(
         none_label=none_label,
         device=device,
     )
-    for problem in fit_folder(classifier, examples):
-        say(printable(f"left out: {problem}", lines=False))
+    for told in fit_folder(classifier, examples):
+        say(printable(f"{examples}: {told}", lines=False))
     if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
         say(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
         trained = classes_trained_on(encoder, classifier.classes_)
@@ -54,6 +53,8 @@ def predict(
                 f"that figure is in-sample, too low: {encoder} was trained on {len(trained)} of these "
                 f"{len(classifier.classes_)} classes, {trained[0]!r} among them. New pictures come out worse."
             )
-    count, broken = predict_folder(classifier, pictures, Path(out).expanduser())
+    count, broken, aside = predict_folder(classifier, pictures, expanded(out))
+    for told in aside:
+        say(printable(f"{pictures}: {told}", lines=False))
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
     say(f"{count} pictures, {broken} of them unreadable, {known}: {out}")

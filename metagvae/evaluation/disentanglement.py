@@ -18,7 +18,10 @@ from episodes.datasets.factors import Factor, FactorPictures
 from metagvae.compute.device import Device
 from metagvae.encoders.norm import full_precision
 
-COLLAPSED = 0.01  # a unit of less variance over the data is not in use (Burda, Grosse & Salakhutdinov, ICLR 2016)
+# A unit whose standard deviation over the data is a smaller part of the largest's is not in use. Burda, Grosse and
+# Salakhutdinov (ICLR 2016) take a variance of 0.01, which supposes a prior of variance 1; a score must not change
+# with the unit that a code is measured in.
+COLLAPSED = 0.01
 BINS = 20
 MOST_VALUES = 8  # that DCI's trees are asked to tell apart; an ordered factor of more is merged into so many
 
@@ -59,8 +62,11 @@ def encode(encoder: nn.Module, pictures: FactorPictures, count: int, seed: int, 
 
 
 def in_use(data: Coded) -> np.ndarray:
-    """bool ``[units]``: whose variance is at least `COLLAPSED`."""
-    return data.codes.var(0) >= COLLAPSED
+    """bool ``[units]``: whose standard deviation is at least `COLLAPSED` of the largest's; none of a constant code."""
+    deviations = data.codes.std(0)
+    # what adding up equal numbers leaves is no variation
+    varies = deviations > 1e-12 * np.abs(data.codes).max(0, initial=0.0)
+    return varies & (deviations >= COLLAPSED * deviations.max(initial=0.0))
 
 
 def _sharing(data: Coded, factor: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -196,16 +202,17 @@ def importance_scores(importance: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness of an importance matrix ``[units, factors]`` >= 0.
 
     One minus the entropy of a unit's shares over factors, weighted by the unit's part of all importance; and one
-    minus the entropy of a factor's shares over units.
+    minus the entropy of a factor's shares over units. What has no importance at all is certain of nothing: 0.
     """
 
     def certainty(shares: np.ndarray) -> np.ndarray:
         """One minus the normalised entropy of each row."""
-        shares = shares / np.maximum(shares.sum(1, keepdims=True), 1e-12)
+        whole = shares.sum(1, keepdims=True)
+        shares = shares / np.where(whole > 0, whole, 1.0)
         terms = np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-300)), 0.0)
-        return 1 + terms.sum(1) / np.log(max(shares.shape[1], 2))
+        return np.where(whole[:, 0] > 0, 1 + terms.sum(1) / np.log(max(shares.shape[1], 2)), 0.0)
 
-    weights = importance.sum(1) / max(importance.sum(), 1e-12)
+    weights = importance.sum(1) / (importance.sum() or 1.0)
     return float((weights * certainty(importance)).sum()), float(certainty(importance.T).mean())
 
 
@@ -218,13 +225,15 @@ def dci(train: Coded, test: Coded, most: int = 2000, trees: int = 20) -> DCI:
     from sklearn.ensemble import GradientBoostingClassifier
 
     columns, accuracy = [], []
+    # trees split no two numbers that are nearer than 1e-7
+    scale = np.where(in_use(train), train.codes.std(0), 1.0)
     for number, factor in enumerate(train.factors):
         groups = min(factor.size, MOST_VALUES) if factor.ordered else factor.size
         y, ty = (data.values[:, number] * groups // factor.size for data in (train, test))
         model = GradientBoostingClassifier(n_estimators=trees, random_state=0)
-        model.fit(train.codes[:most], y[:most])
+        model.fit(train.codes[:most] / scale, y[:most])
         columns.append(model.feature_importances_)
-        accuracy.append(model.score(test.codes, ty))
+        accuracy.append(model.score(test.codes / scale, ty))
     disentangled, complete = importance_scores(np.stack(columns, 1))
     return DCI(disentangled, complete, float(np.mean(accuracy)))
 
@@ -247,3 +256,8 @@ def scores(train: Coded, test: Coded) -> dict[str, float]:
         "DCI completeness": three.completeness,
         "DCI informativeness": three.informativeness,
     }
+
+
+def shown(score: float) -> str:
+    """A score to the digits that hold: the third moves with the pictures drawn, and with float32 against bfloat16."""
+    return f"{score:.2f}"

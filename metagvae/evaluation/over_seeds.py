@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -12,14 +12,27 @@ import numpy as np
 from scipy.stats import t
 
 from metagvae.evaluation.class_interval import ClassJackknife
-from metagvae.evaluation.evaluator import Result, interval
+from metagvae.evaluation.evaluator import PairedDifference, Result, interval, paired_difference
 
-SEED = re.compile(r"[-_/]seed(\d+)$")
+SEED = re.compile(r"[-_/]seed(0|[1-9]\d*)$")
+SAME = ("learner", "norm", "features", "transductive", "warps", "precision")  # in all seeds of one method
+LEAST = 3  # seeds: of two, Student's t has one degree of freedom, and its interval is of no use
 
 
 def stem(method: str) -> str:
     """A method's name without a trailing ``-seedN``."""
     return SEED.sub("", method)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One method on one data set and shape: a result, and of which training seeds it is the mean.
+
+    ``seeds`` is empty of a method whose name has no ``seedN``: nothing is known of its seeds.
+    """
+
+    result: Result
+    seeds: dict[int, Result]
 
 
 @dataclass
@@ -41,7 +54,8 @@ class SeedReduction:
 
     The mean over seeds of ``1 - other / baseline``, each on the same episodes, and the half width of its 95 %
     interval by Student's t with ``seeds - 1`` degrees of freedom: it speaks of trainings yet to come, where a paired
-    difference over episodes speaks of these.
+    difference over episodes speaks of these. None of two seeds: that interval would be 12.7 standard errors.
+    ``left_out`` are the shared seeds with which the baseline makes no mistake, so that there is nothing to divide by.
     """
 
     other: str
@@ -51,71 +65,124 @@ class SeedReduction:
     shot: int
     seeds: int
     reduction: float
-    half_width: float
+    half_width: float | None
+    left_out: tuple[int, ...] = ()
 
     @property
     def clear_of_zero(self) -> bool:
-        return abs(self.reduction) > self.half_width
+        return self.half_width is not None and abs(self.reduction) > self.half_width
 
     def text(self) -> str:
         """One line, in percent."""
+        half = "" if self.half_width is None else f" ± {100 * self.half_width:.1f}"
+        few = f": fewer than {LEAST}, so no interval" if self.half_width is None else ""
+        left = f"; without {_seeds(self.left_out)}: no mistake of the baseline's" if self.left_out else ""
         return (
             f"{self.other} against {self.baseline}, {self.dataset}, {self.way}-way {self.shot}-shot: "
-            f"{100 * self.reduction:.1f} ± {100 * self.half_width:.1f} ({self.seeds} seeds)"
-            f"{'' if self.clear_of_zero else '   (not clear of zero)'}"
+            f"{100 * self.reduction:.1f}{half} ({self.seeds} seeds{few}{left})"
+            f"{'' if self.clear_of_zero or few else '   (not clear of zero)'}"
         )
 
 
-def over_seeds(results: Sequence[Result]) -> tuple[list[Result], list[SeedSpread]]:
-    """Joins results whose method names differ only in a trailing ``-seedN``.
+def _seeds(numbers: Iterable[int]) -> str:
+    return f"seeds {', '.join(map(str, sorted(numbers)))}"
 
-    A joined result's per-episode errors are means over the training seeds, so its interval speaks of episodes
-    alone; the spread over seeds is reported apart.
+
+def _mean(members: Sequence[Result], name: str) -> Result:
+    """A mean over training seeds; its per-episode errors are means too, so its intervals do not speak of seeds."""
+    first, per_episode = members[0], np.mean([m.per_episode for m in members], axis=0)
+    parts = [m.classes for m in members if m.classes]
+    return replace(
+        first,
+        method=name,
+        encoder=name,
+        error=float(np.mean([m.error for m in members])),
+        half_width=interval(per_episode),
+        per_episode=per_episode,
+        per_run=None if first.per_run is None else per_episode.tolist(),
+        classes=ClassJackknife.mean(parts) if len(parts) == len(members) else None,
+    )
+
+
+def by_method(results: Sequence[Result]) -> list[Trained]:
+    """Joins results that are one method trained from several seeds, in the order they were first named.
+
+    They are if their names differ in the number after ``seed`` alone, and they were measured alike (`SAME`). A name
+    without such a number stands for itself.
     """
-    groups: dict[tuple[str, str, int, int], list[Result]] = {}
+    groups: dict[tuple[object, ...], dict[int, Result]] = {}
     for result in results:
-        groups.setdefault((stem(result.method), result.dataset, result.way, result.shot), []).append(result)
-    joined, spreads = [], []
-    for (method, dataset, way, shot), members in groups.items():
-        if len(members) == 1:
-            joined.append(members[0])
-            continue
-        per_episode = np.mean([m.per_episode for m in members], axis=0)
-        errors = np.array([m.error for m in members])
-        name = f"{method} ({len(members)} seeds)"
-        joined.append(
-            replace(
-                members[0],
-                method=name,
-                encoder=name,
-                error=float(errors.mean()),
-                half_width=interval(per_episode),
-                per_episode=per_episode,
-                per_run=None if members[0].per_run is None else per_episode.tolist(),
-                classes=ClassJackknife.mean([m.classes for m in members if m.classes]) if members[0].classes else None,
-            )
-        )
-        spreads.append(
-            SeedSpread(name, dataset, way, shot, len(members), float(errors.mean()), float(errors.std(ddof=1)))
-        )
-    return joined, spreads
+        found = SEED.search(result.method)
+        alike = tuple(getattr(result, key) for key in ("dataset", "way", "shot", *SAME))
+        name = result.method[: found.start(1)] if found else result.method
+        groups.setdefault((name, found is None, *alike), {})[int(found[1]) if found else -1] = result
+    joined: list[Trained] = []
+    for members in groups.values():
+        first = next(iter(members.values()))
+        name, seeds = first.method, {} if -1 in members else members
+        if len(members) > 1:
+            name = f"{stem(first.method)} ({len(members)} seeds)"
+            here = [m.result.method for m in joined if (m.result.way, m.result.shot) == (first.way, first.shot)]
+            if name in here:  # measured in another way, or named with another stroke
+                name += f" of {first.method}"
+        joined.append(Trained(first if len(members) == 1 else _mean(list(members.values()), name), seeds))
+    return joined
 
 
-def seed_reductions(results: Sequence[Result]) -> list[SeedReduction]:
-    """Every method's reduction against each method before it, where both were trained from two or more same seeds."""
-    errors: dict[tuple[str, int, int], dict[str, dict[str, float]]] = {}
-    for result in results:
-        seed = SEED.search(result.method)
-        if seed:
-            methods = errors.setdefault((result.dataset, result.way, result.shot), {})
-            methods.setdefault(stem(result.method), {})[seed[1]] = result.error
+def spreads_over_seeds(methods: Sequence[Trained]) -> list[SeedSpread]:
+    """The spread of every method that was trained from several seeds."""
     found = []
-    for (dataset, way, shot), methods in errors.items():
-        for baseline, other in combinations(methods, 2):
-            shared = [s for s in methods[baseline] if methods[other].get(s) is not None and methods[baseline][s] > 0]
-            if len(shared) < 2:
-                continue
-            parts = np.array([1 - methods[other][s] / methods[baseline][s] for s in shared])
-            half = float(t.ppf(0.975, len(parts) - 1) * parts.std(ddof=1) / math.sqrt(len(parts)))
-            found.append(SeedReduction(other, baseline, dataset, way, shot, len(parts), float(parts.mean()), half))
+    for trained in methods:
+        r, errors = trained.result, np.array([m.error for m in trained.seeds.values()])
+        if len(errors) > 1:
+            parts = (len(errors), float(errors.mean()), float(errors.std(ddof=1)))
+            found.append(SeedSpread(r.method, r.dataset, r.way, r.shot, *parts))
     return found
+
+
+def paired_over_seeds(other: Trained, baseline: Trained) -> tuple[PairedDifference | None, str]:
+    """The paired difference of two methods over the training seeds that both have, and what to say of the others.
+
+    None where means over different numbers of seeds would have to be compared.
+    """
+    one, two = other.result, baseline.result
+    shared = sorted(other.seeds.keys() & baseline.seeds.keys())
+    if not other.seeds or not baseline.seeds or other.seeds.keys() == baseline.seeds.keys():
+        return paired_difference(one, two), ""
+    where = f"{one.method} against {two.method}, {one.way}-way {one.shot}-shot"
+    if shared:
+        a, b = (_mean([m.seeds[seed] for seed in shared], m.result.method) for m in (other, baseline))
+        return paired_difference(a, b), f"{where}: paired over {_seeds(shared)} alone, which both have."
+    if len(other.seeds) == len(baseline.seeds):
+        return paired_difference(one, two), ""
+    counts = f"{len(other.seeds)} and {len(baseline.seeds)}"
+    return None, f"{where}: not paired, as they share no training seed and have {counts} of them."
+
+
+def seed_reductions(methods: Sequence[Trained]) -> tuple[list[SeedReduction], list[str]]:
+    """Every method's reduction against each before it, where both were trained from two or more same seeds.
+
+    Also a sentence for each pair that has none because the baseline makes no mistake.
+    """
+    found, notes = [], []
+    for baseline, other in combinations([m for m in methods if len(m.seeds) > 1], 2):
+        r = baseline.result
+        if (r.dataset, r.way, r.shot) != (other.result.dataset, other.result.way, other.result.shot):
+            continue
+        shared = sorted(baseline.seeds.keys() & other.seeds.keys())
+        left_out = tuple(seed for seed in shared if baseline.seeds[seed].error == 0)
+        kept = [seed for seed in shared if seed not in left_out]
+        names = stem(next(iter(other.seeds.values())).method), stem(next(iter(baseline.seeds.values())).method)
+        if len(kept) < 2:
+            if left_out:
+                notes.append(
+                    f"{names[0]} against {names[1]}, {r.way}-way {r.shot}-shot: no error reduction over seeds, as the "
+                    f"baseline makes no mistake with {_seeds(left_out)}."
+                )
+            continue
+        parts = np.array([1 - other.seeds[seed].error / baseline.seeds[seed].error for seed in kept])
+        half = None
+        if len(parts) >= LEAST:
+            half = float(t.ppf(0.975, len(parts) - 1) * parts.std(ddof=1) / math.sqrt(len(parts)))
+        found.append(SeedReduction(*names, r.dataset, r.way, r.shot, len(kept), float(parts.mean()), half, left_out))
+    return found, notes

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from episodes.datasets.factors import WarpedPictures
-from metagvae.evaluation.disentanglement import Coded, encode, in_use, information_matrix, scores
+from metagvae.evaluation.disentanglement import Coded, encode, in_use, information_matrix, scores, shown
 from metagvae.report.material import Material
 from metagvae.report.section import LeftOut, readable
 
@@ -42,7 +42,7 @@ def matrix_content(run: Material) -> dict[str, Any]:
     some = Coded(fitted.codes[:FITTED], fitted.values[:FITTED], fitted.factors)
     used = np.flatnonzero(in_use(fitted))
     if not len(used):
-        raise LeftOut("No latent unit is in use: each varies less than 0.01 over the pictures.")
+        raise LeftOut("No latent unit is in use: all pictures have the same code.")
     told = information_matrix(fitted)
     columns = [
         unit for name in features for unit in (range(told.shape[0]) if name == "latent" else encoder.units[name])
@@ -63,7 +63,7 @@ def matrix_content(run: Material) -> dict[str, Any]:
         "rows": rows,
         "idle": int(len(told) - len(used)),
         "cut": max(0, len(used) - MOST),
-        "scores": [(name, f"{value:.3f}") for name, value in scores(some, scored).items()],
+        "scores": [(name, shown(value)) for name, value in scores(some, scored).items()],
         "characters": characters,
         "drawn": DRAWN,
         "fitted": FITTED,

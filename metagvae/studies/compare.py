@@ -12,6 +12,7 @@ from torch import nn
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
+from episodes.paths import expanded
 from episodes.picture_marks import classes_with
 from episodes.samplers.by_attribute import Within
 from episodes.samplers.prescribed import FixedEpisodes
@@ -32,9 +33,15 @@ from metagvae.evaluation.evaluator import (
     Result,
     format_table,
     legend,
-    paired_difference,
 )
-from metagvae.evaluation.over_seeds import SeedReduction, SeedSpread, over_seeds, seed_reductions
+from metagvae.evaluation.over_seeds import (
+    SeedReduction,
+    SeedSpread,
+    by_method,
+    paired_over_seeds,
+    seed_reductions,
+    spreads_over_seeds,
+)
 from metagvae.learners import FeatureLearner, Learner, make_learner
 from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
@@ -53,6 +60,7 @@ class Comparison:
         single: the results before joining.
         spreads: over training seeds.
         reductions: of each method's error against that of every method named before it, over training seeds.
+        notes: what of these could not be, and why.
         methods: what each method is: the encoder's card, and the seconds its training took.
     """
 
@@ -62,19 +70,30 @@ class Comparison:
     spreads: list[SeedSpread] = field(default_factory=list)
     methods: dict[str, Any] = field(default_factory=dict)
     reductions: list[SeedReduction] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, results: Sequence[Result], methods: dict[str, Any] | None = None) -> Comparison:
         """Joins seeds and pairs every method with the first on the same data and shape."""
-        joined, spreads = over_seeds(results)
-        baseline = joined[0].method
-        base = {(r.dataset, r.way, r.shot): r for r in joined if r.method == baseline}
-        differences = [
-            paired_difference(r, base[r.dataset, r.way, r.shot])
-            for r in joined
+        trained = by_method(results)
+        baseline = trained[0].result.method
+        base = {(t.result.dataset, t.result.way, t.result.shot): t for t in trained if t.result.method == baseline}
+        pairs = [
+            paired_over_seeds(other, base[r.dataset, r.way, r.shot])
+            for other in trained
+            for r in [other.result]
             if r.method != baseline and (r.dataset, r.way, r.shot) in base
         ]
-        return cls(joined, differences, list(results), spreads, methods or {}, seed_reductions(results))
+        reductions, notes = seed_reductions(trained)
+        return cls(
+            results=[t.result for t in trained],
+            differences=[difference for difference, _ in pairs if difference],
+            single=list(results),
+            spreads=spreads_over_seeds(trained),
+            methods=methods or {},
+            reductions=reductions,
+            notes=[note for _, note in pairs if note] + notes,
+        )
 
     def table(self) -> str:
         """Errors in percent with 95 % intervals over episodes, then the paired differences."""
@@ -99,6 +118,8 @@ class Comparison:
         if self.reductions:
             text += "\n\nerror reduction in % of the other's error, paired by training seed, 95 % interval over seeds\n"
             text += "".join(f"  {r.text()}\n" for r in self.reductions)
+        if self.notes:
+            text += "\n\n" + "\n".join(self.notes)
         return text.rstrip()
 
     def save(self, path: Path) -> None:
@@ -113,6 +134,7 @@ class Comparison:
                 "seeds": [asdict(s) for s in self.spreads],
                 "reductions": [{**asdict(r), "clear_of_zero": r.clear_of_zero} for r in self.reductions],
                 "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
+                "notes": self.notes,
                 "methods": self.methods,
             },
         )
@@ -161,7 +183,7 @@ def choose_dataset(
     So that a run is measured on the split that its own data section sets apart, and nothing has to be said twice.
     """
     named = [part for source in sources for part in parts(source)]
-    run = next((s for s in named if (Path(s).expanduser() / "config.yaml").is_file()), None)
+    run = next((s for s in named if (expanded(s) / "config.yaml").is_file()), None)
     inherited: dict[str, Any] = asdict(section(DataConfig, read_config(run), "data", run)) if run else {}
     if name not in (None, inherited.get("name")):
         inherited = {}
@@ -181,13 +203,13 @@ def _check_root(run: str, data: dict[str, Any]) -> None:
 
     It says so from the root on; runs of older versions kept the path as it was typed, in another folder perhaps.
     """
-    place = Path(data["root"]).expanduser()
+    place = expanded(data["root"])
     if not place.exists():
         raise InputError(
             f"the run {run} was trained on the pictures in {place}, which are not there now; say where they are: "
             "--root FOLDER."
         )
-    noted = Path(run).expanduser() / "data.json"
+    noted = expanded(run) / "data.json"
     if place.is_absolute() or not noted.is_file():
         return
     before = read_json(noted, "what a run notes of its pictures")
@@ -214,7 +236,7 @@ def describe(source: str) -> dict[str, Any]:
         return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
     about = asdict(read_card(source))
     del about["trained_images"]
-    lines = read_metrics(Path(source).expanduser())
+    lines = read_metrics(expanded(source))
     seconds = [line["seconds"] for line in lines if fits(line.get("seconds"), float) and line["seconds"] < math.inf]
     if seconds:
         about["training_seconds"] = round(seconds[-1])

@@ -20,6 +20,7 @@ from metagvae.evaluation.evaluator import Evaluator
 from metagvae.studies.compare import encoder_learner
 from metagvae.training.episodic import train
 
+LEAST = 3  # folds: of two, Student's t has one degree of freedom, and its interval is of no use
 TRAINED = "trained on the other folds"
 
 
@@ -32,19 +33,30 @@ class FoldErrors:
 
     def __str__(self) -> str:
         folds = len(self.classes)
-        lines = [f"few-shot error in % on held-out classes; {folds} folds, ± the 95 % interval over them (Student)"]
+        about = f"{folds} folds, [95 % interval over them (Student)]"
+        if folds < LEAST:
+            about = (
+                f"{folds} folds: too few for an interval (of two, Student's is 12.7 standard errors); take 3 or more"
+            )
+        lines = [f"few-shot error in % on held-out classes; {about}"]
         for method, errors in self.errors.items():
             each = " ".join(f"{100 * error:.1f}" for error in errors)
-            lines.append(f"  {method:<28} {100 * np.mean(errors):6.2f} ± {100 * half_width(errors):.2f}   folds {each}")
+            half, mean = half_width(errors), float(np.mean(errors))
+            ends = (max(mean - half, 0.0), min(mean + half, 1.0)) if half is not None else ()
+            bounds = f" [{', '.join(f'{100 * end:.2f}' for end in ends)}]" if ends else ""
+            lines.append(f"  {method:<28} {100 * mean:6.2f}{bounds}   folds {each}")
         lines += [f"  fold {number}: {', '.join(names)}" for number, names in enumerate(self.classes)]
         return "\n".join(lines)
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean of few values. Folds share training classes, so it is a guide, no more."""
+def half_width(values: Sequence[float]) -> float | None:
+    """Half of the 95 % interval of a mean of few values; None of fewer than three.
+
+    Folds share training classes, so it is a guide, no more.
+    """
     count = len(values)
-    if count < 2:
-        return math.nan
+    if count < LEAST:
+        return None
     return float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
 
 

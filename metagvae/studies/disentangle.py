@@ -17,7 +17,7 @@ from episodes.datasets.sprites import SpritePictures
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
-from metagvae.evaluation.disentanglement import encode, scores
+from metagvae.evaluation.disentanglement import encode, scores, shown
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare, describe
@@ -75,7 +75,7 @@ class ScoreTable:
             {
                 "encoder": row.encoder,
                 "features": f"{row.features} ({row.units})",
-                **{name: f"{value:.3f}" for name, value in row.scores.items()},
+                **{name: shown(value) for name, value in row.scores.items()},
                 error: "–" if row.error is None else f"{100 * row.error:.2f} ± {100 * (row.half_width or 0):.2f}",
             }
             for row in self.rows

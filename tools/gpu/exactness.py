@@ -142,9 +142,9 @@ def several(setup: Setup, bank: ImageBank, ranks: int) -> dict[str, Any]:
         optim=OptimSection(steps=10, precision="float32"),
     )
     found = []
-    for count in (1, ranks):
-        config.run = RunSection(str(setup.folder / f"ranks-{count}-of-{ranks}"), device=setup.device)
-        path = setup.folder / f"ranks-{count}.yaml"
+    for name, count in (("alone", 1), ("together", ranks)):
+        config.run = RunSection(str(setup.folder / name), device=setup.device)
+        path = setup.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         command = [sys.executable, *launcher, "-m", "metagvae", "train", "--config", str(path)]

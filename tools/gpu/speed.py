@@ -7,9 +7,9 @@ import json
 import os
 import statistics
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from unittest.mock import patch
 
 import torch
@@ -167,8 +167,9 @@ def training_rows(setup: Setup, report: Report) -> None:
     """Seconds per step of whole trainings: as `auto` has it, without captured graphs, in float32, compiled."""
     bank = setup.bank()
     ways: dict[str, dict[str, Any]] = {"auto": {}, "float32": {"precision": "float32"}}
-    if "graph" in {field.name for field in fields(OptimSection)}:
-        ways["eager"] = {"graph": "off"}
+    hints = get_type_hints(OptimSection)
+    if "graph" in hints:
+        ways["eager"] = {"graph": False if bool in (hints["graph"], *get_args(hints["graph"])) else "off"}
     for number, (name, sections) in enumerate(list(TRAININGS.items())[: 1 if setup.few else None]):
         for way, optim in ways.items():
             folder = f"steps-{number}-{way}"

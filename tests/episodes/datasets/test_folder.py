@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -193,7 +197,7 @@ def test_table_of_splits(tmp_path: Path, inside: bool, comma: str) -> None:
     dataset = Folder(root=root, splits_csv=None if inside else str(place))
     assert counts(dataset) == [4, 1, 1]
     assert dataset.load("validation").class_names == ("class 04",)
-    assert dataset.load("test").notes == ("2 classes not in the table left aside, the first: class 06",)
+    assert dataset.load("test").notes == ("left aside (2), classes that are not in the table: class 06, class 07",)
     assert sum(counts(Folder(root=root, split_by="fractions"))) == 8
     place.write_text(table.replace("val", "train"), encoding="utf-8")
     assert counts(dataset) == [5, 0, 1]
@@ -247,7 +251,7 @@ def test_many_broken_pictures_are_counted(tmp_path: Path) -> None:
 
 def test_loose_pictures_are_left_aside(tmp_path: Path) -> None:
     bank = Folder(root=write(tmp_path, {**files(4, 2), "cover.png": picture(1)})).load("train")
-    assert bank.notes == ("1 pictures outside any class folder left aside, the first: cover.png",)
+    assert bank.notes == ("left aside (1), pictures outside any class folder: cover.png",)
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:
@@ -323,3 +327,160 @@ def test_check(tmp_path: Path) -> None:
         assert text in str(report)
     with pytest.raises(InputError, match="does not exist"):
         check_dataset(Folder(root=str(tmp_path / "nothing")))
+
+
+def test_one_class_only_is_said(tmp_path: Path) -> None:
+    bank = Folder(root=write(tmp_path, files(1, 3, "wrap/inner/")), fractions=(1, 0, 0)).load("train")
+    assert bank.notes == (
+        "there is only one class, wrap/inner/class 00; every class needs a folder of its own beside it",
+    )
+
+
+@pytest.mark.parametrize("name", ["Splits.csv", "SPLITS.CSV", "splits.CSV"])
+@pytest.mark.parametrize("prefix", ["", "wrap/", "wrap/inner/"])
+def test_a_table_in_other_capitals_or_beside_the_wrapper(tmp_path: Path, name: str, prefix: str) -> None:
+    table = "class,split\n" + "".join(f"class {i:02d},{'test' if i else 'train'}\n" for i in range(8))
+    root = write(tmp_path, {**files(8, 2, "wrap/inner/"), prefix + name: table.encode()})
+    assert counts(Folder(root=root)) == [1, 0, 7]
+    assert Folder(root=root).load("train").notes == ()
+
+
+def test_tables_that_are_not_taken_are_said(tmp_path: Path) -> None:
+    root = write(tmp_path, {**files(4, 2), "class 00/splits.csv": b"class,split\n"})
+    (note,) = Folder(root=root).load("train").notes
+    assert note == "left aside (1), tables of splits that are not the class folders' own: class 00/splits.csv"
+    write(tmp_path, {"splits.csv": b"class,split\n", "Splits.csv": b"class,split\n"})
+    with pytest.raises(InputError, match=r"tables of splits Splits\.csv, splits\.csv; keep one"):
+        Folder(root=root).load("train")
+
+
+SPLIT_TABLE = [("class", "split"), *((f"é{i:02d}", "train" if i < 4 else "test") for i in range(6))]
+
+
+def spelled(rows: list[tuple[str, str]], delimiter: str = ",") -> str:
+    return "".join(delimiter.join(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("disk", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        spelled(SPLIT_TABLE).encode(),
+        unicodedata.normalize("NFD", spelled(SPLIT_TABLE)).encode(),
+        spelled(SPLIT_TABLE).replace("class,split", "Class,Split").encode(),
+        spelled(SPLIT_TABLE).replace("class,split", " CLASS , SPLIT ").encode(),
+        spelled(SPLIT_TABLE).replace(",", " ,  ").replace("\n", "  \n").encode(),
+        spelled(SPLIT_TABLE).replace(",", "\u00a0,").encode(),
+        spelled(SPLIT_TABLE, "\t").encode(),
+        spelled(SPLIT_TABLE, "|").encode(),
+        spelled(SPLIT_TABLE, ";").encode("utf-8-sig"),
+        spelled(SPLIT_TABLE, "\t").encode("utf-16"),
+        spelled(SPLIT_TABLE).encode("utf-16-le"),
+        spelled(SPLIT_TABLE).encode("utf-16-be"),
+        spelled(SPLIT_TABLE).encode("utf-32"),
+        b"sep=;\r\n" + spelled(SPLIT_TABLE, ";").replace("\n", "\r\n").encode(),
+        spelled(SPLIT_TABLE).replace("\n", "\r").encode(),
+        b"\n\n" + spelled(SPLIT_TABLE).encode() + b",\n\n , \n",
+        spelled([(b, a) for a, b in SPLIT_TABLE]).encode(),
+        spelled([("no", *row) for row in SPLIT_TABLE]).encode(),  # type: ignore[misc]
+        "".join(f'"{a}","{b.upper() if b != "split" else b}"\n' for a, b in SPLIT_TABLE).encode(),
+    ],
+)  # fmt: skip
+def test_tables_as_people_make_them(tmp_path: Path, table: bytes, disk: str) -> None:
+    names = [unicodedata.normalize(disk, f"é{i:02d}") for i in range(6)]
+    root = write(tmp_path / "root", {f"{name}/{i}.png": picture(i) for name in names for i in range(2)})
+    write(tmp_path / "root", {"splits.csv": table})
+    assert counts(Folder(root=root)) == [4, 0, 2]
+    (tmp_path / "root" / "splits.csv").rename(tmp_path / "mine.csv")
+    dataset = Folder(root=root, splits_csv=str(tmp_path / "mine.csv"))
+    assert counts(dataset) == [4, 0, 2]
+    assert set(dataset.load("test").class_names) == set(names[4:])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("class,split\nCAT,train\n", "no class folder 'CAT'; did you mean 'cat', in other capitals"),
+        ("class,split,split\ncat,train,test\n", "needs the columns class,split, each once"),
+        ("cat,train\n", "its first line is 'cat,train'"),
+    ],
+)
+def test_the_likely_cause_is_named(tmp_path: Path, table: str, message: str) -> None:
+    root = write(tmp_path, {**{f"{n}/{i}.png": picture(i) for n in ("cat", "dog") for i in range(2)}})
+    write(tmp_path, {"splits.csv": table.encode()})
+    with pytest.raises(InputError, match=message):
+        Folder(root=root).load("train")
+
+
+def test_a_table_of_an_older_encoding_says_what_to_do(tmp_path: Path) -> None:
+    root = write(tmp_path, {**files(3, 2), "splits.csv": "class,split\né,train\n".encode("latin-1")})
+    with pytest.raises(InputError, match="writes one as 'CSV UTF-8'"):
+        Folder(root=root).load("train")
+
+
+def test_class_names_that_only_differ_in_how_they_are_written(tmp_path: Path) -> None:
+    found = {f"{unicodedata.normalize(form, 'é')}/{i}.png": picture(i) for form in ("NFC", "NFD") for i in range(2)}
+    root = write(tmp_path, {**found, "splits.csv": "class,split\n é,train\n".encode()})
+    assert Folder(root=root).load("train").num_classes == 1, "given exactly, but for a blank"
+    write(tmp_path, {"splits.csv": "class,split\n\u2003e\u0301\u2003,train\n".encode()})
+    assert Folder(root=root).load("train").class_names == ("e\u0301",)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_a_failing_disk_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    dataset = Folder(root=write(tmp_path, files(3, 4)), fractions=(1, 0, 0))
+    true = open
+
+    def failing(path: Any, *rest: Any, **options: Any) -> Any:
+        if str(path).endswith("0.png"):
+            raise OSError(code, os.strerror(code))
+        return true(path, *rest, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("builtins.open", failing)
+        with pytest.raises(InputError, match=r"class 00/0\.png .* could not be read just now .* Try again"):
+            dataset.load("train")
+    bank = dataset.load("train")
+    assert (len(bank), bank.notes) == (12, ())
+
+
+def test_pictures_that_change_places_are_seen(tmp_path: Path) -> None:
+    """Two BMPs of one size, their times equal, under each other's names: by `mv` alone."""
+    found = {}
+    for i in range(4):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(buffer, "BMP")
+        found[f"c{i}/x.bmp"] = buffer.getvalue()
+    dataset = Folder(root=write(tmp_path, found), fractions=(1, 0, 0), size=8)
+    for name in found:
+        os.utime(tmp_path / name, ns=(10**18, 10**18))
+    assert dataset.load("train").images[:, 0, 0, 0].tolist() == [0, 60, 120, 180]
+    (tmp_path / "c1/x.bmp").rename(tmp_path / "aside")
+    (tmp_path / "c2/x.bmp").rename(tmp_path / "c1/x.bmp")
+    (tmp_path / "aside").rename(tmp_path / "c2/x.bmp")
+    assert dataset.load("train").images[:, 0, 0, 0].tolist() == [0, 120, 60, 180]
+
+
+def test_a_class_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    write(tmp_path, files(3, 2))
+    odd = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
+    try:
+        os.mkdir(odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with open(os.path.join(odd, b"\xff.png"), "wb") as file:
+        file.write(picture(7))
+    bank = Folder(root=str(tmp_path), fractions=(1, 0, 0)).load("train")
+    assert bank.class_names == ("caf\\xe9", "class 00", "class 01", "class 02")
+    assert bank.counts.tolist() == [1, 2, 2, 2]
+    assert len(bank.fingerprint) == 16
+    assert str(check_dataset(Folder(root=str(tmp_path)))).encode()
+    assert Folder(root=str(tmp_path), fractions=(1, 0, 0)).load("train").class_names == bank.class_names
+
+
+def test_every_load_says_what_was_left_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = Folder(root=write(tmp_path, {**files(3, 2), "class 00/a.heic": b"x"}), fractions=(1, 0, 0))
+    for _ in range(2):
+        caplog.clear()
+        dataset.load("train")
+        assert caplog.text.count("left aside (1), files that are no PNG") == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +59,38 @@ def test_files_that_are_not_mnist_are_named(tmp_path: Path, changes: dict[str, n
 
 def test_a_file_that_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "mnist.npz").write_bytes(b"PK\x03\x04 not")
+    with pytest.raises(InputError, match=r"mnist\.npz"):
+        make_dataset("mnist", root=str(tmp_path)).load("train")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_unpack_without_limit_are_not_unpacked(tmp_path: Path, method: int) -> None:
+    """Two kilobytes of bzip2 hold two gigabytes of zeros; these hold forty megabytes."""
+    write(tmp_path)
+    with np.load(tmp_path / "mnist.npz") as arrays:
+        small = dict(arrays)
+    big = np.zeros((50_000, 28, 28), np.uint8)
+    with zipfile.ZipFile(tmp_path / "mnist.npz", "w", method) as archive:
+        for name, array in {**small, "train_images": big}.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"packed by method \d+; only stored and deflated"):
+        make_dataset("mnist", root=str(tmp_path)).load("train")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+@pytest.mark.parametrize("shape", ["(10**12, 28, 28)", "(41, 28, 28)", "(-40, 28, 28)", "(40, 28, 28, 1)"])
+def test_headers_that_claim_another_shape(tmp_path: Path, shape: str) -> None:
+    write(tmp_path)
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((40, 28, 28), np.uint8))
+    header = buffer.getvalue().replace(b"(40, 28, 28)" + b" " * (len(shape) - 12), shape.encode(), 1)
+    with zipfile.ZipFile(tmp_path / "mnist.npz", "w") as archive:
+        archive.writestr("train_images.npy", header)
     with pytest.raises(InputError, match=r"mnist\.npz"):
         make_dataset("mnist", root=str(tmp_path)).load("train")
 

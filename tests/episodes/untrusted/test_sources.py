@@ -16,8 +16,10 @@ import pytest
 from PIL import Image
 
 from episodes import InputError
-from episodes.untrusted import sources
-from episodes.untrusted.sources import Source, is_picture, open_picture, to_tensor
+from episodes.untrusted import folder_walk, zip_files
+from episodes.untrusted.archives import Source
+from episodes.untrusted.picture_files import is_picture
+from episodes.untrusted.sources import open_picture, to_tensor
 
 
 def png(size: tuple[int, int] = (12, 10), mode: str = "RGB", kind: str = "PNG", **save: object) -> bytes:
@@ -73,7 +75,7 @@ def test_fingerprint_follows_the_contents(tmp_path: Path) -> None:
 
 def test_opening_a_zip_does_not_parse_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_zip(tmp_path / "a.zip", {"a.txt": b"one"})
-    monkeypatch.setattr(sources.zipfile, "ZipFile", None)
+    monkeypatch.setattr(zip_files.zipfile, "ZipFile", None)
     assert len(Source(path).fingerprint) == 64
 
 
@@ -170,7 +172,8 @@ def test_encrypted_member(tmp_path: Path) -> None:
 
 
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(zip_files, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(folder_walk, "MAX_FILES", 3)
     path = make_zip(tmp_path / "a.zip", {f"{i}": b"" for i in range(4)})
     with pytest.raises(InputError, match="lists 4 members; at most 3"):
         Source(path)

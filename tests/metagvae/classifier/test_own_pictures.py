@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from metagvae.encoders.controls import Pixels
 from metagvae.learners import Learner, make_learner
 from metagvae.runs.run import plain_names
 from metagvae.studies import cross_validation as crossvalidation
-from metagvae.studies.cross_validation import fold_classes, half_width
+from metagvae.studies.cross_validation import FoldErrors, fold_classes, half_width
 from metagvae.zoo.card import EncoderCard
 from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
 
@@ -49,6 +50,63 @@ def test_predict_writes_a_line_for_every_picture(tmp_path: Path, capsys: pytest.
             assert row["second"] != row["prediction"]
             assert 1 >= float(row["probability"]) >= float(row["second_probability"]) >= 0
             assert float(row["novelty"]) >= 0
+
+
+def predictions(out: Path) -> dict[str, str]:
+    with out.open(newline="") as file:
+        return {row["file"]: row["prediction"] for row in csv.DictReader(file)}
+
+
+def test_predict_finds_the_class_folders_that_data_check_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrapped twice, and with pictures under any ending: the answers are those of the plain folder."""
+    plain, others = pictures(tmp_path / "plain", 3, 4), pictures(tmp_path / "others", 3, 2)
+    shutil.copytree(plain, tmp_path / "wrap" / "inner" / "deeper")
+    for number, ending in enumerate((".jfif", "", ".jpg_medium")):
+        first = min((others / f"kind{number:02d}").iterdir())
+        first.rename(first.with_name(f"zero{ending}"))
+    (others / "movie.mp4").write_text("x")
+    (others / "photo.heic").write_text("x")
+    found = []
+    for examples in (plain, tmp_path / "wrap"):
+        status, said, err = call(capsys, "predict", str(examples), str(others), "--out", str(tmp_path / "p.csv"))
+        assert status == 0, err
+        assert "6 pictures, 0 of them unreadable, 3 classes of 12 examples" in said
+        assert "left aside (2), files that are no PNG" in said
+        assert "by ending .mp4 1, .heic 1: movie.mp4, photo.heic" in said
+        assert ("the class folders are those in inner/deeper/" in said) == (examples != plain)
+        found.append(predictions(tmp_path / "p.csv"))
+    assert found[0] == found[1]
+    assert set(found[0].values()) <= {"kind00", "kind01", "kind02"}
+    status, said, err = call(capsys, "data", "check", str(tmp_path / "wrap"))
+    assert status == 0, err
+    assert "kind00" not in said
+    assert "only one class" not in said
+
+
+def test_one_class_only_is_said_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(tmp_path / "one", 1, 4)
+    for command in (["predict", str(tmp_path / "one"), str(tmp_path / "one"), "--out", str(tmp_path / "p.csv")],
+                    ["data", "check", str(tmp_path / "one")]):  # fmt: skip
+        status, said, err = call(capsys, *command)
+        assert status == 0, err
+        assert "there is only one class, kind00" in said
+
+
+def test_one_picture_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples, others = pictures(tmp_path / "examples", 3, 4), pictures(tmp_path / "others", 3, 1)
+    out = tmp_path / "p.csv"
+    assert call(capsys, "predict", str(examples), str(others), "--out", str(out))[0] == 0
+    whole = predictions(out)
+    for name, answer in whole.items():
+        status, said, err = call(capsys, "predict", str(examples), str(others / name), "--out", str(out))
+        assert status == 0, err
+        assert said.strip().splitlines()[-1].startswith("1 pictures, 0 of them unreadable")
+        assert predictions(out) == {Path(name).name: answer}
+    status, _, err = call(capsys, "predict", str(others / min(whole)), str(others), "--out", str(out))
+    assert status == 2
+    assert "has one picture but no class folders" in err
 
 
 @pytest.mark.parametrize("kind", ["no folder", "no classes", "no pictures", "only broken"])
@@ -121,6 +179,10 @@ def test_folds_and_their_interval() -> None:
     assert {len(fold) for fold in dealt} == {2, 3}
     assert dealt == fold_classes(names[::-1], 4, 0) != fold_classes(names, 4, 1)
     assert half_width([0.1, 0.2, 0.3]) == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert half_width([0.1, 0.4]) is None
+    assert "2 folds: too few for an interval" in str(FoldErrors([["a"], ["b"]], {"pixels": [0.1, 0.4]}))
+    three = str(FoldErrors([["a"], ["b"], ["c"]], {"pixels": [0.1, 0.2, 0.9]}))
+    assert "40.00 [0.00, 100.00]" in three
 
 
 def test_data_check_names_classes_of_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

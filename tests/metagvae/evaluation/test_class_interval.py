@@ -17,7 +17,7 @@ from metagvae.compute.device import Device
 from metagvae.encoders.controls import Pixels
 from metagvae.evaluation.class_interval import ClassJackknife, ClassTally, class_units, percent
 from metagvae.evaluation.evaluator import Evaluator, legend, paired_difference
-from metagvae.evaluation.over_seeds import over_seeds
+from metagvae.evaluation.over_seeds import by_method
 from metagvae.learners import make_learner
 from metagvae.studies.compare import Comparison
 from tests.conftest import stripes
@@ -195,7 +195,7 @@ def test_an_attribute_by_name_is_the_unit() -> None:
 def test_seeds_are_averaged_unit_by_unit() -> None:
     comparison = measured(["x-seed0", "x-seed1"])
     one, two = comparison.single
-    (joined,), _ = over_seeds([one, two])
+    (joined,) = (trained.result for trained in by_method([one, two]))
     assert joined.classes is not None
     assert one.classes is not None
     assert two.classes is not None

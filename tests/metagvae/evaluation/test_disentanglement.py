@@ -100,9 +100,27 @@ def test_units_not_in_use_change_no_score() -> None:
     for score in (factor_vae, sap):
         assert score(train, test) == pytest.approx(score(*pair("mixed")))
     assert mig(test) == pytest.approx(mig(coded(1, "mixed")))
-    collapsed = Coded(np.zeros((100, 2)), draws(0, 100), FACTORS)
+    collapsed = Coded(np.full((100, 2), 0.1), draws(0, 100), FACTORS)
+    assert not in_use(collapsed).any()
+    three = dci(collapsed, collapsed)
+    assert (three.disentanglement, three.completeness) == (0, 0)
     assert factor_vae(collapsed, collapsed) == pytest.approx(1 / 3)
     assert mig(collapsed) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.02, 1e-9, 1e6, (0.02, 1.0, 1.0)])
+def test_a_code_in_another_unit_scores_the_same(scale: float | tuple[float, ...]) -> None:
+    train, test = pair("own")
+    scaled = [Coded(data.codes * np.array(scale), data.values, data.factors) for data in (train, test)]
+    expected = scores(train, test)
+    for name, value in scores(*scaled).items():
+        assert value == pytest.approx(expected[name], abs=0.005), name
+
+
+def test_a_factor_that_nothing_tells_of_is_not_complete() -> None:
+    importance = np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert importance_scores(importance) == pytest.approx((1, 0.5))
+    assert importance_scores(np.zeros((3, 2))) == (0, 0)
 
 
 def test_sap_of_an_ordered_factor_is_the_gap_of_linear_fits() -> None:

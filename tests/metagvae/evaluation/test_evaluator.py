@@ -15,8 +15,8 @@ from episodes.datasets import make_dataset
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import PCA, Pixels, random_encoder
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-from metagvae.evaluation.evaluator import Evaluator, format_table, interval, paired_difference
-from metagvae.evaluation.over_seeds import over_seeds
+from metagvae.evaluation.evaluator import Evaluator, Result, format_table, interval, paired_difference
+from metagvae.evaluation.over_seeds import by_method
 from metagvae.learners import make_learner
 from metagvae.studies.compare import Comparison, compare
 from tests.conftest import stripes
@@ -118,7 +118,7 @@ def test_seeds_are_joined_and_their_spread_is_apart() -> None:
     results = [meter.measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1)])[0]]
     for seed in range(3):
         results += meter.measure(f"net-seed{seed}", make_learner("prototypes", encoder(seed=seed), 0), [(5, 1)])
-    joined, spreads = over_seeds(results)
+    joined, spreads = [t.result for t in by_method(results)], Comparison.of(results).spreads
     assert [r.method for r in joined] == ["pixels", "net (3 seeds)"]
     assert joined[1].error == pytest.approx(np.mean([r.error for r in results[1:]]))
     assert spreads[0].deviation == pytest.approx(np.std([r.error for r in results[1:]], ddof=1))
@@ -127,7 +127,9 @@ def test_seeds_are_joined_and_their_spread_is_apart() -> None:
     assert len(comparison.differences) == 1
     assert joined[1].per_run is None
     prescribed = [replace(r, per_run=r.per_episode.tolist()) for r in results]
-    assert over_seeds(prescribed)[0][1].per_run == pytest.approx(np.mean([r.per_episode for r in results[1:]], axis=0))
+    assert by_method(prescribed)[1].result.per_run == pytest.approx(
+        np.mean([r.per_episode for r in results[1:]], axis=0)
+    )
 
 
 def test_reductions_pair_training_seeds_as_scipy_does() -> None:
@@ -146,6 +148,68 @@ def test_reductions_pair_training_seeds_as_scipy_does() -> None:
     assert found.reduction + found.half_width == pytest.approx(high)
     assert found.clear_of_zero == (low > 0 or high < 0)
     assert found.text() in Comparison.of(results).table()
+
+
+def results(*methods: str, **errors: float) -> list[Result]:
+    """One shape's results of methods by name; of a keyword such as ``x_3`` a result x-seed3 of that error."""
+    (one,) = evaluator().measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1)])
+    found = [replace(one, method=name) for name in methods]
+    for name, error in errors.items():
+        stem, _, seed = name.rpartition("_")
+        parts = np.full(50, error) + np.linspace(-0.01, 0.01, 50) * (error > 0)
+        found.append(replace(one, method=f"{stem}-seed{seed}", error=error, per_episode=parts))
+    return found
+
+
+def test_a_name_without_a_seed_is_no_seed_of_another() -> None:
+    found = Comparison.of(results("x", x_0=0.1, x_1=0.2))
+    assert [r.method for r in found.results] == ["x", "x (2 seeds)"]
+    assert found.results[1].error == pytest.approx(0.15)
+    alone = Comparison.of(results("x", x_0=0.1))
+    assert [r.method for r in alone.results] == ["x", "x-seed0"]
+
+
+def test_what_was_measured_in_another_way_is_no_seed_of_it() -> None:
+    one, two, three, four = results(x_0=0.1, x_1=0.2, x_2=0.3, x_3=0.4)
+    ridge = [replace(r, learner="ridge") for r in (three, four)]
+    found = Comparison.of([one, two, *ridge])
+    assert [r.error for r in found.results] == pytest.approx([0.15, 0.35])
+    assert len({r.method for r in found.results}) == 2
+    other = Comparison.of([one, replace(two, method="x_seed0"), replace(three, method="x-seed00")])
+    assert [len(t.seeds) for t in by_method(other.single)] == [1, 1, 0]
+
+
+def test_a_paired_difference_is_over_the_seeds_that_both_have() -> None:
+    found = Comparison.of(results(a_0=0.1, a_1=0.2, a_2=0.9, b_0=0.3, b_1=0.5))
+    (gap,) = found.differences
+    assert gap.difference == pytest.approx(0.4 - 0.15)
+    assert (gap.other, gap.baseline) == ("b (2 seeds)", "a (3 seeds)")
+    assert "paired over seeds 0, 1 alone" in found.table()
+    none = Comparison.of(results(a_0=0.1, a_1=0.2, b_2=0.3, b_3=0.5, b_4=0.5))
+    assert not none.differences
+    assert "share no training seed and have 3 and 2 of them" in none.table()
+    assert not Comparison.of(results("pixels", a_0=0.1, a_1=0.2)).notes
+
+
+def test_seeds_without_a_mistake_are_left_out_aloud(tmp_path: Path) -> None:
+    errors = {"a_0": 0.2, "a_1": 0.4, "a_2": 0.1, "a_3": 0.0, "b_0": 0.1, "b_1": 0.1, "b_2": 0.1, "b_3": 0.1}
+    found = Comparison.of(results(**errors))
+    (reduction,) = found.reductions
+    assert (reduction.seeds, reduction.left_out) == (3, (3,))
+    assert reduction.reduction == pytest.approx((0.5 + 0.75 + 0) / 3)
+    assert "without seeds 3: no mistake of the baseline's" in found.table()
+    perfect = Comparison.of(results(a_0=0.0, a_1=0.0, b_0=0.1, b_1=0.1))
+    assert not perfect.reductions
+    assert "the baseline makes no mistake with seeds 0, 1" in perfect.table()
+    perfect.save(tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["notes"] == perfect.notes
+
+
+def test_two_seeds_give_no_interval() -> None:
+    (reduction,) = Comparison.of(results(a_0=0.2, a_1=0.4, b_0=0.1, b_1=0.3)).reductions
+    assert reduction.half_width is None
+    assert not reduction.clear_of_zero
+    assert "37.5 (2 seeds: fewer than 3, so no interval)" in reduction.text()
 
 
 def test_a_shape_asked_for_twice_is_not_two_training_seeds() -> None:
