@@ -22,6 +22,7 @@ from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
 from episodes.untrusted.archives import Source
+from episodes.untrusted.faults import ReadFault
 from episodes.untrusted.pickles import load_arrays
 from episodes.untrusted.sources import open_picture, to_tensor
 from episodes.untrusted.tables import read_table, table_rows
@@ -161,16 +162,19 @@ class MiniImageNet(Dataset):
         # hashing most of a gigabyte at every start would cost seconds: its size, time and ends stand for it
         if not path.is_file():  # a pipe would be waited on for ever
             raise InputError(f"{path} is not a regular file; fetch it again.")
-        info = path.stat()
-        with path.open("rb") as file:
-            ends = file.read(2**20)
-            file.seek(max(0, info.st_size - 2**20))
-            ends += file.read()
+        try:
+            info = path.stat()
+            with path.open("rb") as file:
+                ends = file.read(2**20)
+                file.seek(max(0, info.st_size - 2**20))
+                ends += file.read()
+        except OSError as error:
+            raise ReadFault(path, error) from error
         key = {
             "dataset": self.name,
             "split": split,
             "size": self.side,
-            "pickle": [info.st_size, info.st_mtime_ns, hashlib.sha256(ends).hexdigest()],
+            "pickle": [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, hashlib.sha256(ends).hexdigest()],
         }
         return cached_bank(key, lambda: self._decode_pickle(path, split))
 
