@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable
 
 
@@ -28,7 +28,7 @@ def benchmark(
         out: JSON file to write the measurements to.
         data: folder that holds omniglot and mnist; leave out for METAGVAE_DATA. Rows that can do without use noise.
         device: auto | cpu | cuda.
-        precision: auto | float32 | bfloat16, for the rows that do not fix it.
+        precision: auto | float32 | tf32 | bfloat16, for the rows that do not fix it.
         repeats: samples per way; the table has their medians.
         episodes: of the evaluation's row; with fewer, less of them share the embedding of the pictures.
         processor_time: count the seconds that the process computes, on one thread, and not the wall clock's: for a
@@ -54,11 +54,11 @@ def benchmark(
         where,
         repeats=repeats,
         processor_time=processor_time,
-        data=Path(data).expanduser() if data else None,
+        data=expanded(data) if data else None,
         sizes=Sizes(episodes=episodes, steps_of=(1, 16) if on_gpu else (1, 4), ceiling=8192 if on_gpu else 2048),
     )
     chosen = rows or [name for name in GROUPS if long or name not in LONG]
     report = measure(context, chosen, lambda name: print(f"measuring {name} ...", file=sys.stderr, flush=True))
     if out:
-        report.save(Path(out).expanduser())
+        report.save(expanded(out))
     print(report.table())

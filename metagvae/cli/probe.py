@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -34,13 +35,13 @@ def probe(
         json: file to write results to.
     """
     from episodes.datasets import make_dataset
+    from metagvae import zoo
     from metagvae.compute.device import Device
     from metagvae.encoders.controls import CONTROLS, make_control
     from metagvae.evaluation.linear_probe import make_classifier, save_probes
     from metagvae.evaluation.linear_probe import probe as measure
     from metagvae.studies.compare import describe
     from metagvae.zoo.build import check_pictures
-    from metagvae.zoo.load import load_encoder
 
     check_writable(json, inputs=[root, *(encoder or [])])
     if not encoder:
@@ -55,7 +56,8 @@ def probe(
         if name in CONTROLS:
             module: Any = make_control(name, train)
         else:
-            module = load_encoder(name, features)
+            trained = zoo.open(name)
+            module = trained.encoder(features)
             check_pictures(module, train, name)
         found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
         for result in found:
@@ -66,4 +68,4 @@ def probe(
             )
         results += found
     if json:
-        save_probes(results, Path(json).expanduser())
+        save_probes(results, expanded(json))

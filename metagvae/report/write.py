@@ -8,7 +8,9 @@ from typing import Any
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset
+from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
+from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
@@ -77,7 +79,8 @@ def _materials(
     seed: int,
     split: str,
 ) -> list[Material]:
-    learners = [run_learner(run, bank, None) for run in runs]
+    opened = [zoo.open(run) for run in runs]
+    learners = [run_learner(run, bank, None) for run in opened]
     drawn = dataset.fixed_episodes(bank)
     fixed = FixedEpisodes(drawn) if drawn is not None else None
     own = next((learner.way for learner in learners if learner.way is not None), None)
@@ -86,7 +89,7 @@ def _materials(
     evaluator = Evaluator(bank, shape.query, episodes, seed, split, device, turns, fixed=fixed)
     for shot in shape.shots:
         evaluator.check(shape.way, shot)
-    return [Material(run, learner, evaluator, shape) for run, learner in zip(runs, learners, strict=True)]
+    return [Material(run, learner, evaluator, shape) for run, learner in zip(opened, learners, strict=True)]
 
 
 def _one_run(run: Material, results: Section) -> list[Section]:
@@ -188,10 +191,6 @@ def write_report(
             f"the report of {', '.join(names)} would have {len(data):,} bytes; at most {MAX_BYTES:,} are written. Give "
             "fewer runs, or a smaller --query."
         )
-    path = (
-        Path(out).expanduser()
-        if out
-        else (made[0].folder / "report.html" if len(made) == 1 else Path("comparison.html"))
-    )
+    path = expanded(out) if out else (made[0].folder / "report.html" if len(made) == 1 else Path("comparison.html"))
     write_beside(path, data)
     return path
