@@ -97,8 +97,8 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     about = (
-        f"{bank.dataset}, {bank.split} split, {len(values)} {unit}s, {chosen.halves} random halves, each asked for the other, "
-        f"{chosen.episodes} episodes each."
+        f"{bank.dataset}, {bank.split} split, {len(values)} {unit}s, {chosen.halves} random halves, each asked for the "
+        f"other, {chosen.episodes} episodes each."
     )
     write_json(Path(chosen.json), {"provenance": provenance(), "about": about, "rows": rows})
 

@@ -33,13 +33,15 @@ def calibrate(
     from metagvae.classifier.calibration import calibrate
     from metagvae.storage.atomic_files import write_json
     from metagvae.studies.compare import refuse_trained_classes
+    from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
     from metagvae.zoo.load import CONFIG, find_encoder, load_encoder
 
     folder = find_encoder(source)
     encoder = load_encoder(source, features)
     size = None if ":" in encoder.config.backbone else encoder.config.size
-    bank = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {})).load(split)
+    dataset = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {}))
+    bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)
     check_pictures(encoder, bank, source)
     refuse_trained_classes(source, bank)
     fitted = calibrate(encoder, bank)
