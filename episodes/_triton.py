@@ -1,4 +1,4 @@
-"""A step's episodes drawn and gathered by one kernel of a GPU, by Triton where it is installed (torch for CUDA has it).
+"""Episodes drawn and gathered by one kernel of a GPU, by Triton where it is installed (torch for CUDA has it).
 
 The numbers are those of `episodes.counter_rng`, bit for bit, and the pictures those of `episodes.batch.gather_batch`;
 only the time differs: torch's own path takes some hundred passes over small tensors for a draw, and three rotated

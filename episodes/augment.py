@@ -106,10 +106,10 @@ def affine_matrix(angle: Tensor, log_x: Tensor, log_y: Tensor, shear: Tensor, sh
 def sampling_grid(theta: Tensor, shape: Sequence[int]) -> Tensor:
     """Where to sample, ``[B, H, W, 2]``, for matrices ``[B, 2, 3]`` and pictures of ``shape``, ``(B, C, H, W)``.
 
-    In float32, whatever autocast takes for products: in bfloat16 a position is off by half a pixel of 84.
+    In float32 at least, whatever autocast takes for products: in bfloat16 a position is off by half a pixel of 84.
     """
     with autocast_off(theta):
-        return F.affine_grid(theta.float(), list(shape), align_corners=False)
+        return F.affine_grid(theta if theta.dtype == torch.float64 else theta.float(), list(shape), align_corners=False)
 
 
 def resample(images: Tensor, grid: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from episodes.devices import exact
 from episodes.samplers.base import EpisodeIndices, EpisodeSampler
 
 BLOCK = {"cpu": 2**17, "cuda": 2**20}  # pictures whose numbers are drawn at once: a draw's fixed cost is shared
+MADE = 2**27  # bytes of pictures that one kernel makes at once, or a step's: as many launches less
 Kernel = Callable[[ImageBank, EpisodeSampler, Tensor], EpisodeBatch]
 
 
@@ -45,7 +47,7 @@ class EpisodeLoader:
     """``loader[step]`` is the uint8 batch of that step, on the loader's device.
 
     Picture numbers are drawn where the bank lies, in blocks of many steps: on an accelerator nothing passes
-    through the host. On a GPU with Triton one kernel draws and gathers a step's plain episodes, the same ones. Where
+    through the host. On a GPU with Triton one kernel draws and gathers some steps' plain episodes, the same ones. Where
     batches cross from memory to an accelerator, threads gather those of the next steps into pinned memory meanwhile.
     With a bank mapped from a file larger than memory, ask for threads too. Any step may be asked for; asking in order
     is what is fast.
@@ -80,11 +82,19 @@ class EpisodeLoader:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "gather") if threads else None
         self._kernel = None if threads or self.device != bank.device else _kernel(bank, sampler)
+        self._made: tuple[int, EpisodeBatch] | None = None
+        self._at_once = max(1, min(self._steps, MADE // (pictures * math.prod(bank.image_shape))))
+        self._steps -= self._steps % self._at_once
         self._ahead: dict[int, Future[EpisodeBatch]] = {}
 
     def __getitem__(self, step: int) -> EpisodeBatch:
         if self._kernel is not None:
-            return self._kernel(self.bank, self.sampler, self._episodes(step))
+            part, place = divmod(step, self._at_once)
+            if self._made is None or self._made[0] != part:
+                block, first = divmod(part * self._at_once, self._steps)
+                numbers = self._of_block(block)[first * self.tasks : (first + self._at_once) * self.tasks]
+                self._made = part, self._kernel(self.bank, self.sampler, numbers)
+            return self._made[1].tasks_from(place * self.tasks, self.tasks)
         if self._pool is None:
             return gather_batch(self.bank, self._indices(step)).to(self.device)
         wanted = range(step, step + 2 * self._threads + 1)
@@ -108,10 +118,6 @@ class EpisodeLoader:
                 numbers = torch.cat([self._numbers(one) for one in steps])
             self._block = block, numbers.to(self.bank.device)
         return self._block[1]
-
-    def _episodes(self, step: int) -> Tensor:
-        block, place = divmod(step, self._steps)
-        return self._of_block(block)[place * self.tasks : (place + 1) * self.tasks]
 
     def _indices(self, step: int) -> EpisodeIndices:
         block, place = divmod(step, self._steps)

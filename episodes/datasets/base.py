@@ -12,6 +12,7 @@ import torch
 
 from episodes.bank import ImageBank
 from episodes.errors import InputError
+from episodes.paths import expanded
 from episodes.registry import Registry
 from episodes.samplers.base import EpisodeIndices, eligible_classes
 
@@ -90,11 +91,11 @@ class Dataset(ABC):
             InputError: naming every place looked in.
         """
         if self.root is not None:
-            places = [Path(self.root).expanduser()]
+            places = [expanded(self.root)]
         else:
             places = [Path("data") / self.name]
             if os.environ.get("METAGVAE_DATA"):
-                places.insert(0, Path(os.environ["METAGVAE_DATA"]).expanduser() / self.name)
+                places.insert(0, expanded(os.environ["METAGVAE_DATA"]) / self.name)
         for place in places:
             if any((place / marker).exists() for marker in markers):
                 return place

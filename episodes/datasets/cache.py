@@ -18,6 +18,7 @@ from torch import Tensor
 
 from episodes.bank import ImageBank
 from episodes.datasets.cache_entry import Damaged, Decoding, drain, flush, read_entry, write_entry
+from episodes.paths import expanded
 
 try:
     import fcntl
@@ -34,7 +35,7 @@ def cache_folder() -> Path:
     """``$METAGVAE_CACHE``, or ``metagvae`` in the user's cache folder."""
     given = os.environ.get("METAGVAE_CACHE")
     if given:
-        return Path(given).expanduser()
+        return expanded(given)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "metagvae"
 

@@ -17,6 +17,7 @@ from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_classes
 from episodes.datasets.cache_entry import Decoding
 from episodes.errors import InputError, printable
+from episodes.paths import expanded
 from episodes.untrusted.archives import Source
 from episodes.untrusted.class_folders import SPLIT_OF, TABLE, class_folders
 from episodes.untrusted.faults import ReadFault
@@ -163,7 +164,7 @@ class Folder(Dataset):
                 "the data set 'folder' needs to know your pictures: set --data.root to a folder, or a zip "
                 "file, that holds one folder per class."
             )
-        path = Path(self.root).expanduser()
+        path = expanded(self.root)
         if not path.exists():
             raise InputError(
                 f"data.root is {self.root}, which does not exist; give a folder, or a zip file, that holds "
@@ -174,7 +175,7 @@ class Folder(Dataset):
     def _table(self) -> str | None:
         if self.splits_csv is None:
             return None
-        path = Path(self.splits_csv).expanduser()
+        path = expanded(self.splits_csv)
         return read_table(path, "class,split", f"data.splits_csv is {path}, which")
 
     def _decode(self, source: Source, table: str | None, split: str) -> Decoding:

@@ -22,6 +22,7 @@ from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_bank
 from episodes.errors import InputError
 from episodes.untrusted.archives import Source
+from episodes.untrusted.faults import ReadFault
 from episodes.untrusted.pickles import load_arrays
 from episodes.untrusted.sources import open_picture, to_tensor
 from episodes.untrusted.tables import read_table, table_rows
@@ -81,8 +82,8 @@ class MiniImageNet(Dataset):
 
     Args:
         root: a folder with ``train.csv``, ``val.csv``, ``test.csv`` (columns ``filename,label``) beside a
-            folder ``images`` or one zip file of the pictures; or with the files
-            ``mini-imagenet-cache-{train,validation,test}.pkl`` that learn2learn downloads. The latter are
+            folder ``images`` or zip files of the pictures (``images.zip`` alone, else all of them); or with the
+            files ``mini-imagenet-cache-{train,validation,test}.pkl`` that learn2learn downloads. The latter are
             read without running anything in them.
     """
 
@@ -106,27 +107,34 @@ class MiniImageNet(Dataset):
     def _load_csv(self, root: Path, split: str) -> ImageBank:
         table = root / _CSV[split]
         text = read_table(table, "filename,label")
-        source = Source(_pictures(root))
+        sources = [Source(path) for path in _pictures(root)]
+        prints = [source.fingerprint for source in sources]
         key = {
             "dataset": self.name,
             "split": split,
             "size": self.side,
             "table": hashlib.sha256(text.encode()).hexdigest(),
-            "source": source.fingerprint,
+            "source": prints[0] if len(prints) == 1 else prints,
         }
         try:
-            return cached_bank(key, lambda: self._decode_csv(source, table, text, split))
+            return cached_bank(key, lambda: self._decode_csv(sources, table, text, split))
         finally:
-            source.close()
+            for source in sources:
+                source.close()
 
-    def _decode_csv(self, source: Source, table: Path, text: str, split: str) -> ImageBank:
+    def _decode_csv(self, sources: list[Source], table: Path, text: str, split: str) -> ImageBank:
         wanted = _read_table(table, text, split)
-        by_file = {PurePosixPath(name).name: name for name in reversed(source.names)}
+        by_file: dict[str, list[tuple[Source, str]]] = defaultdict(list)
+        for source in sources:
+            by_file_here = {PurePosixPath(name).name: name for name in reversed(source.names)}
+            for file, name in by_file_here.items():
+                by_file[file].append((source, name))
         absent = [file for names in wanted.values() for file in names if file not in by_file]
         if absent:
             total = sum(map(len, wanted.values()))
+            places = " and ".join(str(source.path) for source in sources)
             raise InputError(
-                f"{source.path} lacks {len(absent):,} of the {total:,} pictures that {table} lists, the "
+                f"{places} lacks {len(absent):,} of the {total:,} pictures that {table} lists, the "
                 f"first is {absent[0]}. Fetch the pictures again, or cut the table to those that are there."
             )
         classes = []
@@ -134,9 +142,16 @@ class MiniImageNet(Dataset):
         for label, names in sorted(wanted.items()):
             pictures = []
             for file in names:
-                data = source.read(by_file[file])
+                (source, name), *others = by_file[file]
+                data = source.read(name)
+                for other, its_name in others:
+                    if other.read(its_name) != data:
+                        raise InputError(
+                            f"{file} is in {source.path} and in {other.path}, and the two differ; leave one of the "
+                            "zip files out of the folder."
+                        )
                 prints[hashlib.sha256(data).digest()].append(file)
-                picture = open_picture(data, f"{by_file[file]} in {source.path}")
+                picture = open_picture(data, f"{name} in {source.path}")
                 pictures.append(to_tensor(picture, self.side, 3))
             classes.append((label, torch.stack(pictures)))
         counts = {label: len(names) for label, names in wanted.items()}
@@ -147,16 +162,19 @@ class MiniImageNet(Dataset):
         # hashing most of a gigabyte at every start would cost seconds: its size, time and ends stand for it
         if not path.is_file():  # a pipe would be waited on for ever
             raise InputError(f"{path} is not a regular file; fetch it again.")
-        info = path.stat()
-        with path.open("rb") as file:
-            ends = file.read(2**20)
-            file.seek(max(0, info.st_size - 2**20))
-            ends += file.read()
+        try:
+            info = path.stat()
+            with path.open("rb") as file:
+                ends = file.read(2**20)
+                file.seek(max(0, info.st_size - 2**20))
+                ends += file.read()
+        except OSError as error:
+            raise ReadFault(path, error) from error
         key = {
             "dataset": self.name,
             "split": split,
             "size": self.side,
-            "pickle": [info.st_size, info.st_mtime_ns, hashlib.sha256(ends).hexdigest()],
+            "pickle": [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino, hashlib.sha256(ends).hexdigest()],
         }
         return cached_bank(key, lambda: self._decode_pickle(path, split))
 
@@ -215,19 +233,18 @@ class MiniImageNet(Dataset):
                 )
 
 
-def _pictures(root: Path) -> Path:
-    """The folder ``images`` or the one zip file of pictures in ``root``."""
-    if (root / "images").is_dir():
-        return root / "images"
+def _pictures(root: Path) -> list[Path]:
+    """The folder ``images``, ``images.zip``, or all zip files of pictures in ``root``."""
+    for only in (root / "images", root / "images.zip"):
+        if only.exists():
+            return [only]
     zips = sorted(path for path in root.glob("*.zip") if not path.name.startswith("."))
-    if len(zips) > 1:
-        zips = [path for path in zips if path.name == "images.zip"]
     if not zips:
         raise InputError(
-            f"miniImageNet's pictures were not found: {root} needs a folder 'images', a zip file "
-            "'images.zip', or a single zip file of any name beside its csv files."
+            f"miniImageNet's pictures were not found: {root} needs a folder 'images', a zip file 'images.zip', or zip "
+            "files of any name, which are read together, beside its csv files."
         )
-    return zips[0]
+    return zips
 
 
 def _read_table(table: Path, text: str, split: str) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 from episodes.untrusted.faults import ReadFault
 from episodes.untrusted.folder_walk import FolderFiles, folder_files, one_file
 from episodes.untrusted.picture_files import HEAD, looks_like_picture
@@ -29,7 +30,7 @@ class Source:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self._zip: ZipFiles | None = None
         self._disk: FolderFiles | None = None
         if self.path.is_dir():

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from episodes import InputError
+from episodes.paths import expanded
 from episodes.torch_defaults import plain_defaults
 from metagvae.classifier.calibration import (
     Calibration,
@@ -310,7 +311,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """Writes the classifier into a folder of its own, its encoder included; no pickle. See `load`."""
         from metagvae.classifier.files import save_classifier
 
-        save_classifier(self, Path(folder).expanduser())
+        save_classifier(self, expanded(folder))
 
     @staticmethod
     def load(folder: str | Path) -> FewShotClassifier:
@@ -321,7 +322,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         from metagvae.classifier.files import load_classifier
 
-        return load_classifier(Path(folder).expanduser())
+        return load_classifier(expanded(folder))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -23,7 +23,7 @@ from metagvae.classifier.calibration import Calibration
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.labels import is_among
 from metagvae.classifier.pictures import Scale
-from metagvae.classifier.settings import check_settings
+from metagvae.classifier.settings import check_settings, in_range
 from metagvae.encoders.encoder import Encoder
 from metagvae.storage.atomic_files import make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
@@ -167,7 +167,7 @@ def _settings(stored: Any) -> dict[str, Any]:
 def _scale(stored: Any) -> Scale:
     check_types(Scale, stored, "scale.")
     made = Scale(**stored)
-    if not all(map(math.isfinite, (made.low, made.high, made.eight))) or made.low > made.high or not made.eight > 0:
+    if not all(map(in_range, (made.low, made.high))) or made.low > made.high or not 0 < made.eight <= 255:
         raise ValueError(f"a scale from {made.low} to {made.high}")
     return made
 

@@ -7,7 +7,6 @@ import os
 import stat
 import warnings
 from collections.abc import Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from episodes import InputError
+from episodes.paths import expanded
 from episodes.untrusted.archives import MAX_MEMBER_BYTES
 from episodes.untrusted.sources import (
     deep_range,
@@ -157,7 +157,7 @@ def _one(item: Any, number: int, channels: int, size: int) -> Pictures:
 
 def _read_file(path: str | os.PathLike[Any], where: str) -> bytes:
     try:
-        place = Path(os.fsdecode(path)).expanduser()
+        place = expanded(os.fsdecode(path))
         if not stat.S_ISREG(place.stat().st_mode):  # reading a pipe would wait for ever
             raise InputError(f"{where} cannot be read: it is no regular file.")
         with place.open("rb") as file:

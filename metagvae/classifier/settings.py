@@ -30,10 +30,15 @@ def check_settings(classifier: Any) -> None:
     if ends is not None and not (
         isinstance(ends, tuple | list | np.ndarray)
         and len(ends) == 2
-        and all(_is_number(end) for end in ends)
+        and all(_is_number(end) and in_range(end) for end in ends)
         and ends[0] < ends[1]
     ):
         raise InputError(f"value_range must be the numbers of black and of white, (0, 255) say; received {ends!r}.")
+
+
+def in_range(value: float) -> bool:
+    """Whether float32 holds a number, and the square of its like, with room to spare."""
+    return abs(value) < 1e18
 
 
 def _is_number(value: Any) -> bool:

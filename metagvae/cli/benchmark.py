@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable
 
 
@@ -54,11 +54,11 @@ def benchmark(
         where,
         repeats=repeats,
         processor_time=processor_time,
-        data=Path(data).expanduser() if data else None,
+        data=expanded(data) if data else None,
         sizes=Sizes(episodes=episodes, steps_of=(1, 16) if on_gpu else (1, 4), ceiling=8192 if on_gpu else 2048),
     )
     chosen = rows or [name for name in GROUPS if long or name not in LONG]
     report = measure(context, chosen, lambda name: print(f"measuring {name} ...", file=sys.stderr, flush=True))
     if out:
-        report.save(Path(out).expanduser())
+        report.save(expanded(out))
     print(report.table())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_figure, check_writable, say
 
 
@@ -57,9 +56,9 @@ def disentangle(
     scoring = Scoring(pictures, data, root, rotations, way, shot, episodes, split, count, seed)
     found = score_encoders(encoder, features or ["latent"], scoring, Device.choose(device))
     if json:
-        found.save(Path(json).expanduser())
+        found.save(expanded(json))
     say(found.table())
     if figure:
         from metagvae.report.figures import scores_against_errors
 
-        scores_against_errors(found.rows, Path(figure).expanduser())
+        scores_against_errors(found.rows, expanded(figure))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_figure, check_writable, say
 
 
@@ -103,9 +103,9 @@ def evaluate(
     if not ranks().main:
         return
     if json:  # first of all: what was measured must not be lost to what follows
-        comparison.save(Path(json).expanduser())
+        comparison.save(expanded(json))
     say(comparison.table())
     if figure:
         from metagvae.report.figures import error_bars
 
-        error_bars(comparison.results, Path(figure).expanduser())
+        error_bars(comparison.results, expanded(figure))

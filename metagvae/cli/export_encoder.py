@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -26,7 +25,7 @@ def export_encoder(
     from metagvae.zoo.card import card_text
     from metagvae.zoo.load import load_encoder, read_card, save_encoder
 
-    path = Path(out).expanduser()
+    path = expanded(out)
     if to != "safetensors":
         from metagvae.zoo.export import export_to
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from episodes.paths import expanded
 from metagvae.cli.outputs import say
 
 
@@ -37,7 +38,7 @@ def import_encoder(
         import_weights(
             Path(weights),
             Path(config),
-            Path(out).expanduser() if out else None,
+            expanded(out) if out else None,
             prefix or {},
             dry_run,
             allow_missing_latent,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from episodes.errors import InputError, printable
+from episodes.paths import expanded
 
 # of a table of predictions, a file of measurements, a report
 _HEADS = (b'"file","prediction"', b"file,prediction", b'{\n "provenance"', b'{\n "groups"', b"<!doctype html")
@@ -24,7 +25,7 @@ def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ())
         inputs: what the command reads, names that are no paths among it. An output that is one of them, or would
             replace a file inside one of them, is refused; what an earlier command wrote there may be replaced.
     """
-    given = [Path(os.path.expanduser(path)) for path in paths if path is not None]
+    given = [expanded(path) for path in paths if path is not None]
     for number, path in enumerate(given):
         folder = path.absolute().parent
         try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from episodes.errors import printable
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -54,7 +53,7 @@ def predict(
                 f"that figure is in-sample, too low: {encoder} was trained on {len(trained)} of these "
                 f"{len(classifier.classes_)} classes, {trained[0]!r} among them. New pictures come out worse."
             )
-    count, broken, aside = predict_folder(classifier, pictures, Path(out).expanduser())
+    count, broken, aside = predict_folder(classifier, pictures, expanded(out))
     for told in aside:
         say(printable(f"{pictures}: {told}", lines=False))
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"

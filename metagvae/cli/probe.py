@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -68,4 +69,4 @@ def probe(
             )
         results += found
     if json:
-        save_probes(results, Path(json).expanduser())
+        save_probes(results, expanded(json))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
 from episodes.counter_rng import check_seed
 from episodes.datasets import Dataset, make_dataset
+from episodes.paths import expanded
 from episodes.samplers.by_attribute import Within, WithinSampler
 
 S = TypeVar("S")
@@ -169,7 +169,7 @@ class RunSection:
     wandb: str | None = None
 
     def __post_init__(self) -> None:
-        self.folder = str(Path(self.folder).expanduser())
+        self.folder = str(expanded(self.folder))
         if self.log_every < 1 or self.save_every < 1:
             raise InputError(
                 f"run.log_every and run.save_every must be at least 1; received {self.log_every} and {self.save_every}."

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.paths import expanded
 
 SIGN = "+"
 
 
 def parts(name: str) -> list[str]:
     """The runs or encoders that a name such as ``runs/a-seed0+runs/a-seed1`` joins; a path that exists is one."""
-    if SIGN not in name or Path(name).expanduser().exists():
+    if SIGN not in name or expanded(name).exists():
         return [name]
     found = name.split(SIGN)
     if "" in found or len(set(found)) < len(found):

@@ -87,7 +87,7 @@ class MAML(InnerLoopLearner):
         batching: ``loop`` over tasks, ``vmap`` for all in one pass, ``auto`` for loop on a CPU and vmap on an
             accelerator. They give the same numbers. A vmapped convolution with weights per task is a grouped
             one, which CPUs run more slowly than a loop.
-        chunk: tasks whose graphs are kept at once in training; 0 for one in a loop and eight under vmap.
+        chunk: tasks whose graphs are kept at once in training; 0 for one in a loop and 32 under vmap.
         threads: tasks that a processor trains on side by side, each on one core; 0 for as many as torch has
             threads. With 1 a step takes longer and the memory of one graph.
         recompute: keep no graph of an inner step, compute it again when the outer gradient comes by: the memory
@@ -241,7 +241,7 @@ class MAML(InnerLoopLearner):
         if not torch.is_grad_enabled() or not weights:
             return super().forward(batch)
         if self._vmapped(batch.images):
-            parts = [self._solve(batch, 0, 1, self.chunk or 8)]
+            parts = [self._solve(batch, 0, 1, self.chunk or 32)]
         else:
             threads = min(self.threads or torch.get_num_threads(), batch.tasks) if batch.images.is_cpu else 1
             if threads == 1:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, EpisodeIndices, ImageBank, InputError, make_batch, to_float
+from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_json
 from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.evaluator import Evaluator
@@ -64,7 +65,7 @@ class Material:
     """
 
     def __init__(self, folder: str | Path, learner: Learner, evaluator: Evaluator, shape: Shape) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self.name = self.folder.resolve().name
         self.config: dict[str, Any] = read_config(self.folder)
         self.evaluator, self.shape = evaluator, shape

@@ -8,6 +8,7 @@ from typing import Any
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset
+from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.compute.device import Device
 from metagvae.evaluation.evaluator import Evaluator
@@ -188,10 +189,6 @@ def write_report(
             f"the report of {', '.join(names)} would have {len(data):,} bytes; at most {MAX_BYTES:,} are written. Give "
             "fewer runs, or a smaller --query."
         )
-    path = (
-        Path(out).expanduser()
-        if out
-        else (made[0].folder / "report.html" if len(made) == 1 else Path("comparison.html"))
-    )
+    path = expanded(out) if out else (made[0].folder / "report.html" if len(made) == 1 else Path("comparison.html"))
     write_beside(path, data)
     return path

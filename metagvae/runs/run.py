@@ -15,6 +15,7 @@ import torch
 
 import metagvae
 from episodes import ImageBank, InputError
+from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_json, read_yaml, yaml_text
 from metagvae.compute.processes import ranks
 from metagvae.runs.metrics_log import MetricsLog
@@ -105,7 +106,7 @@ class Run:
         resume: bool | Literal["auto"],
         precision: str = "auto",
     ) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         self.states = States(self.folder / "state")
         self.provenance = provenance()
         self._metrics: MetricsLog | None = None
@@ -239,14 +240,14 @@ def _from_anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(path: Any) -> Any:
-    return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
+    return str(expanded(path).absolute()) if isinstance(path, str) else path
 
 
 class _Elsewhere(Run):
     """A run whose folder another process writes."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder, self.provenance = Path(folder).expanduser(), provenance()
+        self.folder, self.provenance = expanded(folder), provenance()
         self.states = _NoStates(self.folder / "state")
 
     def check_data(self, bank: ImageBank) -> None:
@@ -286,7 +287,7 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
     if asked != "auto" or resume is False:
         return asked
     try:
-        noted = read_json(Path(folder).expanduser() / "provenance.json", "what made a run")["precision"]
+        noted = read_json(expanded(folder) / "provenance.json", "what made a run")["precision"]
     except (InputError, KeyError, TypeError):
         return asked
     return noted if noted in ("float32", "bfloat16") else asked
@@ -312,7 +313,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: if there is none or it is not YAML.
     """
-    path = Path(folder).expanduser() / "config.yaml"
+    path = expanded(folder) / "config.yaml"
     if not path.is_file():
         raise InputError(f"{folder} is no run folder: it has no config.yaml.")
     content = read_yaml(path, "the config of a run")

@@ -12,6 +12,7 @@ from torch import nn
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
+from episodes.paths import expanded
 from episodes.picture_marks import classes_with
 from episodes.samplers.by_attribute import Within
 from episodes.samplers.prescribed import FixedEpisodes
@@ -182,7 +183,7 @@ def choose_dataset(
     So that a run is measured on the split that its own data section sets apart, and nothing has to be said twice.
     """
     named = [part for source in sources for part in parts(source)]
-    run = next((s for s in named if (Path(s).expanduser() / "config.yaml").is_file()), None)
+    run = next((s for s in named if (expanded(s) / "config.yaml").is_file()), None)
     inherited: dict[str, Any] = asdict(section(DataConfig, read_config(run), "data", run)) if run else {}
     if name not in (None, inherited.get("name")):
         inherited = {}
@@ -202,13 +203,13 @@ def _check_root(run: str, data: dict[str, Any]) -> None:
 
     It says so from the root on; runs of older versions kept the path as it was typed, in another folder perhaps.
     """
-    place = Path(data["root"]).expanduser()
+    place = expanded(data["root"])
     if not place.exists():
         raise InputError(
             f"the run {run} was trained on the pictures in {place}, which are not there now; say where they are: "
             "--root FOLDER."
         )
-    noted = Path(run).expanduser() / "data.json"
+    noted = expanded(run) / "data.json"
     if place.is_absolute() or not noted.is_file():
         return
     before = read_json(noted, "what a run notes of its pictures")
@@ -235,7 +236,7 @@ def describe(source: str) -> dict[str, Any]:
         return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
     about = asdict(read_card(source))
     del about["trained_images"]
-    lines = read_metrics(Path(source).expanduser())
+    lines = read_metrics(expanded(source))
     seconds = [line["seconds"] for line in lines if fits(line.get("seconds"), float) and line["seconds"] < math.inf]
     if seconds:
         about["training_seconds"] = round(seconds[-1])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.counter_rng import seed_for
+from episodes.paths import expanded
 from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.typed import fits
 from metagvae.config.parse import section
@@ -109,7 +110,7 @@ def load_vae(folder: str | Path) -> GuidedVAE:
     Raises:
         InputError: if the folder is no such run, or its files are damaged.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     config = read_config(folder)
     if not (folder / "vae.safetensors").is_file():
         raise InputError(
@@ -148,7 +149,7 @@ def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, i
 @plain_defaults()
 def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
     """The best learner of a finished training run, in evaluation mode, and the run's config."""
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     config = read_config(folder)
     if config["kind"] != "train" or not (folder / "learner.safetensors").is_file():
         raise InputError(f"{folder} is not the folder of a finished `metagvae train`; it has no learner.safetensors.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes import ImageBank, InputError
+from episodes.paths import expanded
 from episodes.picture_marks import class_marks
 from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.plain_files import read_json
@@ -32,7 +33,7 @@ def save_encoder(encoder: Encoder, folder: str | Path, card: EncoderCard | None 
     Raises:
         InputError: if the folder cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,7 +64,7 @@ def find_encoder(name_or_path: str | Path) -> Path:
         from metagvae.zoo.hub import download
 
         return download(str(name_or_path).partition(":")[2])
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     for folder in (path, path / "encoder"):
         if (folder / CONFIG).is_file():
             return folder

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from episodes import AugmentConfig, InputError, augment
 from episodes import warp as warp_pictures
-from episodes.augment import PARAMETERS, affine_matrix, resample, stroke_width
+from episodes.augment import PARAMETERS, affine_matrix, resample, sampling_grid, stroke_width
 
 
 def warp(picture: torch.Tensor, **motion: float) -> torch.Tensor:
@@ -155,3 +155,12 @@ def test_places_that_are_not_finite_give_values_that_are_not_and_no_gradient(bad
     huge = torch.where(torch.isfinite(grid), grid, 0.0).detach() * 1e38
     assert torch.isfinite(resample(images, huge)).all()
     resample(images, huge).sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_grid_has_at_least_the_digits_of_float32(dtype: torch.dtype) -> None:
+    theta = torch.eye(2, 3, dtype=dtype).expand(1, 2, 3)
+    grid = sampling_grid(theta, (1, 1, 84, 84))
+    assert grid.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    row = (2 * torch.arange(84, dtype=torch.float64) + 1) / 84 - 1
+    assert torch.allclose(grid[0, 0, :, 0].double(), row, rtol=0, atol=1e-6)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from episodes import EpisodeLoader, EpisodeSampler, ImageBank
+from episodes import EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
+from episodes import loader as loader_module
+from episodes.batch import gather_batch
 from episodes.loader import _kernel
 from episodes.samplers.by_attribute import WithinSampler
 from episodes.samplers.pictures import ViewSampler, picture_classes
@@ -109,16 +111,23 @@ def test_where_the_kernel_cannot_be_made_torch_draws_and_says_so(monkeypatch: py
 def test_the_loader_gives_the_kernel_each_steps_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bank()
     sampler = EpisodeSampler(plain, 3, 1, 2)
-    loader = EpisodeLoader(plain, sampler, 4)
     asked = []
 
-    def kernel(_: object, __: object, numbers: torch.Tensor) -> None:
-        asked.append(numbers.tolist())
+    def kernel(bank: ImageBank, sampler: EpisodeSampler, numbers: torch.Tensor) -> EpisodeBatch:
+        asked.append(len(numbers))
+        return gather_batch(bank, sampler.draw(numbers))
 
-    loader._kernel = kernel  # type: ignore[assignment]
-    for step in (0, 1, 7, 2**20):
-        loader[step]
-    assert asked == [list(range(4 * step, 4 * step + 4)) for step in (0, 1, 7, 2**20)]
+    monkeypatch.setattr(loader_module, "_kernel", lambda *_: kernel)
+    monkeypatch.setattr(loader_module, "MADE", 2 * 4 * 9 * 36 + 1)  # of two steps
+    monkeypatch.setitem(loader_module.BLOCK, "cpu", 7 * 4 * 9)  # the numbers of six
+    loader, torchs = EpisodeLoader(plain, sampler, 4), EpisodeLoader(plain, sampler, 4, threads=1)
+    with torchs:
+        for step in (0, 1, 5, 1, 7, 2**20):
+            ours, theirs = loader[step], torchs[step]
+            assert torch.equal(ours.images, theirs.images)
+            assert torch.equal(ours.classes, theirs.classes)
+            assert torch.equal(ours.indices, theirs.indices)
+    assert asked == [8] * 5  # steps 0 and 1 at once, then each other block
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -15,8 +15,9 @@ import yaml
 
 from tests.hostile.archives import hostile_safetensors, hostile_zips, make_zip
 from tests.hostile.images import hostile_arrays, hostile_pictures
+from tests.hostile.metadata import metadata_bombs
 from tests.hostile.programs import hostile_pickles, hostile_torch
-from tests.hostile.samples import ENTRIES, Entry
+from tests.hostile.samples import ENTRIES, Entry, sample
 from tests.hostile.texts import hostile_json, hostile_tables, hostile_yaml
 
 _VALUES: tuple[Any, ...] = (
@@ -119,15 +120,12 @@ def crafted(root: Path, name: str, canary: Path) -> list[bytes]:
         return [*bombs, *hostile_pickles(canary), *hostile_zips(root)]
     if suffix == ".npy":
         return hostile_arrays()
+    if name == "metadata.png":
+        return list(metadata_bombs().values())
     return hostile_pictures() if name == "picture.png" else []
 
 
 ODD = ("pipe", "folder", "dangling", "loop", "zero")  # things of another kind in the file's place
-
-
-def sample(folder: Path, target: str) -> Path:
-    """The file ``target`` in ``folder``; a cache entry lies in a folder named by a hash."""
-    return next(folder.glob(target.replace("cache/", "cache/*/")))
 
 
 def place_case(entry: Entry, target: str, what: bytes | str, samples: Path, folder: Path) -> None:
@@ -180,6 +178,6 @@ def write_crafted(samples: Path, folder: Path, canary: Path) -> list[tuple[str, 
                     written[target].append(folder / f"{sum(map(len, written.values()))}")
                     written[target][-1].write_bytes(data)
             cases += [(name, target, path) for path in written[target]]
-            if not target.startswith("picture."):
+            if not target.startswith(("picture.", "metadata.")):
                 cases += [(name, target, kind) for kind in ODD]
     return cases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
@@ -21,6 +22,7 @@ from episodes.datasets import make_dataset
 from episodes.datasets.cache import cached_bank
 from episodes.datasets.miniimagenet import ravi_split
 from episodes.untrusted.sources import open_picture, to_tensor
+from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
 from metagvae.storage.tensors import write_tensors
 from metagvae.studies.compare import choose_dataset, describe
@@ -60,6 +62,23 @@ def small_picture(size: int = 12, kind: str = "png") -> bytes:
     return buffer.getvalue()
 
 
+def described_picture(kind: str) -> bytes:
+    """A small picture with what a camera writes beside it."""
+    picture = Image.new("RGB", (16, 12), (200, 100, 50))
+    exif = picture.getexif()
+    exif[274], exif[271], exif[282] = 6, "maker", 300.0
+    exif.get_ifd(0x8825)[2] = (50.0, 3.0, 7.5)
+    buffer = io.BytesIO()
+    name = {"jpg": "JPEG", "tif": "TIFF"}.get(kind, kind.upper())
+    picture.save(buffer, name, exif=exif, icc_profile=bytes(range(256)), dpi=(300, 300))
+    return buffer.getvalue()
+
+
+def sample(folder: Path, target: str) -> Path:
+    """The file ``target`` in ``folder``; a cache entry lies in a folder named by a hash."""
+    return next(folder.glob(target.replace("cache/", "cache/*/")))
+
+
 def make_samples(root: Path) -> None:
     """Good files of every kind, under ``root``."""
     bank = pictures()
@@ -74,6 +93,8 @@ def make_samples(root: Path) -> None:
     )
     train(config, bank)
     (root / "config.yaml").write_text(yaml.safe_dump(sections.to_dict(config)))
+    images, names = bank.images[:, 0].numpy(), [f"c{label}" for label in bank.labels.tolist()]
+    FewShotClassifier(vae.encoder, device="cpu", none_label="none").fit(images, names).save(root / "classifier")
     torch.save({"state_dict": vae.encoder.state_dict(), "epoch": 3}, root / "weights.pt")
     write_tensors(root / "weights.safetensors", vae.encoder.state_dict())
     settings = {"width": 4, "latent": 9, "size": 16, "polarity": "light", "units": vae.encoder.units}
@@ -88,6 +109,8 @@ def make_samples(root: Path) -> None:
     )
     for kind in FORMATS:
         (root / f"picture.{kind}").write_bytes(small_picture(24, kind))
+    for kind in ("png", "jpg", "tif"):
+        (root / f"metadata.{kind}").write_bytes(described_picture(kind))
     labels = ravi_split("test")[:3]
     for place in ("mini", "minipkl", "omniglot"):
         (root / place).mkdir()
@@ -140,13 +163,30 @@ def _picture(folder: Path) -> None:
         to_tensor(open_picture(path.read_bytes(), path.name), 28, 3)
 
 
+def _metadata(folder: Path) -> None:
+    for path in folder.glob("metadata.*"):
+        to_tensor(open_picture(path.read_bytes(), path.name), 28, 3)
+
+
 def _import(name: str) -> Callable[[Path], object]:
     return lambda f: import_weights(f / name, f / "settings.yaml", f / "out", {}, False, False)
 
 
 def _cached(folder: Path) -> None:
+    bank, right = cached_bank({"dataset": "fuzz"}, pictures), pictures()
+    assert torch.equal(bank.gather(torch.arange(len(bank))), right.images)
+    assert (bank.class_names, bank.offsets.tolist()) == (right.class_names, right.offsets.tolist())
+
+
+def _cached_with_fitting_sums(folder: Path) -> None:
+    """As a stranger's cache would be: whatever it holds, its checksums say so."""
+    sums = sample(folder, "cache/SHA256SUMS")
+    names = [line.split("  ")[1] for line in sums.read_text().splitlines()]
+    if all((sums.parent / name).is_file() for name in names):
+        digests = {name: hashlib.sha256((sums.parent / name).read_bytes()).hexdigest() for name in names}
+        sums.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()))
     bank = cached_bank({"dataset": "fuzz"}, pictures)
-    assert bank.gather(torch.arange(len(bank))).shape == (24, 1, 16, 16)
+    bank.gather(torch.arange(len(bank)))
 
 
 @dataclass(frozen=True)
@@ -167,7 +207,19 @@ def _splits(folder: Path) -> None:
     make_dataset("folder", root=str(folder / "pictures.zip"), size=16, splits_csv=table).load("train")
 
 
+def _classifier(folder: Path) -> None:
+    loaded = FewShotClassifier.load(folder / "classifier")
+    answers = loaded.predict_proba(np.zeros((2, 16, 16), np.uint8))
+    assert np.isfinite(answers).all()
+    assert len(loaded.predict(np.zeros((1, 16, 16), np.uint8))) == 1
+
+
 ENTRIES = {
+    "saved classifier": Entry(
+        ("classifier",),
+        ("classifier/classifier.json", "classifier/support.safetensors", "classifier/encoder/config.json"),
+        _classifier,
+    ),
     "encoder": Entry(
         ("pretrain/encoder",),
         ("pretrain/encoder/config.json", "pretrain/encoder/model.safetensors"),
@@ -223,5 +275,9 @@ ENTRIES = {
         ("mnist/mnist.npz",),
         lambda f: make_dataset("mnist", root=str(f / "mnist")).load("test"),
     ),
-    "cache": Entry(("cache",), ("cache/images.npy", "cache/bank.json"), _cached),
+    "picture's metadata": Entry((), ("metadata.png", "metadata.jpg", "metadata.tif"), _metadata),
+    "cache": Entry(("cache",), ("cache/images.npy", "cache/bank.json", "cache/SHA256SUMS"), _cached),
+    "cache, its checksums made to fit": Entry(
+        ("cache",), ("cache/images.npy", "cache/bank.json"), _cached_with_fitting_sums
+    ),
 }

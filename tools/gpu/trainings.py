@@ -28,6 +28,7 @@ from gpu.setup import REPOSITORY, Report, Setup
 
 PLAN = Path(__file__).with_name("trainings.yaml")
 ARCHIVE = 14 * 2**20  # bytes: what comes back from a lent machine comes in files of at most 16 MiB
+SIDE_BY_SIDE = 7  # more would wait for each other on one GPU
 CLOSING = 15  # seconds before the end at which trainings are asked to stop and leave a state
 LEFT_OUT = {"state", "events", "lock", "figures"}
 
@@ -189,7 +190,7 @@ def run(setup: Setup, report: Report) -> None:
         else:
             report.row(chain.name, state=f"left out: no folder {chain.needs} among the data")
     work = Work(setup, report)
-    side_by_side = min(len(plan), max(1, (os.cpu_count() or 2) // 2)) or 1
+    side_by_side = max(1, min(len(plan), SIDE_BY_SIDE, (os.cpu_count() or 2) // 2))
     with ThreadPoolExecutor(side_by_side) as pool:
         done = [pool.submit(work.chain, chain) for chain in plan]
         ended = 0

@@ -125,6 +125,8 @@ def run(setup: Setup, report: Report) -> None:
             lambda case=guidance: per_step(lambda number: pretraining(case, number), steps),  # type: ignore[misc]
         )
     for learner in LEARNERS:
+        if learner.options.get("batching") == "loop":
+            continue  # a task at a time: thousands of launches, and the same code as under vmap
         report.attempt(f"evaluate {learner.name}", lambda case=learner: evaluation(case, bank))  # type: ignore[misc]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from episodes import InputError
+from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_yaml, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import Evaluator, interval
@@ -68,7 +69,7 @@ def run_sweep(base: Base, plan: SweepConfig, tell: Callable[[Trial], None] = lam
         for value in range_.ends():
             with_values(base, {key: value})
     judge = _Judge(base, plan)
-    folder = Path(plan.folder).expanduser()
+    folder = expanded(plan.folder)
     lock = _open(folder, base, plan)
     try:
         with readable(folder):

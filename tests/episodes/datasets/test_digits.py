@@ -9,11 +9,23 @@ from sklearn.datasets import load_digits
 
 from episodes.datasets import make_dataset
 from episodes.errors import InputError
+from metagvae.classifier.inputs import collect
+
+
+def test_pictures_are_what_the_classifier_makes_of_scikit_learns() -> None:
+    bank = make_dataset("digits").load("test")
+    source = load_digits()
+    order = torch.from_numpy(source.target).argsort(stable=True)
+    pictures = collect(source.images[order], 1, 28)
+    brought = pictures.on(pictures.scale(None, None))
+    assert torch.allclose(brought, bank.images.float() / 255, atol=0.5 / 255 + 1e-6)
+    assert bank.dataset == "digits"
 
 
 def test_pictures_and_labels_are_scikit_learns() -> None:
-    bank = make_dataset("digits").load("test")
+    bank = make_dataset("digits", redrawn=True).load("test")
     source = load_digits()
+    assert bank.dataset == "digits-redrawn"
     assert bank.images.shape == (1797, 1, 28, 28)
     assert bank.polarity == "ink"
     assert bank.class_names == tuple("0123456789")
@@ -29,8 +41,8 @@ def test_pictures_and_labels_are_scikit_learns() -> None:
     assert (likeness > (small * own.roll(1, 0)).sum(1)).float().mean() > 0.9  # some are twins
 
 
-def test_strokes_are_ink_inside_a_margin() -> None:
-    images = make_dataset("digits").load("test").images[:, 0].float()
+def test_redrawn_strokes_are_ink_inside_a_margin() -> None:
+    images = make_dataset("digits", redrawn=True).load("test").images[:, 0].float()
     assert images.amax((1, 2)).min() > 200
     assert 15 < images.mean() < 40  # Omniglot's is about 20
     border = torch.ones(28, 28, dtype=torch.bool)
@@ -38,9 +50,10 @@ def test_strokes_are_ink_inside_a_margin() -> None:
     assert images[:, border].max() == 0
 
 
+@pytest.mark.parametrize("redrawn", [False, True])
 @pytest.mark.parametrize("size", [8, 15, 64])
-def test_any_size(size: int) -> None:
-    bank = make_dataset("digits", size=size).load("test")
+def test_any_size(size: int, redrawn: bool) -> None:
+    bank = make_dataset("digits", size=size, redrawn=redrawn).load("test")
     assert bank.image_shape == (1, size, size)
     assert bank.images.flatten(1).amax(1).min() > 0
 

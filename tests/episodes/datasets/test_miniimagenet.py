@@ -124,16 +124,24 @@ def test_odd_tables(tmp_path: Path, text: str, message: str) -> None:
         MiniImageNet(root=str(tmp_path)).load("train")
 
 
-def test_which_zip(tmp_path: Path) -> None:
+def test_several_zips_are_one(tmp_path: Path) -> None:
+    """The shared data's way: a hundred pictures a class in one file, the other five hundred in a second."""
     pictures = write_csv(tmp_path)
-    with pytest.raises(InputError, match="pictures were not found"):
-        MiniImageNet(root=str(tmp_path)).load("train")
-    write_zip(tmp_path / "one.zip", pictures)
-    write_zip(tmp_path / "two.zip", pictures)
-    with pytest.raises(InputError, match="a single zip file"):
-        MiniImageNet(root=str(tmp_path)).load("train")
+    names = list(pictures)
+    write_zip(tmp_path / "one.zip", {name: pictures[name] for name in names[::2]})
+    write_zip(tmp_path / "two.zip", {name: pictures[name] for name in [*names[1::2], names[0]]}, "deep/")
+    apart = MiniImageNet(root=str(tmp_path)).load("train")
     with pytest.raises(InputError, match="looked in"):
         MiniImageNet(root=str(tmp_path / "nowhere")).load("train")
+    write_zip(tmp_path / "images.zip", pictures)  # alone, where it is there
+    assert MiniImageNet(root=str(tmp_path)).load("train").images.equal(apart.images)
+    (tmp_path / "images.zip").unlink()
+    write_zip(tmp_path / "two.zip", {**{name: pictures[name] for name in names[1::2]}, names[0]: jpeg(99)})
+    with pytest.raises(InputError, match=f"{names[0]} is in .*one.zip and in .*two.zip, and the two differ"):
+        MiniImageNet(root=str(tmp_path)).load("train")
+    (tmp_path / "two.zip").unlink()
+    with pytest.raises(InputError, match=r"one.zip lacks 6 of the 12 pictures"):
+        MiniImageNet(root=str(tmp_path)).load("train")
 
 
 def test_duplicates_are_noted_and_reported(tmp_path: Path) -> None:

@@ -178,3 +178,37 @@ def test_dollar_signs_in_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     error_bars(named, tmp_path / "e.svg")
     _tile([torch.zeros(1, 1, 8, 8)], ["$x_{$"], tmp_path / "t.png", "$")
     assert (tmp_path / "e.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate --encoder pixels --data folder --root ~nobody-here/x",
+        "evaluate --run ~nobody-here/x",
+        "evaluate --encoder ~nobody-here/x --data digits",
+        "evaluate --encoder pixels --data digits --json ~nobody-here/x.json",
+        "evaluate --encoder pixels --data digits --figure ~nobody-here/x.png",
+        "train --run.folder ~nobody-here/x",
+        "train --data.name folder --data.root ~nobody-here/x",
+        "train --data.name digits --encoder.source ~nobody-here/x",
+        "data check ~nobody-here/x",
+        "predict ~nobody-here/x ~nobody-here/y",
+        "export-encoder ~nobody-here/x y",
+        "export-encoder warp-protonet-omniglot ~nobody-here/x",
+        "import-encoder ~nobody-here/x ~nobody-here/y --out z",
+        "report ~nobody-here/x",
+        "calibrate ~nobody-here/x digits",
+        "probe --data mnist --root ~nobody-here/x --encoder pixels",
+        "disentangle --pictures sprites --encoder ~nobody-here/x",
+        "sweep --base ~nobody-here/x",
+    ],
+)
+def test_a_home_that_is_not_there_is_one_sentence(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    out = capsys.readouterr()
+    assert "~nobody-here" in out.err
+    assert not out.out  # before any measurement
+    assert not (tmp_path / "~nobody-here").exists()

@@ -39,7 +39,7 @@ def make_encoder(norm: str, features: str = "latent", width: int = 4) -> Encoder
     with torch.no_grad():
         for parameter in encoder.parameters():  # affine weights away from 1 and 0, so that they matter
             parameter.add_(0.1 * torch.randn_like(parameter))
-        for buffer in encoder.buffers():
+        for buffer in filter(torch.is_floating_point, encoder.buffers()):
             buffer.add_(0.1 * torch.rand_like(buffer))
     return encoder
 
