@@ -35,6 +35,7 @@ def probe(
         json: file to write results to.
     """
     from episodes.datasets import make_dataset
+    from metagvae import zoo
     from metagvae.compute.device import Device
     from metagvae.encoders.controls import CONTROLS, make_control
     from metagvae.evaluation.linear_probe import make_classifier, save_probes
@@ -42,7 +43,6 @@ def probe(
     from metagvae.studies.compare import describe
     from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
-    from metagvae.zoo.load import load_encoder
 
     check_writable(json, inputs=[root, *(encoder or [])])
     if not encoder:
@@ -58,7 +58,8 @@ def probe(
         if name in CONTROLS:
             module: Any = make_control(name, train)
         else:
-            module = load_encoder(name, features)
+            trained = zoo.open(name)
+            module = trained.encoder(features)
             check_pictures(module, train, name)
         found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
         for result in found:

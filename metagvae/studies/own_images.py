@@ -11,11 +11,11 @@ import torch
 from episodes import ImageBank
 from episodes.datasets import Dataset
 from episodes.datasets.folder import Folder
+from metagvae import zoo
 from metagvae.compute.processes import ranks
 from metagvae.encoders.controls import CONTROLS
 from metagvae.encoders.encoder import EncoderConfig
 from metagvae.encoders.joined import parts
-from metagvae.zoo.load import load_encoder
 
 _JUDGED = 1000  # images, evenly spread, of which the borders are looked at
 
@@ -72,7 +72,7 @@ def _first_config(sources: Sequence[str]) -> tuple[str, EncoderConfig | None]:
     for source in sources:
         for part in parts(source):
             if part not in CONTROLS:
-                config = load_encoder(part).config
-                if ":" not in config.backbone:
-                    return part, config
+                encoder = zoo.open(part).encoder()
+                if not encoder.takes_any_size:
+                    return part, encoder.config
     return "", None
