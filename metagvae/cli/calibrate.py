@@ -35,6 +35,7 @@ def calibrate(
     from metagvae.classifier.calibration import calibrate
     from metagvae.storage.atomic_files import check_links, write_json
     from metagvae.studies.compare import refuse_trained_classes
+    from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
     from metagvae.zoo.load import CONFIG
 
@@ -43,7 +44,8 @@ def calibrate(
     trained = zoo.open(source)
     folder, encoder = trained.folder, trained.encoder(features)
     size = None if encoder.takes_any_size else encoder.config.size
-    bank = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {})).load(split)
+    dataset = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {}))
+    bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)
     check_pictures(encoder, bank, source)
     refuse_trained_classes(trained, bank)
     fitted = calibrate(encoder, bank)
