@@ -49,6 +49,7 @@ from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import classes_by_family, provenance, read_config
 from metagvae.storage.atomic_files import write_json
 from metagvae.zoo.build import check_pictures
+from metagvae.zoo.card import counted
 from metagvae.zoo.trained import Trained
 
 
@@ -242,6 +243,8 @@ def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:
     source = zoo.open(source)
     about = asdict(source.card)
     del about["trained_images"]
+    # the names stay in the encoder's card, once; a result says how many and which by their hash
+    about["trained_classes"] = {family: counted(names) for family, names in source.card.trained_classes.items()}
     if joined > 1:
         about["method"] = f"{joined} joined, each: {about['method']}"
     lines = read_metrics(expanded(source.name))
