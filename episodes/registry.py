@@ -58,13 +58,13 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
         """A decorator for what has no ``name`` of its own, such as a function."""
         return lambda cls: self._add(name, cls)
 
-    def _add(self, name: str, cls: Any) -> Any:
+    def _add(self, name: str, cls: Chosen) -> Chosen:
         before = self._classes.get(name)
         if before is not None and _home(before) != _home(cls):
             raise InputError(
                 f"two classes want to be the {self.what} {name!r}: {_home(before)} and {_home(cls)}. Rename one."
             )
-        self._classes[name] = cls
+        self._classes[name] = cast(Kind, cls)
         return cls
 
     def find(self, name: object, where: str = "") -> Kind:

@@ -182,14 +182,12 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
         """Stands for ``_codecs.encode``, by which protocol 2 writes bytes."""
         if codec not in ("latin1", "latin-1") or not isinstance(text, str):
             raise Refused("an unusual text encoding")
-        return self._encoded(text)
+        self._count_bytes(len(text))
+        return text.encode("latin-1")
 
     def _encoded(self, data: Any) -> Any:
         """Bytes for text, as Python 2 wrote them."""
-        if not isinstance(data, str):
-            return data
-        self._count_bytes(len(data))
-        return data.encode("latin-1")
+        return self._encode(data) if isinstance(data, str) else data
 
     def _scalar(self, dtype: Any, data: Any) -> Any:
         if isinstance(dtype, _Dtype):

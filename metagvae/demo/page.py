@@ -16,6 +16,7 @@ from metagvae.demo.ink import from_page, take_upload
 from metagvae.demo.moving import REACH, LatentView
 from metagvae.demo.pad import pad
 from metagvae.demo.playing import Game, Score
+from metagvae.evaluation.text_table import markdown_table
 
 # before gradio is loaded anywhere: nothing is sent from here
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -87,9 +88,9 @@ def _draw_tab(encoder: str) -> None:
             found = characters.rank(from_page(drawing))
         except InputError as error:
             return str(error), ""
-        lines = ["| character | probability, % | distance |", "| --- | --- | --- |"]
-        lines += [f"| {who} | {100 * probability:.1f} | {distance:.2f} |" for who, probability, distance in found.rows]
-        return f"### {found.sentence()}", "\n".join(lines)
+        cells = [[who, f"{100 * probability:.1f}", f"{distance:.2f}"] for who, probability, distance in found.rows]
+        lines = [["character", "probability, %", "distance"], *cells]
+        return f"### {found.sentence()}", markdown_table(lines)
 
     keep.click(add, [held, name, example], [held, gallery, example, name])
     files.upload(upload, [held, name, files], [held, gallery])
