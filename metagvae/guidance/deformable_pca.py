@@ -102,7 +102,8 @@ class DeformablePCA(Guidance):
         scale = 1.5 * torch.tanh(named["scale"] / 1.5) if "scale" in named else two
         shift = torch.tanh(named["translation"]) if "translation" in named else two
         angle, shear = named.get("rotation", one).squeeze(-1), named.get("shear", one).squeeze(-1)
-        return affine_matrix(angle, *scale.unbind(-1), shear, shift)
+        log_x, log_y = scale.unbind(-1)
+        return affine_matrix(angle, log_x, log_y, shear, shift)
 
     def canonical(self, z_content: Tensor) -> Tensor:
         """The linear picture ``[B, C, H, W]`` before the warp (logits for the Bernoulli likelihood)."""
