@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from episodes import InputError
+from episodes import Episodes, EpisodeShape, InputError
 from episodes.datasets import make_dataset
 from metagvae.config.sections import (
     EncoderSection,
@@ -80,7 +80,8 @@ def main() -> None:
                 run=RunSection(folder=f"{folder}/{name}"),
             )
             learner = train(config, known)
-        results += Evaluator(unknown, episodes=100 if small else 1000).measure(name, learner, [(5, 1), (5, 5)])
+        evaluator = Evaluator(unknown, Episodes(EpisodeShape(5, 1), stream="test"), count=100 if small else 1000)
+        results += evaluator.measure(name, learner, [(5, 1), (5, 5)])
     print(f"{legend(results)}\n{format_table(results)}")
 
 

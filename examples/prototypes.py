@@ -13,7 +13,7 @@ import argparse
 
 import torch
 
-from episodes import EpisodeLoader, EpisodeSampler
+from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape
 from episodes.datasets import make_dataset
 from metagvae import Encoder, EncoderConfig
 from metagvae.encoders.controls import Pixels
@@ -44,7 +44,7 @@ def main() -> None:
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
 
     # more ways than the test has, as the paper advises
-    sampler = EpisodeSampler(train, way=20, shot=1, query=4, seed=chosen.seed, stream="train")
+    sampler = EpisodeSampler(train, Episodes(EpisodeShape(20, 1, 4), seed=chosen.seed, stream="train"))
     learner.train()
     with EpisodeLoader(train, sampler, tasks=2) as loader:
         for step in range(steps):
@@ -58,7 +58,7 @@ def main() -> None:
                 print(f"step {step:4}: loss {loss:.3f}, 20-way error {100 * error:.0f} %")
 
     # both methods see the same episodes, so that their difference has an interval of its own
-    evaluator = Evaluator(test, episodes=episodes)
+    evaluator = Evaluator(test, Episodes(EpisodeShape(5, 1), stream="test"), count=episodes)
     results = []
     for name, method in (("pixels", PrototypicalNetwork(Pixels())), ("prototypes", learner.eval())):
         results += evaluator.measure(name, method, [(5, 1), (5, 5)])
