@@ -50,7 +50,7 @@ def _array(archive: ZipFiles, name: str) -> np.ndarray:
         if count * dtype.itemsize != len(data) - file.tell():
             raise ValueError(f"{len(data) - file.tell():,} bytes for an array of {count:,} times {dtype}")
         flat = np.frombuffer(data, dtype, count, file.tell()) if count else np.empty(0, dtype)
-        array: np.ndarray = flat.reshape(shape, order="F" if fortran else "C")
-        return array.copy()
+        array: np.ndarray = flat.reshape(shape, order="F" if fortran else "C").copy()
+        return array
     except Exception as error:  # numpy raises many kinds for damaged headers
         raise InputError(f"{name} in {archive.path} is no array of numbers ({error}).") from error

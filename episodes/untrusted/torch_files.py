@@ -32,7 +32,7 @@ _STORAGES = {
 }  # fmt: skip
 
 
-class _StateDict(dict):
+class _StateDict(dict[str, Any]):
     """Stands for the ordered dict of a state dict, whose ``_metadata`` nobody here needs."""
 
     def __setstate__(self, state: Any) -> None:

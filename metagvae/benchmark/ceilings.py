@@ -28,10 +28,10 @@ def _product(context: Context, precision: torch.dtype) -> Way:
 def _convolution(context: Context, precision: torch.dtype) -> Way:
     """Conv-4's costliest layer on 400 pictures, forward and backward."""
     pictures, width, side = 400, context.sizes.width, 14
-    options = {"device": context.device.device, "dtype": precision}
 
     def channels_last(*shape: int) -> Tensor:
-        return torch.randn(shape, **options).contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        drawn = torch.randn(shape, device=context.device.device, dtype=precision)
+        return drawn.contiguous(memory_format=torch.channels_last)
 
     images = channels_last(pictures, width, side, side).requires_grad_()
     weight = channels_last(width, width, 3, 3).requires_grad_()

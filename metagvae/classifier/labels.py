@@ -55,7 +55,7 @@ def as_labels(y: Any) -> np.ndarray:
             if found[0] == "integers" and made.dtype.kind not in "iu":
                 raise InputError("these integer labels do not fit into 64 bits together; give them as text.")
             y = made
-    labels = column_or_1d(y, warn=True)
+    labels: np.ndarray = column_or_1d(y, warn=True)
     check_classification_targets(labels)
     return labels
 

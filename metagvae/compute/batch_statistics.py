@@ -24,7 +24,7 @@ def batch_mean(values: Tensor, known: Tensor | None = None) -> Tensor:
         total, count = values.sum(), torch.full_like(values[:1].sum(), len(values))
     else:
         total, count = values.masked_fill(~known, 0).sum(), known.sum().to(values)
-    total, count = ranks().sum(torch.stack((total, count)))
+    total, count = ranks().sum(torch.stack((total, count))).unbind()
     return total / count.clamp(min=1)
 
 

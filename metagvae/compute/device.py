@@ -54,7 +54,7 @@ def _bfloat16_pays() -> bool:
 def _computes_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is worth its rounding there; a GPU that emulates it is slower than in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _bfloat16_pays()
 
 

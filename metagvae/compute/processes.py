@@ -70,7 +70,8 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return _Sum.apply(slope)
+        total: Tensor = _Sum.apply(slope)
+        return total
 
 
 class Ranks:

@@ -38,7 +38,7 @@ def section(kind: type[S], config: Mapping[str, Any], name: str, where: str | Pa
     return _built(kind, content, f"{name}.")
 
 
-def _built(kind: Any, content: Mapping[str, Any], where: str) -> Any:
+def _built(kind: type[S], content: Mapping[str, Any], where: str) -> S:
     """A dataclass, and those inside it, from plain containers."""
     hints, values = get_type_hints(kind), dict(content)
     check_types(kind, values, where)

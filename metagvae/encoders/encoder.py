@@ -201,7 +201,8 @@ class Encoder(nn.Module):
             )
         if config.mean != 0.0 or config.std != 1.0:
             images = (images - config.mean) / config.std
-        return self.backbone(images).flatten(1)
+        maps: Tensor = self.backbone(images)
+        return maps.flatten(1)
 
     def posterior(self, images: Tensor) -> Posterior:
         """q(z|x) of pictures ``[B, C, H, W]`` in [0, 1]."""

@@ -33,7 +33,7 @@ class WarpAverage(nn.Module):
         return getattr(self.encoder, "features", ["all"])
 
     def forward(self, images: Tensor) -> Tensor:
-        total = self.encoder(images)
+        total: Tensor = self.encoder(images)
         for warp in range(self.warps):
             # one draw for all: the pictures become channels of one
             one = images.flatten(0, 1).unsqueeze(0)

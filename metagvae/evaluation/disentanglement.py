@@ -65,8 +65,9 @@ def in_use(data: Coded) -> np.ndarray:
     """bool ``[units]``: whose standard deviation is at least `COLLAPSED` of the largest's; none of a constant code."""
     deviations = data.codes.std(0)
     # what adding up equal numbers leaves is no variation
-    varies = deviations > 1e-12 * np.abs(data.codes).max(0, initial=0.0)
-    return varies & (deviations >= COLLAPSED * deviations.max(initial=0.0))
+    varies: np.ndarray = deviations > 1e-12 * np.abs(data.codes).max(0, initial=0.0)
+    used: np.ndarray = varies & (deviations >= COLLAPSED * deviations.max(initial=0.0))
+    return used
 
 
 def _sharing(data: Coded, factor: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -175,10 +176,10 @@ def information_matrix(data: Coded) -> np.ndarray:
     for unit in np.flatnonzero(in_use(data)):
         edges = np.histogram_bin_edges(data.codes[:, unit], BINS)
         binned[:, unit] = np.digitize(data.codes[:, unit], edges[1:-1])
-    shares = [
-        [_information(unit, column) / _information(column, column) for unit in binned.T] for column in data.values.T
-    ]
-    return np.array(shares).T
+    shares: np.ndarray = np.array(
+        [[_information(unit, column) / _information(column, column) for unit in binned.T] for column in data.values.T]
+    )
+    return shares.T
 
 
 def mig(data: Coded) -> float:

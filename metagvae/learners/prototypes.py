@@ -59,7 +59,8 @@ class PrototypicalNetwork(FeatureLearner):
     def _shortened(self, features: Tensor) -> Tensor:
         if not self.normalise:
             return features
-        return features / features.norm(dim=-1, keepdim=True).clamp(min=1e-6) ** self.normalise
+        lengths: Tensor = features.norm(dim=-1, keepdim=True)
+        return features / lengths.clamp(min=1e-6) ** self.normalise
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
         flat = self._shortened(query.flatten(1, 2))

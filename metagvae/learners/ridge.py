@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,9 @@ def _solved(factor: Tensor, targets: Tensor) -> Tensor:
     """``(L L^T)^-1 targets`` of Cholesky factors L ``[T, M, M]``."""
     if factor.is_cpu:
         return torch.cholesky_solve(targets, factor)
+    solve: Callable[..., Tensor] = torch.linalg.solve_triangular  # which torch leaves untyped
     # on a GPU that call goes through MAGMA, which waits for the device
-    half = torch.linalg.solve_triangular(factor, targets, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return solve(factor.mT, solve(factor, targets, upper=False), upper=True)
 
 
 @LEARNERS.register

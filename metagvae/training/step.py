@@ -116,4 +116,5 @@ class TrainingStep:
         slopes = [weight.grad for weight in self.trainable if weight.grad is not None]
         if not slopes:
             return torch.zeros((), device=self.trainable[0].device)
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes)))
+        length: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes)))
+        return length

@@ -34,7 +34,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = F.relu(self.first(z)).view(-1, 2 * self.width, self.start, self.start)
-        x = self.last(F.relu(self.middle(x)))
+        x: Tensor = self.last(F.relu(self.middle(x)))
         return x[..., : self.size, : self.size]
 
 
@@ -63,4 +63,5 @@ class DingDecoder(nn.Module):
         x = F.relu(self.first(z)).view(-1, 4 * self.width, self.start, self.start)
         for layer in self.middle:
             x = F.relu(layer(x))
-        return self.last(x)
+        logits: Tensor = self.last(x)
+        return logits
