@@ -18,6 +18,14 @@ from typing import Any
 from metagvae.evaluation.class_interval import ClassInterval, percent
 
 ROOT = Path(__file__).resolve().parent.parent
+# files and column heads that had other names when some of the results were written
+MOVED = {
+    "docs/results/": "experiments/results/",
+    "scripts/fuzz.py": "tools/fuzz.py",
+    "scripts/matrix.py": "tools/matrix.py",
+    "`experiments.py ": "`experiments/run.py ",
+}
+HEADS = {"peer": "baseline", "peer's": "baseline's", "wanted": "target"}
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -64,7 +72,10 @@ def brackets(results: list[dict[str, Any]]) -> str:
 def command(content: dict[str, Any]) -> str:
     """The command that made a result, the seeds of a run taken together as a shell reads them."""
     text = re.sub(r"(\S+-seed)(\d)((?: \1\d)+)", _braced, content["provenance"]["command"])
-    return f"`{text}` at commit {content['provenance']['commit']}."
+    line = f"`{text}` at commit {content['provenance']['commit']}."
+    for old, new in MOVED.items():
+        line = line.replace(old, new)
+    return line
 
 
 def _braced(match: re.Match[str]) -> str:
@@ -130,7 +141,7 @@ def table(content: dict[str, Any]) -> str:
 def plain_table(content: dict[str, Any]) -> str:
     """Markdown of measurements other than errors: ``rows`` of the same keys, the keys being the columns."""
     rows = content["rows"]
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    lines = ["| " + " | ".join(HEADS.get(name, name) for name in rows[0]) + " |", "|" + " --- |" * len(rows[0])]
     for row in rows:
         cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
         lines.append("| " + " | ".join(cells) + " |")
@@ -188,7 +199,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a table is out of date")
     check = parser.parse_args().check
     stale = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         old = page.read_text(encoding="utf-8")
         new = renewed(old)
         if new != old:

@@ -112,8 +112,13 @@ def test_the_command_writes_what_the_tables_read(
     spec.loader.exec_module(tables)
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     filled = tables.renewed("<!-- table new/speed.json#sampling -->\n<!-- end -->")
+    assert "| row | baseline | ours | baseline's | ratio | target | limit | note |" in filled
     assert "| draw | peer | 30,000 episodes/s | 1,000 episodes/s | 30.0 (29.0–31.0) | ≥ 15.0, reached |" in filled
     assert "25 % of copy" in filled
+    earlier = content["groups"]["sampling"][0]
+    content["groups"]["sampling"] = [{{"baseline": "peer", "baseline's": "peer's", "target": "wanted"}.get(head, head): cell for head, cell in earlier.items()}]
+    out.write_text(json.dumps(content))
+    assert tables.renewed("<!-- table new/speed.json#sampling -->\n<!-- end -->") == filled  # of before the heads' names
     assert "cores" in filled
 
 

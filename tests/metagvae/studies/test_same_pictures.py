@@ -143,10 +143,10 @@ def test_a_card_names_no_place_of_its_maker(home: Path) -> None:
     assert str(home) not in json.dumps(card.details)
     assert str(CONFIGS) not in json.dumps(card.details)
     lines = {
-        "metagvae train --config /home/me/c.yaml --run.folder runs/a": "train --config c.yaml --run.folder runs/a",
+        "metagvae train --config /srv/me/c.yaml --run.folder runs/a": "train --config c.yaml --run.folder runs/a",
         "metagvae train --data.root=/data/ab/p --x ~me/y/z": "train --data.root=p",
         "metagvae train --data.root '../secret place/p'": "train --data.root p",
-        "metagvae train --data.options '{splits_csv: /home/me/s.csv}'": "'{splits_csv: s.csv}'",
+        "metagvae train --data.options '{splits_csv: /srv/me/s.csv}'": "'{splits_csv: s.csv}'",
         "metagvae evaluate --encoder hub:OWNER/NAME timm:x": "evaluate --encoder hub:OWNER/NAME timm:x",
     }
     for command, kept in lines.items():
