@@ -22,6 +22,7 @@ from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.encoders.norm import norm_policy
 from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackknife, ClassTally, class_units, percent
+from metagvae.evaluation.text_table import text_table
 from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
@@ -409,7 +410,4 @@ def format_table(results: Sequence[Result]) -> str:
         cell = percent(r.error, r.half_width, r.over_classes)
         rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
     lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    return text_table(lines, rule=True)

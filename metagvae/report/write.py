@@ -12,6 +12,8 @@ from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae import zoo
 from metagvae.compute.device import Device
+from metagvae.encoders.controls import CONTROLS
+from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
 from metagvae.report.confusions import confusions_content
@@ -24,7 +26,7 @@ from metagvae.report.matrix import matrix_content
 from metagvae.report.page import render
 from metagvae.report.provenance import provenance_content
 from metagvae.report.reconstructions import reconstructions_content
-from metagvae.report.results import CONTROLS, percent, results_content, shown
+from metagvae.report.results import results_content, shown
 from metagvae.report.section import LeftOut, Section, readable
 from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content

@@ -23,7 +23,7 @@ from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.parse import section
 from metagvae.config.sections import DataConfig
-from metagvae.encoders.controls import CONTROLS, make_control
+from metagvae.encoders.controls import CONTROLS, fitted_controls, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.joined import joined_name, parts
 from metagvae.encoders.warp_average import WarpAverage
@@ -239,7 +239,7 @@ def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:
         joined: how many of its kind are joined to one method.
     """
     if isinstance(source, str) and source in CONTROLS:
-        return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
+        return {"method": CONTROLS[source].method}
     source = zoo.open(source)
     about = asdict(source.card)
     del about["trained_images"]
@@ -339,7 +339,7 @@ def compare(
     evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed, unit, progress)
     for way, shot in shapes:
         evaluator.check(way, shot)
-    fitted = [part for name in encoders for part in parts(name) if part in ("pca", "random")]
+    fitted = fitted_controls(part for name in encoders for part in parts(name))
     with ranks().first_here():
         train = _fitted_on(fit_data, dataset, fitted[0]) if fitted else bank
     if train.image_shape != bank.image_shape or train.polarity != bank.polarity:

@@ -17,6 +17,7 @@ from episodes.datasets import make_dataset
 from episodes.paths import expanded
 from metagvae.compute.device import Device
 from metagvae.config.sections import TrainConfig
+from metagvae.encoders.controls import fitted_controls
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.storage.atomic_files import check_links
 from metagvae.studies.compare import encoder_learner
@@ -103,7 +104,7 @@ def cross_validate(
         raise InputError(
             f"folds must be between {2 + training} and the {bank.num_classes} classes there are; received {folds}."
         )
-    fitted = sorted({"pca", "random"} & set(methods))
+    fitted = sorted(fitted_controls(methods))
     if fitted:
         raise InputError(f"the method {fitted[0]!r} is fitted on training pictures; cross-validate takes others.")
     dealt = fold_classes(bank.class_names, folds, config.run.seed)

@@ -18,7 +18,9 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
+from metagvae.evaluation.class_interval import ClassInterval, percent
 from metagvae.evaluation.disentanglement import encode, scores, shown
+from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare, describe
@@ -58,6 +60,7 @@ class Scores:
     scores: dict[str, float]
     error: float | None
     half_width: float | None
+    over_classes: ClassInterval | None = None
 
 
 @dataclass
@@ -76,7 +79,7 @@ class ScoreTable:
                 "encoder": row.encoder,
                 "features": f"{row.features} ({row.units})",
                 **{name: shown(value) for name, value in row.scores.items()},
-                error: "–" if row.error is None else f"{100 * row.error:.2f} ± {100 * (row.half_width or 0):.2f}",
+                error: "–" if row.error is None else percent(row.error, row.half_width or 0, row.over_classes),
             }
             for row in self.rows
         ]
@@ -84,9 +87,7 @@ class ScoreTable:
     def table(self) -> str:
         """Plain text, one row per encoder and group of features."""
         rows = self.plain()
-        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return text_table([list(rows[0]), *(list(row.values()) for row in rows)])
 
     def save(self, path: Path) -> None:
         """JSON with the rows of a table, every number, and the command and commit that made them."""
@@ -135,7 +136,7 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
             device.place(encoder)
             fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
             scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
-            error = half_width = None
+            error = half_width = over = None
             if warped:
                 (result,) = compare(
                     make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
@@ -148,9 +149,9 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
                     features=None if name in CONTROLS else [group],
                     device=device,
                 ).results
-                error, half_width = result.error, result.half_width
+                error, half_width, over = result.error, result.half_width, result.over_classes
             units = fitted.codes.shape[1]
-            rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width))
+            rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width, over))
             methods[short] = describe(name)
     if not rows:
         raise InputError(f"none of {', '.join(names)} has features {' or '.join(groups)}.")
