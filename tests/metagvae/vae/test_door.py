@@ -361,9 +361,9 @@ def going_round(text: str, classes: set[str]) -> list[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".inference", "prior.kl")):
             found.append(ast.unparse(node.func))
-        if isinstance(node, ast.Attribute) and node.attr in ("posterior", "kl_per_unit"):
-            if ast.unparse(node.value) != "inputs":  # a guidance's own
-                found.append(ast.unparse(node))
+        asked = isinstance(node, ast.Attribute) and node.attr in ("posterior", "kl_per_unit")
+        if asked and ast.unparse(node) != "inputs.posterior":  # what a guidance is given
+            found.append(ast.unparse(node))
         if isinstance(node, ast.Name) and node.id in classes:
             found.append(node.id)
     return found
