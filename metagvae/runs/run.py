@@ -298,7 +298,7 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
         noted = read_json(expanded(folder) / "provenance.json", "what made a run")["precision"]
     except (InputError, KeyError, TypeError):
         return asked
-    return noted if noted in ("float32", "bfloat16") else asked
+    return noted if noted in ("float32", "tf32", "bfloat16") else asked
 
 
 def _set(config: Mapping[str, Any]) -> dict[str, Any]:
