@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset
 from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
@@ -62,8 +62,8 @@ def _measured(dataset: Dataset, runs: Sequence[Material], shape: Shape, split: s
         ways=[shape.way],
         shots=shape.shots,
         query=shape.query,
-        episodes=evaluator.episodes,
-        seed=evaluator.seed,
+        episodes=evaluator.count,
+        seed=evaluator.drawn.seed,
         split=split,
         device=evaluator.device,
     )
@@ -83,12 +83,13 @@ def _materials(
 ) -> list[Material]:
     opened = [zoo.open(run) for run in runs]
     learners = [run_learner(run, bank, None) for run in opened]
-    drawn = dataset.fixed_episodes(bank)
-    fixed = FixedEpisodes(drawn) if drawn is not None else None
+    prescribed = dataset.fixed_episodes(bank)
+    fixed = FixedEpisodes(prescribed) if prescribed is not None else None
     own = next((learner.way for learner in learners if learner.way is not None), None)
     shape = choose_shape(bank.counts, **asked, learners_way=own, prescribed=dataset.prescribed if fixed else None)
-    turns = dataset.rotations == "episode"
-    evaluator = Evaluator(bank, shape.query, episodes, seed, split, device, turns, fixed=fixed)
+    first = EpisodeShape(shape.way, shape.shots[0], shape.query)
+    drawn = Episodes(first, seed, split, dataset.rotations == "episode", fixed=fixed)
+    evaluator = Evaluator(bank, drawn, episodes, device)
     for shot in shape.shots:
         evaluator.check(shape.way, shot)
     return [Material(run, learner, evaluator, shape) for run, learner in zip(opened, learners, strict=True)]

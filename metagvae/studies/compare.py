@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
 from episodes.paths import expanded
 from episodes.picture_marks import classes_with
@@ -329,14 +329,16 @@ def compare(
     # each once: a shape given twice would pass for a second training seed
     shapes = list(dict.fromkeys((way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]))
     for way, shot in shapes:
-        dataset.check_episodes(split, way, shot, query)
+        dataset.check_episodes(split, EpisodeShape(way, shot, query))
     with ranks().first_here():
         bank = dataset.load(split)
-    drawn = dataset.fixed_episodes(bank)
-    if drawn is not None and within is not None:
+    prescribed = dataset.fixed_episodes(bank)
+    if prescribed is not None and within is not None:
         raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
-    turns, fixed = dataset.rotations == "episode", FixedEpisodes(drawn) if drawn is not None else None
-    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed, unit, progress)
+    fixed = FixedEpisodes(prescribed) if prescribed is not None else None
+    drawn = Episodes(EpisodeShape(*shapes[0], query), seed, split, dataset.rotations == "episode", within, fixed)
+    evaluator = Evaluator(bank, drawn, episodes, device, unit)
+    evaluator.progress = progress
     for way, shot in shapes:
         evaluator.check(way, shot)
     fitted = fitted_controls(part for name in encoders for part in parts(name))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, ImageBank, InputError
 from episodes.datasets import make_dataset
 from episodes.paths import expanded
 from metagvae.compute.device import Device
@@ -119,7 +119,8 @@ def cross_validate(
 
     evaluators, turns = [], config.data.rotations == "episode"
     for names in dealt:
-        evaluators.append(Evaluator(part(names, "test"), shape.query, episodes, seed, "test", device, turns))
+        drawn = Episodes(shape.shape, seed, "test", turns)
+        evaluators.append(Evaluator(part(names, "test"), drawn, episodes, device))
         evaluators[-1].check(shape.way, shape.shot)
     errors: dict[str, list[float]] = {}
     for fold, evaluator in enumerate(evaluators):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, to_float, warp
+from episodes import EpisodeBatch, EpisodeLoader, Episodes, ImageBank, InputError, to_float, warp
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
@@ -137,17 +137,16 @@ def train(
         )
     share = peers.share(shape.tasks, "episodes.tasks")
     if bank is None and shape.classes == "labels":
-        dataset.check_episodes("train", shape.way, shape.shot, shape.query)
+        dataset.check_episodes("train", shape.shape)
     if validation is None and chosen.every:
-        dataset.check_episodes("validation", chosen.way, chosen.shot, chosen.query)
+        dataset.check_episodes("validation", chosen.shape)
     with peers.first_here():
         bank = bank or dataset.load("train")
         validation = validation or (dataset.load("validation") if chosen.every else None)
     shape.sampler(shape.bank(bank), config.run.seed, "train", turns)
     if validation is not None and chosen.every:
-        evaluator = Evaluator(
-            validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within
-        )
+        drawn = Episodes(chosen.shape, config.run.seed, "validation", turns, chosen.within)
+        evaluator = Evaluator(validation, drawn, chosen.episodes, device)
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank, source)
     with open_run(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from episodes import AugmentConfig, EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
+from episodes import AugmentConfig, EpisodeBatch, EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank
 from episodes.batch_share import Share
 from episodes.capture import CaptureConfig
 from episodes.devices import exact
@@ -89,7 +89,7 @@ def moved(built: Built, device: torch.device) -> Built:
 def test_batches_are_gathered_where_the_bank_lies_whatever_the_device_is_called(
     name: str, bank: ImageBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = EpisodeSampler(bank, 3, 1, 2)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(3, 1, 2)))
     with fake_cuda(monkeypatch):
         device = Device.choose(name, "float32")
         assert device.device == exact(name if name != "auto" else "cuda")
@@ -104,7 +104,7 @@ def test_batches_are_gathered_where_the_bank_lies_whatever_the_device_is_called(
 def test_a_loader_and_a_batch_take_a_device_by_any_name(
     name: str, bank: ImageBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler = EpisodeSampler(bank, 3, 1, 2)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(3, 1, 2)))
     with fake_cuda(monkeypatch):
         there = bank.to("cuda")
         for given in (name, torch.device(name)):
@@ -119,7 +119,7 @@ def test_each_of_several_ranks_has_its_own_gpu(local: int, bank: ImageBank, monk
     ranks = Ranks(local, 2)
     monkeypatch.setattr(ranks, "from_main", lambda content: content)
     monkeypatch.setattr(device_module, "ranks", lambda: ranks)
-    sampler = EpisodeSampler(bank, 3, 1, 2)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(3, 1, 2)))
     with fake_cuda(monkeypatch, current=local):
         device = Device.choose("auto", "float32").device
         loader = EpisodeLoader(bank.to(device), moved(sampler, device), 2, device)
