@@ -70,7 +70,8 @@ def test_files_named_in_pages_exist() -> None:
     for page in PAGES:
         # a recorded command stays as it was run, whatever was moved since
         text = "\n".join(line for line in page.read_text().splitlines() if "` at commit " not in line)
-        for name in re.findall(r"(?:configs|scripts|docs|examples|experiments|tools)/[\w./-]+\.(?:yaml|sh|py|png|json|md)", text):
+        folders, endings = "configs|scripts|docs|examples|experiments|tools", "yaml|sh|py|png|json|md"
+        for name in re.findall(rf"(?:{folders})/[\w./-]+\.(?:{endings})", text):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 

@@ -312,7 +312,7 @@ MEASURED: list[tuple[str, dict[str, Any]]] = [
     ("maml", {"learner": "maml", "norm": "support"}),
     ("prototypes, normalised by the support", {"learner": "prototypes", "norm": "support"}),
     ("prescribed episodes", {"learner": "ridge", "prescribed": True}),
-    ("quarter turns", {"learner": "prototypes", "turns": True, "norm": "support"}),
+    ("quarter turns", {"learner": "prototypes", "rotations": True, "norm": "support"}),
     ("within an attribute", {"learner": "prototypes", "within": Within("third", 0.5), "way": 2}),
 ]
 
@@ -324,8 +324,10 @@ class Measuring:
         self, learner: str, norm: str = "running", way: int = 4, prescribed: bool = False, **options: Any
     ) -> None:
         self.bank, self.name, self.norm, self.way = stripes(classes=9, per_class=4, size=28), learner, norm, way
-        fixed = FixedEpisodes(EpisodeSampler(self.bank, way, 1, 2).span(0, 8)) if prescribed else None
-        self.evaluator = Evaluator(self.bank, 2, 8, device=Device.choose("cpu", "float32"), fixed=fixed, **options)
+        drawn = Episodes(EpisodeShape(way, 1, 2), **options)
+        if prescribed:
+            drawn = replace(drawn, fixed=FixedEpisodes(EpisodeSampler(self.bank, drawn).span(0, 8)))
+        self.evaluator = Evaluator(self.bank, drawn, 8, device=Device.choose("cpu", "float32"))
         self.sampler, self.tally = self.evaluator.sampler(way, 1), ClassTally(self.bank)  # these read sizes
 
     def on(self, device: Device) -> Callable[[], object]:
