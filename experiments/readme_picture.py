@@ -1,4 +1,4 @@
-"""Draws docs/images/one-shot.png: a 20-way 1-shot episode of Omniglot's test characters, with what was predicted.
+"""Draws docs/images/one-shot.png: a 20-way 1-shot episode of Omniglot's test characters with its predictions.
 
 python experiments/readme_picture.py --root data/omniglot
 """
