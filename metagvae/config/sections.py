@@ -90,6 +90,8 @@ class VAESection:
         decoder: upsampling | ding, which mirrors the backbone of that name.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
+        prior: of the latent, a mapping of its name and options.
+        inference: how images become a posterior, a mapping of its name and options.
     """
 
     beta: float = 1.0
@@ -99,6 +101,8 @@ class VAESection:
     decoder: str = "upsampling"
     decoder_width: int = 32
     guidance: list[dict[str, Any]] = field(default_factory=list)
+    prior: dict[str, Any] = field(default_factory=lambda: {"name": "standard_normal"})
+    inference: dict[str, Any] = field(default_factory=lambda: {"name": "amortised"})
 
 
 @dataclass

@@ -14,7 +14,7 @@ from episodes.augment import affine_matrix, resample, sampling_grid
 from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
-from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Deformation, Guidance, GuidanceContext, GuidanceInputs
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {
@@ -23,6 +23,8 @@ TRANSFORMS: dict[str, tuple[int, float]] = {
     "shear": (1, 0.25),  # tangent
     "translation": (2, 0.15),  # half sides
 }
+# of a transform with several parameters, what each does
+_PARTS = {"scale": ("width", "height"), "translation": ("right", "down")}
 
 
 @GUIDANCES.register
@@ -114,6 +116,17 @@ class DeformablePCA(Guidance):
         picture = self.canonical(self.of_content(z))
         grid = sampling_grid(self.warp(full_precision(self.of_geometry(z))), picture.shape)
         return resample(picture, grid)
+
+    def unit_names(self) -> dict[int, str]:
+        words = [word for name in self.transforms for word in _PARTS.get(name, (name,) * TRANSFORMS[name][0])]
+        return {unit: f"geometry: {word}" for unit, word in zip(self.geometry, words, strict=True)}
+
+    def deformation(self, z: Tensor) -> Deformation:
+        linear, warped = self.canonical(self.of_content(z)), self.light_decoder(z)
+        if self.likelihood == "bernoulli":
+            linear, warped = linear.sigmoid(), warped.sigmoid()
+        matrices = self.warp(full_precision(self.of_geometry(z)))
+        return Deformation(linear, warped, matrices, self.transforms, len(self.geometry), len(self.content))
 
     def basis_terms(self) -> dict[str, Tensor]:
         """The two penalties on B, unweighted: sums over pairs of components and over components."""

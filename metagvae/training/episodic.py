@@ -95,6 +95,7 @@ class _Trainee(nn.Module):
         self.learner = parts.learner
         if parts.vae is not None:
             self.decoder, self.guidances = parts.vae.decoder, parts.vae.guidances
+            self.prior, self.inference = parts.vae.prior, parts.vae.inference
 
 
 def train(
@@ -173,7 +174,8 @@ def train(
 
         def draw(step: int) -> StepInputs:
             batch = loader[step]
-            return {"images": batch.images, "classes": batch.classes, "indices": batch.indices}
+            progress = step / config.optim.steps
+            return {"images": batch.images, "classes": batch.classes, "indices": batch.indices, "progress": progress}
 
         def validate() -> float:
             assert evaluator is not None
@@ -221,7 +223,8 @@ class EpisodeTerms:
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
-        """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes`` and ``indices``."""
+        """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes``, ``indices`` and
+        ``progress``."""
         config, vae, shot = self.config, self.parts.vae, self.config.episodes.shot
         images, classes, indices = (as_tensor(inputs[name]) for name in ("images", "classes", "indices"))
         raw = to_float(images)
@@ -231,7 +234,8 @@ class EpisodeTerms:
         terms = {"episodes": loss}
         if vae is not None and config.vae_weight:
             seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
-            named = vae.losses(self.device.layout(seen.images), seen.attributes, views=seen.views)
+            shown = self.device.layout(seen.images)
+            named = vae.losses(shown, seen.attributes, views=seen.views, progress=inputs["progress"])
             for name, term in named.items():
                 terms[f"vae/{name}"] = config.vae_weight * term
         return terms

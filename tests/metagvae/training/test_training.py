@@ -119,9 +119,9 @@ def test_beta_grows_over_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     seen: list[float] = []
     losses = GuidedVAE.losses
 
-    def noted(vae: GuidedVAE, images: Tensor, attributes: dict, warm_up: float, views: object) -> dict[str, Tensor]:
+    def noted(vae: GuidedVAE, images: Tensor, attributes: dict, warm_up: float, *others: object) -> dict[str, Tensor]:
         seen.append(warm_up)
-        return losses(vae, images, attributes, warm_up, views)  # type: ignore[arg-type]
+        return losses(vae, images, attributes, warm_up, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(GuidedVAE, "losses", noted)
     pretrain(pretrain_config(tmp_path / "run", steps=7), bank())
