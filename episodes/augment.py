@@ -37,6 +37,13 @@ class AugmentConfig:
         stroke: in [0, 1], how far bright strokes may grow (1: by a pixel on each side) or thin (1: until a
             pixel on each side is gone); for ink on black.
         capture: the pen, frame and camera of users' own pictures, after all of these; null for none.
+
+    Example:
+        >>> import torch
+        >>> from episodes import AugmentConfig, augment
+        >>> changed = augment(torch.rand(4, 1, 28, 28), AugmentConfig(rotation=15, translation=0.1))
+        >>> changed.shape
+        torch.Size([4, 1, 28, 28])
     """
 
     rotation: float = 0.0
@@ -70,6 +77,13 @@ class Warped:
         images: float ``[..., C, H, W]`` in [0, 1].
         parameters: float ``[..., 7]`` in [-1, 1], `PARAMETERS` as fractions of their limits; zero where the
             limit is. Local displacement, mirroring and brightness have no number here.
+
+    Example:
+        >>> import torch
+        >>> from episodes import AugmentConfig, warp
+        >>> warped = warp(torch.rand(4, 1, 28, 28), AugmentConfig(rotation=15))
+        >>> warped.images.shape, warped.parameters.shape
+        (torch.Size([4, 1, 28, 28]), torch.Size([4, 7]))
     """
 
     images: Tensor

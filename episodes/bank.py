@@ -25,6 +25,13 @@ class Attribute:
     Args:
         values: int64 ``[classes]``, each in ``[0, len(names))``, or below zero where it is unknown.
         names: what each value stands for.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Attribute
+        >>> alphabet = Attribute(torch.tensor([0, 0, 1]), ("Greek", "Latin"))
+        >>> [alphabet.names[value] for value in alphabet.values.tolist()]
+        ['Greek', 'Greek', 'Latin']
     """
 
     values: Tensor
@@ -47,6 +54,16 @@ class ImageBank:
 
     Raises:
         InputError: if shapes or types do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from episodes import ImageBank
+        >>> images = torch.randint(0, 256, (8, 6, 1, 28, 28), dtype=torch.uint8)
+        >>> bank = ImageBank.from_classes([(f"class {i}", x) for i, x in enumerate(images)], dataset="noise")
+        >>> bank.num_classes, len(bank), bank.image_shape
+        (8, 48, (1, 28, 28))
+        >>> bank.gather(torch.tensor([[0, 47]])).shape
+        torch.Size([1, 2, 1, 28, 28])
     """
 
     images: Tensor | Shards

@@ -22,6 +22,17 @@ class EpisodeBatch:
         shot: K; the first K on the third axis are support.
         classes: int64 ``[T, N]``, class numbers in the bank.
         indices: int64 ``[T, N, K + Q]``, image numbers in the bank.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, make_batch
+        >>> images = torch.randint(0, 256, (8, 6, 1, 28, 28), dtype=torch.uint8)
+        >>> bank = ImageBank.from_classes([(f"class {i}", x) for i, x in enumerate(images)], dataset="noise")
+        >>> batch = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 2))).span(0, 3))
+        >>> batch.support.shape, batch.query.shape
+        (torch.Size([3, 5, 1, 1, 28, 28]), torch.Size([3, 5, 2, 1, 28, 28]))
+        >>> batch.query_labels[0].tolist()
+        [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     """
 
     images: Tensor

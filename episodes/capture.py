@@ -40,6 +40,13 @@ class CaptureConfig:
         noise: largest standard deviation of the noise added to each pixel.
         together: in [0, 1], how much of its draw an episode's pictures share: 1 for one pen, frame and camera per
             episode, 0 for one per picture.
+
+    Example:
+        >>> import torch
+        >>> from episodes import AugmentConfig, CaptureConfig, augment
+        >>> photographed = AugmentConfig(capture=CaptureConfig(fit=0.5, margin=0.2, blur=0.03))
+        >>> augment(torch.rand(4, 1, 28, 28), photographed).shape
+        torch.Size([4, 1, 28, 28])
     """
 
     fit: float = 0.0

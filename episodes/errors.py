@@ -29,6 +29,14 @@ class InputError(ValueError):
 
     The message says what was wrong, where, what was received, what is allowed and what to do.
     The command line turns it into that one message and exit status 2.
+
+    Example:
+        >>> from episodes import EpisodeShape, InputError
+        >>> try:
+        ...     EpisodeShape(way=1, shot=1)
+        ... except InputError as error:
+        ...     print(error)
+        episodes need way >= 2; received way = 1.
     """
 
     def __init__(self, message: object = "") -> None:

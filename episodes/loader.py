@@ -22,7 +22,7 @@ Kernel = Callable[[ImageBank, EpisodeSampler, Tensor], EpisodeBatch]
 
 
 def _kernel(bank: ImageBank, sampler: EpisodeSampler) -> Kernel | None:
-    """What draws and gathers such batches in one go; None where torch does it in steps.
+    """The kernel that draws and gathers such batches in one go; None where torch does it in steps.
 
     On a GPU with Triton; `METAGVAE_COMPILED=0` asks for torch.
     """
@@ -59,6 +59,17 @@ class EpisodeLoader:
         device: where batches go, by any name of it; the bank's own if None.
         numbers: the episodes of a step, int64 ``[tasks]``; ``step * tasks`` and on by default.
         threads: how many gather ahead; 0 gathers when asked. None for 2 where batches cross devices, else 0.
+
+    Example:
+        >>> import torch
+        >>> from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank
+        >>> images = torch.randint(0, 256, (8, 6, 1, 28, 28), dtype=torch.uint8)
+        >>> bank = ImageBank.from_classes([(f"class {i}", x) for i, x in enumerate(images)], dataset="noise")
+        >>> sampler = EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 2)))
+        >>> with EpisodeLoader(bank, sampler, tasks=4) as loader:
+        ...     batch = loader[0].scaled()  # float32 in [0, 1]
+        >>> batch.images.shape
+        torch.Size([4, 5, 3, 1, 28, 28])
     """
 
     def __init__(

@@ -63,6 +63,10 @@ class Within:
         share: of the episodes that are drawn so; the others are drawn from all classes.
         same_hands: take the pictures of the same numbers from every class. The n-th drawings of Omniglot's
             characters of one alphabet are by one person, so a shot or a query is then of one hand in all classes.
+
+    Example:
+        >>> from episodes import Episodes, EpisodeShape, Within
+        >>> episodes = Episodes(EpisodeShape(20, 1), within=Within("alphabet", share=0.5))
     """
 
     attribute: str = "alphabet"

@@ -122,7 +122,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def mapped(folder: Path, files: int) -> Tensor | Shards:
-    """What a `ShardWriter` wrote, mapped: the tensor of one file, or the shards of several."""
+    """Files of a `ShardWriter`, mapped: the tensor of one file, or the shards of several."""
     # copy-on-write: torch wants writable memory, the files must stay as they are
     parts = [
         torch.from_numpy(np.load(shard_path(folder, number), mmap_mode="c", allow_pickle=False))

@@ -1,4 +1,4 @@
-"""What a data set is: a frozen dataclass of options that loads the bank of a split."""
+"""The contract of a data set: a frozen dataclass of options that loads the bank of a split."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ class Dataset(ABC):
         size: side of the square pictures in pixels; None takes the data set's usual size.
         rotations: ``none``; ``classes``, four quarter turns as classes of their own, after the split
             (ProtoNet's way); ``episode``, one random turn per sampled class (MAML's way).
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from episodes.datasets import DATASETS, make_dataset
+        >>> sorted(DATASETS)[:3]
+        ['digits', 'folder', 'glyphs']
+        >>> make_dataset("glyphs", size=32).side
+        32
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""What a data set holds, and which of its pictures it holds twice."""
+"""Contents of a data set, and which of its pictures it holds twice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Place:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What `check_dataset` found.
+    """Findings of `check_dataset`.
 
     Args:
         dataset: the data set's name.

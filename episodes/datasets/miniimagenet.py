@@ -57,7 +57,7 @@ def _check_classes(names: Iterable[str], split: str, where: Path) -> None:
 
 
 def _notes(counts: dict[str, int], split: str, prints: dict[bytes, list[str]]) -> tuple[str, ...]:
-    """What sets this bank apart from the published one: missing classes or pictures, duplicates within it."""
+    """Differences of this bank from the published one: missing classes or pictures, duplicates within it."""
     notes = []
     whole = len(ravi_split(split))
     if len(counts) < whole:

@@ -123,7 +123,7 @@ def kernel() -> Callable[..., Any] | None:
 def draw(
     key: Tensor, numbers: Tensor, spans: Tensor, way: int, size: int, turns: bool
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """What `EpisodeSampler.draw` makes of the same arguments, or None without the kernel.
+    """The draw of `EpisodeSampler.draw` for the same arguments, or None without the kernel.
 
     Args:
         key: int64 scalar, the sampler's key.

@@ -23,6 +23,13 @@ class EpisodeIndices:
         images: int64 ``[T, N, K + Q]``, image numbers, distinct within an episode; the first K are support.
         shot: K.
         turns: int64 ``[T, N]`` quarter turns of each class, or None.
+
+    Example:
+        >>> import torch
+        >>> from episodes import EpisodeIndices
+        >>> drawn = EpisodeIndices(torch.tensor([[3, 1]]), torch.tensor([[[30, 31], [10, 12]]]), shot=1)
+        >>> drawn.images[..., : drawn.shot].flatten().tolist()  # the support images
+        [30, 10]
     """
 
     classes: Tensor

@@ -26,6 +26,18 @@ class WithinSampler(EpisodeSampler):
     Raises:
         InputError: if the bank lacks the attribute, no value of it has enough classes, or the classes differ in
             size and ``same_hands`` is set.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Attribute, Episodes, EpisodeShape, ImageBank, Within, WithinSampler
+        >>> images = torch.zeros(8, 6, 1, 28, 28, dtype=torch.uint8)
+        >>> half = Attribute(torch.arange(8) // 4, ("first", "second"))
+        >>> classes = [(f"class {i}", x) for i, x in enumerate(images)]
+        >>> bank = ImageBank.from_classes(classes, dataset="zeros", attributes={"half": half})
+        >>> drawn = WithinSampler(bank, Episodes(EpisodeShape(4, 1, 2), within=Within("half"))).span(0, 100)
+        >>> values = half.values[drawn.classes]  # one value in each episode
+        >>> bool((values == values[:, :1]).all())
+        True
     """
 
     def __init__(self, bank: ImageBank, episodes: Episodes) -> None:

@@ -41,6 +41,16 @@ class ViewSampler(EpisodeSampler):
 
     Raises:
         InputError: if ``groups`` has not one row per picture, or the bank has fewer pictures than ways.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Episodes, EpisodeShape, ImageBank, ViewSampler, picture_classes
+        >>> images = torch.randint(0, 256, (8, 6, 1, 28, 28), dtype=torch.uint8)
+        >>> bank = ImageBank.from_classes([(f"class {i}", x) for i, x in enumerate(images)], dataset="noise")
+        >>> sampler = ViewSampler(picture_classes(bank), Episodes(EpisodeShape(5, 1, 2)))
+        >>> drawn = sampler.span(0, 1).images  # one image per class, three times
+        >>> bool((drawn == drawn[..., :1]).all())
+        True
     """
 
     def __init__(self, bank: ImageBank, episodes: Episodes, groups: Tensor | None = None) -> None:

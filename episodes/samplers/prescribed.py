@@ -16,6 +16,14 @@ class FixedEpisodes:
 
     Args:
         drawn: all of them, ``[T, ...]``.
+
+    Example:
+        >>> import torch
+        >>> from episodes import EpisodeIndices, FixedEpisodes
+        >>> drawn = EpisodeIndices(torch.tensor([[3, 1]]), torch.tensor([[[30, 31], [10, 12]]]), shot=1)
+        >>> fixed = FixedEpisodes(drawn)
+        >>> len(fixed), fixed.way, fixed.shot, fixed.query
+        (1, 2, 1, 1)
     """
 
     def __init__(self, drawn: EpisodeIndices) -> None:

@@ -8,8 +8,9 @@ from episodes.errors import InputError
 
 
 class ReadFault(InputError):
-    """A file could not be read, which says nothing about what it holds: a failing disk, too many open files, a
-    network drive that went away.
+    """A file could not be read, which says nothing about what it holds.
+
+    A failing disk, too many open files, or a network drive that went away.
 
     Whoever leaves out what is damaged must not leave this out: what is built without it would be kept.
     """

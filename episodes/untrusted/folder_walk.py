@@ -56,7 +56,7 @@ def one_file(path: Path) -> FolderFiles:
 
 
 def folder_files(root: Path) -> FolderFiles:
-    """What lies under ``root``.
+    """Files and folders under ``root``.
 
     Links to files and to folders are followed, as people do link their pictures in, each under the link's own name;
     never to a folder that holds the link, such as ``/``, and not to more than `MAX_LINKED` things. Hidden files are

@@ -1,4 +1,4 @@
-"""What a picture file holds beside its pixels, counted before anything reads it.
+"""Data beside the pixels of a picture file, counted before anything reads it.
 
 Pillow takes comments, profiles, offsets and EXIF apart in Python when it opens a file, some of it in time that grows
 with the square: a few kilobytes can keep it for a minute. These counts take microseconds.
@@ -32,7 +32,7 @@ _FOLDED = (34665, 34853, 40965)  # tags that lead to EXIF, GPS and interoperabil
 
 
 class _Excess(Exception):
-    """What there is too much of."""
+    """The kind of data that there is too much of."""
 
 
 def check_metadata(data: bytes, where: str) -> None:

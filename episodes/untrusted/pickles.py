@@ -36,7 +36,7 @@ _REFUSED = (
 
 
 class Refused(Exception):
-    """What the file holds that is not read; no longer than a line, though a name in a file may be a megabyte."""
+    """The part of the file that is not read; no longer than a line, though a name in a file may be a megabyte."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what[:200])

@@ -126,7 +126,7 @@ class Names:
         return given if given in self._known else alike[0] if len(alike) == 1 else None
 
     def hint(self, given: str) -> str:
-        """What was probably meant by a name that is not found, or an example of those there are."""
+        """The likely meaning of a name that is not found, or an example of those there are."""
         near = self._alike.get(_typed(given)) or self._by_letters.get(_typed(given).casefold())
         if near and len(near) > 1:
             return f"there are {', '.join(map(ascii, near[:3]))}, which differ only in how they are written"

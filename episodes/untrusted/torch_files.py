@@ -117,7 +117,7 @@ def _open(path: Path | io.BytesIO, size: int) -> tuple[zipfile.ZipFile, str]:
 
 @plain_defaults()
 def load_torch(path: Path | io.BytesIO) -> Any:
-    """What `torch.save` wrote: dicts, lists, tuples, text, numbers and dense CPU tensors. Nothing in it is run.
+    """Content of a `torch.save` file: dicts, lists, tuples, text, numbers and dense CPU tensors. Nothing in it is run.
 
     Files of torch 1.6 and later are read. Tensors that shared a storage share it still.
 

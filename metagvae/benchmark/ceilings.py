@@ -1,4 +1,4 @@
-"""What this machine can do at most: bytes copied, matrix products and convolutions per second."""
+"""Ceilings of this machine: bytes copied, matrix products and convolutions per second."""
 
 from __future__ import annotations
 

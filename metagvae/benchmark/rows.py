@@ -46,7 +46,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Context:
-    """What a group of rows is given.
+    """The device, data and sizes that a group of rows is given.
 
     Args:
         device: where networks run and banks lie.
@@ -71,7 +71,7 @@ class Context:
         return Clock.of(self.device.device, self.processor_time)
 
     def wanted(self, cpu: float | None, cuda: float | None) -> float | None:
-        """What is asked for on this kind of device; None for nothing."""
+        """The target on this kind of device; None for none."""
         return cuda if self.device.device.type == "cuda" else cpu
 
     def root(self, name: str) -> str | None:

@@ -52,7 +52,7 @@ def _easyfsl(context: Context, bank: ImageBank, tasks: int) -> Way:
 
 
 def many_classes(context: Context) -> list[Row]:
-    """What a bank of 1,000,000 classes costs more than one of 1,000."""
+    """The cost of a bank of 1,000,000 classes beside one of 1,000."""
     sizes = context.sizes
     per_class = SHOT + QUERY
     # pictures as small as it takes for the large bank to fit beside everything else

@@ -50,7 +50,7 @@ class Calibration:
 
     @classmethod
     def read(cls, details: dict[str, Any], features: list[str]) -> Calibration | None:
-        """What an encoder's card holds for these features, or None."""
+        """The calibration in an encoder's card for these features, or None."""
         every = details.get("calibration") or {}
         stored = every.get("+".join(features)) if isinstance(every, dict) else every
         if stored is None:

@@ -77,6 +77,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         left_out_error_: the share of pictures put into a wrong class when left out themselves, among those whose
             class has another; NaN if none has.
         n_features_in_: D, if the pictures came as rows.
+
+    Example:
+        >>> import numpy as np
+        >>> from metagvae import FewShotClassifier
+        >>> images = np.zeros((4, 28, 28), dtype=np.uint8)
+        >>> images[:2, 4:24, 13:15] = 255  # two upright strokes, then two level ones
+        >>> images[2:, 13:15, 4:24] = 255
+        >>> classifier = FewShotClassifier(device="cpu").fit(images, ["upright", "upright", "level", "level"])
+        >>> classifier.predict(images[1:3]).tolist()
+        ['upright', 'level']
     """
 
     def __init__(
@@ -186,7 +196,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """What fails within leaves everything as it was."""
+        """A failure within leaves everything as it was."""
         before = dict(self.__dict__)
         try:
             with plain_defaults():

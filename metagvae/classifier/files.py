@@ -83,7 +83,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
 
 
 def _content(classifier: FewShotClassifier) -> dict[str, Any]:
-    """What ``classifier.json`` holds, plain values all of it."""
+    """Content of ``classifier.json``, plain values all of it."""
     classes = classifier.classes_
     kind = classes.dtype.kind
     if kind not in _KINDS or (kind == "O" and not all(isinstance(label, str) for label in classes)):

@@ -1,4 +1,4 @@
-"""What people hold (arrays, PIL images, tensors, paths, bytes, rows of numbers) as `Pictures` of an encoder."""
+"""Arrays, PIL images, tensors, paths, bytes and rows of numbers as `Pictures` of an encoder."""
 
 from __future__ import annotations
 

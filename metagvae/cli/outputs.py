@@ -1,4 +1,4 @@
-"""What a command prints, and where it may write."""
+"""Printed lines, and where a command may write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command prints on: characters it cannot show are spelt in ASCII, and a reader that has gone ends quietly."""
+"""Output to a terminal or a pipe: characters it cannot show are spelt in ASCII, and a closed reader ends quietly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What depends on a step's whole batch, of which this process may hold a part: means, rows, moments.
+"""Means, rows and moments of a step's whole batch, of which this process may hold a part.
 
 Every rank gets the same values, and gradients reach the rows of all ranks. In a process by itself these are the plain
 functions.

@@ -138,7 +138,7 @@ class Ranks:
         return flag if self.size == 1 else bool(self.sum(torch.tensor(int(flag))))
 
     def from_main(self, content: Content) -> Content:
-        """What rank 0 gives, on every rank: tensors (which arrive on the CPU) and plain containers; no pickle."""
+        """The value of rank 0, on every rank: tensors (which arrive on the CPU) and plain containers; no pickle."""
         if self.size == 1:
             return content
         buffer = io.BytesIO()

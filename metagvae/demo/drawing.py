@@ -16,7 +16,7 @@ NAMES = tuple("ABCDEFGHIJKL")
 
 @dataclass
 class Ranking:
-    """What the classifier says of one picture.
+    """The classifier's answer for one picture.
 
     Args:
         rows: (name, probability in [0, 1], distance to the character's mean feature), the likeliest first.

@@ -1,4 +1,4 @@
-"""What a page on one's own machine must refuse: requests that other sites' pages make, under names of their own."""
+"""Refusals of a page on one's own machine: requests that other sites' pages make, under names of their own."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _FONTS = ["system-ui", "sans-serif"]
 
 
 def _said(function: Callable[..., Any]) -> Any:
-    """What a function returns; or, where it raises `InputError`, that sentence on the page."""
+    """The result of a function; or, where it raises `InputError`, that sentence on the page."""
     import gradio as gr
 
     try:

@@ -48,6 +48,11 @@ class EncoderConfig:
         units: latent unit numbers by group name; together they cover every unit once.
         features: what a call returns, in this order, side by side: ``latent`` (all posterior means), a group
             of ``units``, or ``backbone``.
+
+    Example:
+        >>> from metagvae import EncoderConfig
+        >>> config = EncoderConfig(latent=6, units={"geometry": [0, 1], "content": [2, 3, 4, 5]}, features=["content"])
+        >>> config.check()
     """
 
     backbone: str = "conv4"
@@ -176,7 +181,7 @@ class Encoder(nn.Module):
 
     @property
     def features(self) -> list[str]:
-        """What a call returns; set it to choose: ``latent``, ``backbone`` or a group of `units`."""
+        """The features that a call returns; set it to choose: ``latent``, ``backbone`` or a group of `units`."""
         return self.config.features
 
     @features.setter

@@ -22,7 +22,7 @@ MAX_LENGTH, MAX_SIDE = 65_536, 1024
 
 @dataclass
 class ForeignConfig(EncoderConfig):
-    """What is needed to rebuild a network of another package; `backbone` is ``timm:NAME`` or ``torchvision:NAME``.
+    """Settings that rebuild a network of another package; `backbone` is ``timm:NAME`` or ``torchvision:NAME``.
 
     It has no latent, so no ``units``; its one kind of features is ``backbone``.
 

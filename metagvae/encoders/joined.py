@@ -25,7 +25,7 @@ def parts(name: str) -> list[str]:
 
 
 def joined_name(name: str) -> str:
-    """What a joined method is called in results: the last folder of each part."""
+    """The name of a joined method in results: the last folder of each part."""
     return SIGN.join(Path(part).name for part in parts(name))
 
 

@@ -54,7 +54,7 @@ class ClassInterval:
         return self.low > 0 or self.high < 0
 
     def drawn(self) -> str:
-        """What the interval is over, for a legend."""
+        """The units that the interval is over, for a legend."""
         name = {"class": "classes"}.get(self.unit, f"{self.unit}s") if self.units > 1 else self.unit
         return f"{self.units} {name}"
 
@@ -126,7 +126,7 @@ def own_classes(bank: ImageBank) -> Tensor:
 
 
 def class_units(bank: ImageBank, by: str | None = None) -> tuple[str, Tensor]:
-    """What the classes of a bank are drawn by, and the number of each class's unit, int64 ``[classes]``.
+    """The unit that the classes of a bank are drawn by, and the number of each class's unit, int64 ``[classes]``.
 
     Args:
         by: an attribute, or ``class``; None takes the first of `ATTRIBUTES` that tells three values or more apart,

@@ -118,7 +118,7 @@ class PairedDifference:
         return self.classes.interval(difference=True) if self.classes else None
 
     def mark(self) -> str:
-        """What to say where it is not clear of zero; empty where it is, over episodes and over classes."""
+        """A remark where it is not clear of zero; empty where it is, over episodes and over classes."""
         over = self.over_classes
         if not self.clear_of_zero:
             return "(not clear of zero)"
@@ -320,7 +320,7 @@ class Evaluator:
         return [errors for errors, _ in self.tallied(learner, shapes)]
 
     def tallied(self, learner: Learner, shapes: Sequence[tuple[int, int]]) -> list[tuple[np.ndarray, ClassJackknife]]:
-        """What `errors` gives, and for each shape what the error would be without each unit of classes."""
+        """The `errors`, and for each shape what the error would be without each unit of classes."""
         was_training = learner.training
         learner.eval()
         self.device.place(learner)
@@ -424,7 +424,7 @@ class Evaluator:
 
 
 def legend(results: Sequence[Result]) -> str:
-    """What the numbers of `format_table` are, and how far to trust them for other classes."""
+    """The meaning of the numbers of `format_table`, and how far they hold for other classes."""
     over = next((r.over_classes for r in results if r.classes), None)
     episodes = "± half of the 95 % interval over episodes"
     if over is None:

@@ -1,4 +1,4 @@
-"""What several training seeds of a method say: their mean, their spread, and how surely one method errs less."""
+"""Several training seeds of a method: their mean, their spread, and how surely one method's error is lower."""
 
 from __future__ import annotations
 

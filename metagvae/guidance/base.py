@@ -1,4 +1,4 @@
-"""What a guidance is."""
+"""The contract of a guidance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Views:
 
 @dataclass(frozen=True)
 class GuidanceInputs:
-    """What a guidance sees of one training step.
+    """The part of a training step that a guidance sees.
 
     Args:
         images: ``[B, C, H, W]`` in [0, 1].
@@ -51,13 +51,18 @@ class GuidanceInputs:
 
 @dataclass(frozen=True)
 class GuidanceContext:
-    """What a guidance, a prior or an inference is built for.
+    """The pictures and units that a guidance, a prior or an inference is built for.
 
     Args:
         channels, size: of the pictures.
         units: latent unit numbers by group; the groups that a guidance asked for are among them, and
             ``content`` is all that no guidance asked for.
         attributes: how many values each known attribute of the training pictures has, ``class`` among them.
+
+    Example:
+        >>> from metagvae.guidance import GuidanceContext
+        >>> GuidanceContext(channels=1, size=28, units={"geometry": [0, 1], "content": [2, 3, 4, 5]}).latent
+        6
     """
 
     channels: int
@@ -90,7 +95,23 @@ class Deformation:
 
 
 class Guidance(nn.Module, ABC):
-    """Loss terms on a VAE's latent. A subclass's constructor takes a `GuidanceContext`, then its options."""
+    """Loss terms on a VAE's latent. A subclass's constructor takes a `GuidanceContext`, then its options.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Decoder, Encoder, EncoderConfig, GuidedVAE
+        >>> from metagvae.guidance import Guidance
+        >>> class Short(Guidance):
+        ...     name = "short"
+        ...     @classmethod
+        ...     def owned_units(cls, **options):
+        ...         return {}
+        ...     def forward(self, inputs):
+        ...         return {"length": inputs.z.square().sum(-1).mean()}
+        >>> vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=6)), Decoder(6, 1, 28), [Short()])
+        >>> sorted(vae.losses(torch.rand(4, 1, 28, 28)))
+        ['kl', 'reconstruction', 'short/length']
+    """
 
     name: ClassVar[str]
     needs_views: ClassVar[bool] = False
@@ -105,7 +126,7 @@ class Guidance(nn.Module, ABC):
         """Named, weighted loss terms, each a scalar on the scale of one picture."""
 
     def unit_names(self) -> dict[int, str]:
-        """What single latent units do, by unit number, as figures and reports call them."""
+        """The effects of single latent units, by unit number, as figures and reports call them."""
         return {}
 
     def deformation(self, z: Tensor) -> Deformation | None:
@@ -113,7 +134,7 @@ class Guidance(nn.Module, ABC):
         return None
 
     def drawings(self, z: Tensor) -> dict[str, Tensor]:
-        """What can be drawn of this guidance: images ``[B, C, H, W]`` of latents ``[B, latent]``, by name.
+        """Drawings of this guidance: images ``[B, C, H, W]`` of latents ``[B, latent]``, by name.
 
         Figures and the demo show them beside the decoder's. Without an override they are those of `deformation`.
         """

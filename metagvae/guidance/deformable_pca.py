@@ -46,6 +46,15 @@ class DeformablePCA(Guidance):
         orthogonality, unit_norm: multiply the terms on B inside it.
         likelihood: ``gaussian`` (squared error, as the paper writes it) or ``bernoulli`` (cross entropy of a
             sigmoid, as its authors' code has it).
+
+    Example:
+        >>> from metagvae.guidance import DeformablePCA, GuidanceContext, assign_units
+        >>> spec = {"name": "deformable_pca"}
+        >>> units = assign_units([spec], latent=16)
+        >>> context = GuidanceContext(channels=1, size=28, units=units)
+        >>> guidance = DeformablePCA(context)
+        >>> {group: len(numbers) for group, numbers in units.items()}
+        {'geometry': 6, 'content': 10}
     """
 
     name = "deformable_pca"

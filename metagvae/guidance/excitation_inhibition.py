@@ -48,6 +48,15 @@ class ExcitationInhibition(Guidance):
         hidden: width of the classifiers' hidden layer.
 
     An attribute value below zero means unknown; such pictures take no part in that attribute's terms.
+
+    Example:
+        >>> from metagvae.guidance import ExcitationInhibition, GuidanceContext, assign_units
+        >>> spec = {"name": "excitation_inhibition", "attributes": {"alphabet": 4}}
+        >>> units = assign_units([spec], latent=16)
+        >>> context = GuidanceContext(channels=1, size=28, units=units, attributes={"alphabet": 30})
+        >>> guidance = ExcitationInhibition(context, attributes={"alphabet": 4})
+        >>> {group: len(numbers) for group, numbers in units.items()}
+        {'alphabet': 4, 'content': 12}
     """
 
     name = "excitation_inhibition"
@@ -121,7 +130,7 @@ class ExcitationInhibition(Guidance):
         return terms
 
     def _inhibition(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-        """What the encoder minimises, given the adversary's logits ``[B, K]``; zero at a uniform guess."""
+        """The loss that the encoder minimises, given the adversary's logits ``[B, K]``; zero at a uniform guess."""
         entropy = math.log(logits.shape[-1])
         if self.form == "confusion":
             return batch_mean(-F.log_softmax(logits, -1).mean(-1) - entropy, known)

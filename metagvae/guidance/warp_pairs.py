@@ -39,6 +39,15 @@ class WarpPairs(Guidance):
         distance: ``euclidean`` (minus the squared distance) or ``cosine``, of the content means.
         scale: multiplies the similarity.
         hidden: width of the adversary's hidden layer.
+
+    Example:
+        >>> from metagvae.guidance import GuidanceContext, WarpPairs, assign_units
+        >>> spec = {"name": "warp_pairs", "geometry": 4}
+        >>> units = assign_units([spec], latent=16)
+        >>> context = GuidanceContext(channels=1, size=28, units=units)
+        >>> guidance = WarpPairs(context, geometry=4)
+        >>> {group: len(numbers) for group, numbers in units.items()}
+        {'geometry': 4, 'content': 12}
     """
 
     name = "warp_pairs"

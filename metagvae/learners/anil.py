@@ -28,6 +28,14 @@ class ANIL(InnerLoopLearner, FeatureLearner):
     Args:
         encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoopLearner`. With
             ``first_order`` no outer gradient flows through the support pictures.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> from metagvae.learners import ANIL
+        >>> learner = ANIL(Encoder(EncoderConfig(width=8, latent=6)), way=5).eval()
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 28, 28)), torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     name = "anil"

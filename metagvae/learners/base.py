@@ -1,4 +1,4 @@
-"""What a few-shot learner is."""
+"""The contract of a few-shot learner."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ class Learner(nn.Module, ABC):
         any_way: whether it can be asked for another number of ways than it was trained for.
         needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
+
+    Example:
+        >>> import torch
+        >>> from metagvae.encoders.controls import Pixels
+        >>> from metagvae.learners import make_learner
+        >>> learner = make_learner("prototypes", Pixels(), way=5)
+        >>> state = learner.adapt(torch.rand(2, 5, 1, 1, 28, 28))  # once; then ask as often as you like
+        >>> learner.predict(state, torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     name: ClassVar[str]
@@ -43,7 +52,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def adapt(self, support: Tensor) -> Any:
-        """What was learnt from support pictures ``[T, N, K, C, H, W]``; ask it with `predict`."""
+        """The state learnt from support pictures ``[T, N, K, C, H, W]``; ask it with `predict`."""
 
     @abstractmethod
     def predict(self, state: Any, query: Tensor) -> Tensor:
@@ -65,7 +74,7 @@ LEARNERS: Registry[type[Learner]] = Registry("learner", "metagvae.learners", giv
 
 @dataclass
 class FeatureState:
-    """What a `FeatureLearner` keeps of a support set: its head's state, and the pictures if queries need them."""
+    """State of a `FeatureLearner` after a support set: its head's state, and the pictures if queries need them."""
 
     head: Any
     support: Tensor | None
@@ -84,6 +93,20 @@ class FeatureLearner(Learner):
             same pictures, embedded once: more comparisons for the same convolutions, the point that Laenen &
             Bertinetto (On Episodes, Prototypical Networks, and Few-Shot Learning, NeurIPS 2021) make for
             comparing all pairs of a batch. Needs K + Q to be a multiple of K.
+
+    Example:
+        >>> import torch
+        >>> from metagvae.encoders.controls import Pixels
+        >>> from metagvae.learners import FeatureLearner
+        >>> class Nearest(FeatureLearner):
+        ...     name = "nearest"
+        ...     def fit_head(self, support):
+        ...         return support.flatten(1, 2)
+        ...     def ask_head(self, state, query):
+        ...         return -torch.cdist(query.flatten(1, 2), state)
+        >>> learner = Nearest(Pixels())
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 8, 8)), torch.rand(2, 5, 3, 1, 8, 8)).shape
+        torch.Size([2, 15, 5])
     """
 
     def __init__(self, encoder: nn.Module, roles: str = "given") -> None:

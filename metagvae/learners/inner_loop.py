@@ -1,4 +1,4 @@
-"""What learners that adapt by gradient steps share: a head of fixed ways, and an inner loop's options."""
+"""Base of learners that adapt by gradient steps: a head of fixed ways, and an inner loop's options."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def averages_as_they_stand(module: nn.Module) -> Iterator[None]:
 
 @dataclass
 class MAMLState:
-    """What MAML learnt from T support sets.
+    """Weights that MAML adapted to T support sets.
 
     Args:
         fast: adapted weights by parameter name; stacked ``[T, ...]``, or one dictionary per task.
@@ -96,6 +96,14 @@ class MAML(InnerLoopLearner):
     Raises:
         InputError: if an option is not allowed; at the first episode, if the running averages of a
             ``running`` encoder have never been trained.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> from metagvae.learners import MAML
+        >>> learner = MAML(Encoder(EncoderConfig(width=8, latent=6, norm="support")), way=5).eval()
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 28, 28)), torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     name = "maml"

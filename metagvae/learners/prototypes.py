@@ -24,6 +24,14 @@ class PrototypicalNetwork(FeatureLearner):
         normalise: in [0, 1], for ``euclidean``: each feature z is taken as z / |z|^normalise, before the means. 0
             leaves it, 1 gives it length 1; between, for features whose angle says more than their length.
         roles: see `FeatureLearner`.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> from metagvae.learners import PrototypicalNetwork
+        >>> learner = PrototypicalNetwork(Encoder(EncoderConfig(width=8, latent=6))).eval()
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 28, 28)), torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     name = "prototypes"

@@ -37,6 +37,14 @@ class RidgeRegression(FeatureLearner):
         scale: a at the start.
         normalise: divide features by their length first; for encoders whose features are not trained with it.
         roles: see `FeatureLearner`.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> from metagvae.learners import RidgeRegression
+        >>> learner = RidgeRegression(Encoder(EncoderConfig(width=8, latent=6))).eval()
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 28, 28)), torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     name = "ridge"

@@ -48,6 +48,14 @@ class NeuralStatistician(FeatureLearner):
         excitation, inhibition: weights of the guidance; 0 for none.
         excited: units of c that are excited; the others are inhibited. Without guidance all are used.
         mixup: alpha of the Beta distribution that pairs are mixed by; 0 for none.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> from metagvae.learners import NeuralStatistician
+        >>> learner = NeuralStatistician(Encoder(EncoderConfig(width=8, latent=6))).eval()
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 28, 28)), torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     name = "statistician"

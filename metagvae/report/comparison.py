@@ -1,4 +1,4 @@
-"""What only a page on several runs has: the same pictures and episodes side by side."""
+"""Sections of a page on several runs: the same pictures and episodes side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPISODES = 5
 
 
 def _each(runs: list[Material], content: Callable[[Material], Any]) -> tuple[list[tuple[str, Any]], list[str]]:
-    """What each run has, by name, and a sentence for each that has it not.
+    """Each run's value, by name, and a sentence for each run without one.
 
     Raises:
         LeftOut: if none has.

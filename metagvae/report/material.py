@@ -1,4 +1,4 @@
-"""What a report is made of: a run's files, its networks, and the pictures that it is measured on."""
+"""Material of a report: a run's files, its networks, and the pictures that it is measured on."""
 
 from __future__ import annotations
 

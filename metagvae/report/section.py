@@ -1,4 +1,4 @@
-"""What a section of a report is, and how one says that a run has nothing to put into it."""
+"""A section of a report, and how one says that a run has nothing to put into it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MOST = 128  # strips; more would not be read, nor fit the page
 
 
 def unit_names(vae: GuidedVAE) -> dict[int, str]:
-    """What each latent unit is called: its group, or what a guidance says that it does to the picture."""
+    """The name of each latent unit: its group, or what a guidance says that it does to the picture."""
     names = {unit: readable(group) for group, units in vae.encoder.units.items() for unit in units}
     for guidance in vae.guidances:
         names |= {unit: readable(name) for unit, name in guidance.unit_names().items()}

@@ -1,4 +1,4 @@
-"""What `metagvae report` does: measures runs, fills the sections, writes the file."""
+"""The work of `metagvae report`: measures runs, fills the sections, writes the file."""
 
 from __future__ import annotations
 

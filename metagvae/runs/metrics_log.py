@@ -1,4 +1,4 @@
-"""What a run measured, step by step: lines of ``metrics.jsonl``, and the same for TensorBoard."""
+"""Measurements of a run, step by step: lines of ``metrics.jsonl``, and the same for TensorBoard."""
 
 from __future__ import annotations
 

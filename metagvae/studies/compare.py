@@ -1,4 +1,4 @@
-"""What `metagvae evaluate` does: any encoders and runs, on the same episodes, into a table, JSON and a figure."""
+"""The work of `metagvae evaluate`: any encoders and runs, on the same episodes, into a table, JSON and a figure."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def _check_root(run: str, data: dict[str, Any]) -> None:
 
 
 def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:
-    """What an encoder or run is: its card, the seconds its training took, where known.
+    """An encoder's or run's card, and the seconds its training took, where known.
 
     Args:
         joined: how many of its kind are joined to one method.

@@ -1,4 +1,4 @@
-"""What `metagvae disentangle` does: scores of encoders on pictures of known factors, beside their few-shot error."""
+"""The work of `metagvae disentangle`: scores of encoders on pictures of known factors, beside their few-shot error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from metagvae.zoo.build import check_pictures
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored on; see `metagvae disentangle --help`."""
+    """The pictures and episodes of a scoring; see `metagvae disentangle --help`."""
 
     pictures: str = "warped"
     data: str = "omniglot"

@@ -43,7 +43,7 @@ from metagvae.zoo.trained import Trained, classes_seen, images_seen
 
 @dataclass
 class Parts:
-    """What a training step works with."""
+    """The networks, pictures and settings that a training step works with."""
 
     learner: Learner
     vae: GuidedVAE | None
@@ -271,7 +271,7 @@ def _training_mode(trainee: _Trainee, config: TrainConfig) -> None:
 
 @dataclass
 class _VAEBatch:
-    """What the VAE's losses see of a step, as `GuidedVAE.losses` takes it."""
+    """The part of a step that the VAE's losses see, as `GuidedVAE.losses` takes it."""
 
     images: Tensor
     attributes: dict[str, Tensor]

@@ -48,7 +48,7 @@ class Shuffle:
 
 
 class PictureDraws:
-    """What a step of pretraining is made of, gathered where the bank lies and sent on to the device.
+    """The inputs of a step of pretraining, gathered where the bank lies and sent on to the device.
 
     Args:
         share: of a step's pictures, what this process works on.

@@ -1,4 +1,4 @@
-"""What a state must be for a run to go on from it: whole, finite, of this network and of this optimiser."""
+"""Checks of a state before a run goes on from it: whole, finite, of this network and of this optimiser."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class TrainingStep:
         return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
 
     def begin(self, number: int, rate: float, seed: int) -> None:
-        """What changes from step to step besides its inputs."""
+        """The state that changes from step to step besides the inputs."""
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)

@@ -23,6 +23,12 @@ class Decoder(nn.Module):
         latent: units of the latent.
         channels, size: of the pictures.
         width: feature maps before the last layer; twice as many before that.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Decoder
+        >>> Decoder(latent=6, channels=1, size=28)(torch.zeros(2, 6)).shape
+        torch.Size([2, 1, 28, 28])
     """
 
     def __init__(self, latent: int, channels: int, size: int, width: int = 32) -> None:

@@ -43,6 +43,17 @@ class GuidedVAE(nn.Module):
         sigma: standard deviation of the Gaussian likelihood, in units of the picture's range.
         prior: of the latent; the standard normal if None.
         inference: how `infer` gets from images to a posterior; one pass of the encoder if None.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Decoder, Encoder, EncoderConfig, GuidedVAE
+        >>> from metagvae.guidance import DeformablePCA, GuidanceContext, assign_units
+        >>> units = assign_units([{"name": "deformable_pca"}], latent=16)
+        >>> encoder = Encoder(EncoderConfig(width=8, latent=16, units=units))
+        >>> guidance = DeformablePCA(GuidanceContext(channels=1, size=28, units=units))
+        >>> vae = GuidedVAE(encoder, Decoder(16, 1, 28), [guidance])
+        >>> sorted(vae.losses(torch.rand(4, 1, 28, 28)))
+        ['deformable_pca/orthogonality', 'deformable_pca/reconstruction', 'kl', 'reconstruction']
     """
 
     def __init__(
@@ -131,7 +142,7 @@ class GuidedVAE(nn.Module):
         return self._kl(posterior, _fixed_draw(posterior), {})
 
     def kl_of_units(self, posterior: Posterior) -> Tensor | None:
-        """What each latent unit carries, ``[latent]``, in nats: its part of `kl`, averaged over the images.
+        """Nats that each latent unit carries, ``[latent]``: its part of `kl`, averaged over the images.
 
         None if the prior has no such parts.
         """

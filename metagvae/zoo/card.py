@@ -12,7 +12,7 @@ from metagvae.encoders.encoder import EncoderConfig
 
 @dataclass
 class EncoderCard:
-    """What a stranger needs to know of an encoder's weights.
+    """Facts that a stranger needs about an encoder's weights.
 
     Args:
         name: of the encoder.
@@ -24,6 +24,14 @@ class EncoderCard:
         trained_images: marks of images of each of those classes (`episodes.picture_marks`), by which an evaluation
             knows them in a data set of another name.
         details: config, command, commit, measured errors.
+
+    Example:
+        >>> from metagvae import zoo
+        >>> card = zoo.read_card("guided-vae-omniglot")
+        >>> card.licence
+        'of the pictures: MIT (brendenlake/omniglot)'
+        >>> sorted(card.trained_classes)
+        ['omniglot']
     """
 
     name: str = "unnamed"

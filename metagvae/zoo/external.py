@@ -10,7 +10,7 @@ from metagvae.zoo.card import EncoderCard
 
 
 def foreign_card(source: str) -> EncoderCard:
-    """What is known of ``timm:NAME`` or ``torchvision:NAME``, in the words of this package's cards.
+    """The facts known of ``timm:NAME`` or ``torchvision:NAME``, in the words of this package's cards.
 
     Networks trained on ImageNet have seen every class of miniImageNet.
     """

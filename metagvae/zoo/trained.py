@@ -42,7 +42,7 @@ class Trained:
         >>> from metagvae import zoo
         >>> trained = zoo.open("guided-vae-omniglot")
         >>> trained.card.licence
-        'MIT'
+        'of the pictures: MIT (brendenlake/omniglot)'
         >>> trained.encoder(["content"]).features
         ['content']
     """

@@ -1,4 +1,4 @@
-"""What a sweep has found: its trials, the best one's config, and how sure the gain is."""
+"""Findings of a sweep: its trials, the best one's config, and how sure the gain is."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep has found so far. ``gain`` is the best trial's error minus that of the base's own values."""
+    """Findings of a sweep so far. ``gain`` is the best trial's error minus that of the base's own values."""
 
     folder: Path
     ranges: dict[str, Range]

@@ -1,4 +1,4 @@
-"""What a sweep searches: ranges for keys of a training config, and configs with values put in."""
+"""The search space of a sweep: ranges for keys of a training config, and configs with values put in."""
 
 from __future__ import annotations
 
