@@ -25,7 +25,7 @@ PACKAGES = [
 FILES = [path for package in ("episodes", "metagvae") for path in sorted((ROOT / package).rglob("*.py"))]
 WITH_EXAMPLES = [path for path in FILES if ">>> " in path.read_text(encoding="utf-8")]
 # handed to a subclass, or read in a report; made by no user
-MADE_INSIDE = {"GuidanceInputs", "Views", "Context", "Report", "Row", "Sizes"}
+MADE_INSIDE = {"Deformation", "GuidanceInputs", "Views", "Context", "Report", "Row", "Sizes"}
 
 
 def public_classes() -> Iterator[tuple[str, type]]:

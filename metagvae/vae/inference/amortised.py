@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 @INFERENCES.register
 class Amortised(Inference):
-    """One pass of the encoder."""
+    """One pass of the encoder.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Decoder, Encoder, EncoderConfig, GuidedVAE
+        >>> vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=6)), Decoder(6, 1, 28))
+        >>> vae.infer(torch.rand(3, 1, 28, 28)).mean.shape  # it is what a VAE does by default
+        torch.Size([3, 6])
+    """
 
     name = "amortised"
 

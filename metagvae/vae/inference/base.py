@@ -20,6 +20,18 @@ class Inference(nn.Module, ABC):
     `GuidedVAE.infer` is the only caller, in training and out of it. Reports ask under ``torch.no_grad``, so an
     inference that takes gradients opens ``torch.enable_grad`` itself, and asks for those of the latent alone
     (``torch.autograd.grad``), so that no weight's gradient is touched.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Decoder, Encoder, EncoderConfig, GuidedVAE
+        >>> from metagvae.vae.inference import Inference
+        >>> class Mirrored(Inference):
+        ...     name = "mirrored"
+        ...     def forward(self, vae, images):
+        ...         return vae.encoder.posterior(images.flip(-1))
+        >>> vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=6)), Decoder(6, 1, 28), inference=Mirrored())
+        >>> vae.infer(torch.rand(3, 1, 28, 28)).mean.shape
+        torch.Size([3, 6])
     """
 
     name: ClassVar[str]

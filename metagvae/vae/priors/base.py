@@ -23,6 +23,21 @@ class Prior(nn.Module, ABC):
     Attributes:
         progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. It is set
             for the time of a training step, and is 1 outside of training.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import Laplace
+        >>> from metagvae import Decoder, Encoder, EncoderConfig, GuidedVAE
+        >>> from metagvae.vae.priors import Prior
+        >>> class Heavy(Prior):
+        ...     name = "heavy"
+        ...     def kl(self, posterior, z, labels):
+        ...         return posterior.log_prob(z) - Laplace(0.0, 1.0).log_prob(z).sum(-1)
+        ...     def sample(self, count, labels):
+        ...         return Laplace(0.0, 1.0).sample((count, 6))
+        >>> vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=6)), Decoder(6, 1, 28), prior=Heavy())
+        >>> sorted(vae.losses(torch.rand(3, 1, 28, 28)))
+        ['kl', 'reconstruction']
     """
 
     name: ClassVar[str]
