@@ -93,3 +93,9 @@ def test_files_that_a_page_names_exist(page: str) -> None:
     )
     for first, second in named:
         assert (ROOT / (first or second)).exists(), f"{page} names {first or second}"
+
+
+def test_tests_and_tools_share_helpers_by_tests_support_alone() -> None:
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        shared = re.findall(r"^ *from (tests\.(?:conftest|episodes|metagvae|test_)\S*) import", path.read_text(), re.M)
+        assert not shared, f"{path.relative_to(ROOT)} imports {shared[0]}; what two files need belongs to tests/support"

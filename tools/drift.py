@@ -1,6 +1,6 @@
 """How far two processes part from one over some steps, by precision and optimiser, and how far the weights went.
 
-Small networks on gratings, those of tests/metagvae/compute/test_processes.py. Writes experiments/results/parting.json.
+Small networks on gratings, those of tests/support/shared_trainings.py. Writes experiments/results/parting.json.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from episodes import InputError
 from metagvae.compute.device import Device
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from tests.metagvae.compute.test_processes import WORKS, largest_difference, weights
 from tests.support.ranks import succeeded, together
+from tests.support.shared_trainings import WORKS, largest_difference, weights
 
 METHODS = ("prototypes", "maml", "pretraining")
 # precision, whether kinks are smoothed, optimiser, its factor on the rate (cosine from 1e-3), its other options

@@ -7,7 +7,7 @@ import torch
 
 from episodes import ImageBank, InputError
 from episodes.datasets.cache import cache_folder, cached_bank
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 
 def test_rotations_are_classes_beside_each_other() -> None:

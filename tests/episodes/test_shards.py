@@ -17,9 +17,9 @@ from episodes.samplers.pictures import picture_classes
 from episodes.shards import Shards, ShardWriter, mapped
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.episodic import train
-from tests.conftest import stripes
-from tests.episodes.datasets.test_folder import files, write
-from tests.metagvae.training.test_training import train_config
+from tests.support.banks import stripes
+from tests.support.image_folders import files, write
+from tests.support.trainings import train_config
 
 
 def sharded(bank: ImageBank, folder: Path, shard_bytes: int) -> ImageBank:

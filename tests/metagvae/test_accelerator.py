@@ -39,7 +39,7 @@ from metagvae.training.episodic import EpisodeTerms, build_parts
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
-from tests.conftest import stripes
+from tests.support.banks import stripes
 from tests.support.recorder import listed, recorded
 
 Built = TypeVar("Built", EpisodeSampler, ClassTally)

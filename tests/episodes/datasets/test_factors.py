@@ -10,7 +10,7 @@ from episodes import InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.factors import WarpedPictures
 from episodes.datasets.sprites import SpritePictures
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 
 def centre(images: Tensor) -> Tensor:

@@ -20,31 +20,9 @@ from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.check import check_dataset
 from episodes.datasets.folder import Folder, assign_classes, class_counts
+from tests.support.image_folders import files, picture, write
 
 SPLITS = ("train", "validation", "test")
-
-
-def picture(seed: int, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    colour = (37 * seed % 256, 91 * seed % 256, 53 * seed % 256)
-    Image.new("RGB", (40 + seed % 7, 30 + seed % 5), colour).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def files(classes: int = 12, each: int = 6, prefix: str = "") -> dict[str, bytes]:
-    kinds = ("PNG", "JPEG", "BMP")
-    return {
-        f"{prefix}class {c:02d}/{i}.{kinds[i % 3].lower()}": picture(c * each + i, kinds[i % 3])
-        for c in range(classes)
-        for i in range(each)
-    }
-
-
-def write(root: Path, found: dict[str, bytes]) -> str:
-    for name, data in found.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return str(root)
 
 
 def counts(dataset: Folder) -> list[int]:

@@ -17,7 +17,7 @@ from metagvae.studies.compare import refuse_trained_classes
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen
-from tests.episodes.datasets.test_omniglot import members, write
+from tests.support.omniglot_files import members, write
 
 
 class FewGlyphs(module.Glyphs):

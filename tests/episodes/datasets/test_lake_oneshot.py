@@ -11,7 +11,7 @@ import torch
 from episodes import InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.omniglot import PARTS
-from tests.episodes.datasets.test_omniglot import drawing
+from tests.support.omniglot_files import drawing
 
 HANDS = {1: (0, 1), 3: (1, 2)}  # run: the numbers of the drawings it trains and tests on
 

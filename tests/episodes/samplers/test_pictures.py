@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from episodes import Episodes, EpisodeShape, ImageBank, InputError, ViewSampler, make_batch, picture_classes
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 
 def test_picture_classes_keep_no_label(bank: ImageBank) -> None:

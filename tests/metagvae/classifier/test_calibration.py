@@ -19,7 +19,7 @@ from metagvae.classifier.calibration import (
     squared_distances,
 )
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 
 def gaussians(classes: int, per_class: int, sigma: float = 0.5, size: int = 8, seed: int = 0):

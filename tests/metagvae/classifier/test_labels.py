@@ -16,7 +16,7 @@ import metagvae
 from episodes import InputError
 from metagvae import FewShotClassifier
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-from tests.metagvae.classifier.test_inputs import Array, strokes
+from tests.support.strokes import Array, strokes
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from metagvae.runs.run import plain_names
 from metagvae.studies import cross_validation as crossvalidation
 from metagvae.studies.cross_validation import FoldErrors, fold_classes, half_width
 from metagvae.zoo.card import EncoderCard
-from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
+from tests.support.commands import CONFIGS, call, pictures
 
 
 def test_predict_writes_a_line_for_every_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import metagvae.zoo.load
 from episodes import InputError
 from episodes.errors import printable
 from metagvae.storage.spreadsheet import cell, write_table
-from tests.metagvae.cli.test_cli import call, pictures
+from tests.support.commands import call, pictures
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\u202e\x9b31m"
 

@@ -8,7 +8,7 @@ import torch
 from metagvae.encoders.controls import CONTROLS, fitted_controls, make_control
 from metagvae.report.results import shown
 from metagvae.studies.compare import describe
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 
 @pytest.mark.parametrize("name", CONTROLS)

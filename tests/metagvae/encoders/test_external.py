@@ -21,7 +21,7 @@ from metagvae.zoo import hub
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import load_encoder, read_card
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 try:
     import timm

@@ -14,7 +14,7 @@ from metagvae.encoders.warp_average import WarpAverage
 from metagvae.evaluation.evaluator import paired_difference
 from metagvae.learners import make_learner
 from metagvae.runs.run import plain_names
-from tests.metagvae.evaluation.test_evaluator import encoder, evaluator, noisy
+from tests.support.measuring import encoder, evaluator, noisy
 
 
 def test_a_pictures_average_depends_on_that_picture_alone() -> None:

@@ -20,7 +20,7 @@ from metagvae.evaluation.evaluator import Evaluator, legend, paired_difference
 from metagvae.evaluation.over_seeds import by_method
 from metagvae.learners import make_learner
 from metagvae.studies.compare import Comparison
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 FLOAT32 = Device(torch.device("cpu"), autocast=False)
 

@@ -10,34 +10,15 @@ import torch
 from scipy import stats
 from torch import nn
 
-from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch
+from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
 from episodes.datasets import make_dataset
-from metagvae.compute.device import Device
 from metagvae.encoders.controls import PCA, Pixels, random_encoder
-from metagvae.encoders.encoder import Encoder, EncoderConfig
-from metagvae.evaluation.evaluator import Evaluator, Result, format_table, interval, paired_difference
+from metagvae.evaluation.evaluator import Result, format_table, interval, paired_difference
 from metagvae.evaluation.over_seeds import by_method
 from metagvae.learners import make_learner
 from metagvae.studies.compare import Comparison, compare
-from tests.conftest import stripes
-
-FLOAT32 = Device(torch.device("cpu"), autocast=False)
-
-
-def encoder(norm: str = "group", seed: int = 0, width: int = 8) -> Encoder:
-    torch.manual_seed(seed)
-    return Encoder(EncoderConfig(width=width, size=16, norm=norm, polarity="light", features=["backbone"])).eval()
-
-
-def noisy() -> ImageBank:
-    """Hard enough that every method errs."""
-    return stripes(noise=4.0)
-
-
-def evaluator(**options: object) -> Evaluator:
-    unit = options.pop("unit", None)
-    drawn = Episodes(EpisodeShape(4, 2, 3), **{"stream": "test", **options})  # type: ignore[arg-type]
-    return Evaluator(noisy(), drawn, 50, FLOAT32, unit)  # type: ignore[arg-type]
+from tests.support.banks import stripes
+from tests.support.measuring import encoder, evaluator, noisy
 
 
 @pytest.mark.parametrize("turns", [False, True])

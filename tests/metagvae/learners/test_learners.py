@@ -5,29 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
-from metagvae.encoders.encoder import Encoder, EncoderConfig
+from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
 from metagvae.encoders.norm import POLICIES
-from metagvae.learners import LEARNERS, FeatureLearner, Learner, make_learner
-from tests.conftest import stripes
+from metagvae.learners import LEARNERS, FeatureLearner, Learner
+from tests.support.banks import stripes
+from tests.support.small_learners import QUERY, SHOT, TASKS, WAY, batch, build
 
-WAY, SHOT, QUERY, TASKS = 3, 2, 3, 4
 INDUCTIVE = [policy for policy in POLICIES if policy != "transductive"]
-
-
-def build(name: str, policy: str = "group", **options: object) -> Learner:
-    torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(width=8, size=16, norm=policy, polarity="light", features=["backbone"]))
-    if policy == "running":  # statistics of a trained encoder
-        with torch.no_grad():
-            for _ in range(20):
-                encoder(torch.rand(32, 1, 16, 16))
-    return make_learner(name, encoder, WAY, **options)
-
-
-def batch(seed: int = 0) -> EpisodeBatch:
-    bank = stripes()
-    return make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY), seed=seed)).span(0, TASKS))
 
 
 def ask(learner: Learner, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

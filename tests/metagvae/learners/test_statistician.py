@@ -15,7 +15,7 @@ from metagvae.encoders.encoder import Posterior
 from metagvae.learners import make_learner
 from metagvae.learners.statistician import NeuralStatistician
 from metagvae.vae.hierarchical import StatisticNetwork, context_kl, gaussian_kl
-from tests.metagvae.learners.test_learners import QUERY, TASKS, WAY, batch, build
+from tests.support.small_learners import QUERY, TASKS, WAY, batch, build
 
 GUIDED = {"context": 12, "excited": 8, "excitation": 3.0, "inhibition": 2.0, "mixup": 0.4}
 

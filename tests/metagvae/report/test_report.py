@@ -32,27 +32,11 @@ from metagvae.report.images import strip
 from metagvae.report.material import Answers
 from metagvae.report.section import readable
 from metagvae.report.shape import choose_shape
-from tests.conftest import stripes
+from tests.support.banks import stripes
+from tests.support.report_images import HOSTILE, draw_classes
 
-HOSTILE = "<img src=x onerror=alert(1)>"
 SMALL = ["--data.name", "folder", "--data.size", "28", "--encoder.width", "8", "--encoder.latent", "9"]
 GUIDED = '[{"name": "deformable_pca", "transforms": ["rotation", "translation"]}]'
-
-
-def draw_classes(root: Path, splits: dict[str, int], each: int = 8) -> None:
-    """Folders of dark rings and bars on white, each test class with a name that is markup."""
-    rng = np.random.default_rng(0)
-    for split, classes in splits.items():
-        for number in range(classes):
-            folder = root / split / (f"{HOSTILE}{number}" if split == "test" else f"{split}{number}")
-            folder.mkdir(parents=True)
-            y, x = np.mgrid[-1:1:28j, -1:1:28j]
-            for picture in range(each):
-                angle = np.pi * number / classes + 0.05 * rng.normal()
-                wave = np.cos(9 * (x * np.cos(angle) + y * np.sin(angle)))
-                Image.fromarray((127 + 100 * wave + 20 * rng.random((28, 28))).astype(np.uint8)).save(
-                    folder / f"{picture}.png"
-                )
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from metagvae.storage.atomic_files import is_remnant
 from metagvae.storage.folder_lock import FolderLock
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import pretrain
-from tests.metagvae.training.test_training import assert_same_run, bank, do_train, pretrain_config, train_config
 from tests.support.faults import Sitting, begin, dying_at, end, sit, with_files_up_to
+from tests.support.trainings import assert_same_run, bank, do_train, pretrain_config, train_config
 
 
 def training(folder: Path, steps: int = 4, **run: object) -> None:

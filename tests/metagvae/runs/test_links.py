@@ -11,8 +11,8 @@ from episodes import InputError
 from metagvae.cli import main
 from metagvae.runs.signals import Interrupted
 from metagvae.storage.folder_lock import FolderLock
-from tests.metagvae.cli.test_cli import CONFIGS
-from tests.metagvae.training.test_training import do_train, train_config
+from tests.support.commands import CONFIGS
+from tests.support.trainings import do_train, train_config
 
 
 def listing(folder: Path) -> dict[str, bytes]:

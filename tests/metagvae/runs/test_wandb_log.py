@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from metagvae.runs.run import open_run
-from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
+from tests.support.commands import CONFIGS, call, pictures
 
 
 class StandIn(ModuleType):

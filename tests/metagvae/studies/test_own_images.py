@@ -15,7 +15,7 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.evaluation import evaluator
 from metagvae.studies.own_images import as_encoders_take
 from metagvae.zoo.load import save_encoder
-from tests.metagvae.cli.test_cli import call
+from tests.support.commands import call
 
 
 def folder(place: Path, paper: bool, classes: int = 4, each: int = 6) -> Path:

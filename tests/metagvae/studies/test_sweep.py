@@ -16,7 +16,7 @@ from episodes import InputError
 from episodes.datasets.base import Dataset
 from metagvae.config.sections import PretrainConfig, TrainConfig
 from metagvae.studies.sweep.search_space import Range, parse_search, with_values
-from tests.metagvae.cli.test_cli import CONFIGS, call, pictures
+from tests.support.commands import CONFIGS, call, pictures
 
 pytest.importorskip("optuna")
 

@@ -10,7 +10,7 @@ import torch
 from episodes import InputError
 from metagvae.compute.device import deterministic_algorithms
 from metagvae.learners import PrototypicalNetwork
-from tests.metagvae.training.test_training import assert_same_run, do_train, train_config
+from tests.support.trainings import assert_same_run, do_train, train_config
 
 
 def test_it_is_on_in_the_loop_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from metagvae.runs.states import States
 from metagvae.training.finite_guard import FiniteGuard, check_finite_state
 from metagvae.training.pretraining import pretrain
 from metagvae.vae.guided_vae import GuidedVAE
-from tests.metagvae.training.test_training import assert_same_run, bank, do_train, pretrain_config, train_config
+from tests.support.trainings import assert_same_run, bank, do_train, pretrain_config, train_config
 
 BAD = (6, 7)  # calls of forward in training, from 0
 

@@ -15,7 +15,7 @@ from metagvae.config.sections import OptimSection, VAESection
 from metagvae.runs.signals import Interrupted
 from metagvae.runs.states import States
 from metagvae.training.pretraining import pretrain
-from tests.metagvae.training.test_training import assert_same_run, bank, do_train, pretrain_config, train_config
+from tests.support.trainings import assert_same_run, bank, do_train, pretrain_config, train_config
 
 
 def set_at(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -38,8 +38,8 @@ from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.inference import INFERENCES, Inference
 from metagvae.vae.priors import PRIORS, Labels, Prior
 from metagvae.zoo.build import new_encoder, new_vae
-from tests.conftest import stripes
-from tests.metagvae.report.test_report import draw_classes
+from tests.support.banks import stripes
+from tests.support.report_images import draw_classes
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTEXT = GuidanceContext(1, 28, {"content": [0, 1, 2, 3]})

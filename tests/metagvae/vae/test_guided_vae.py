@@ -11,7 +11,7 @@ from metagvae.guidance import Views
 from metagvae.vae.decoders import DECODERS, Decoder
 from metagvae.vae.guided_vae import GuidedVAE, reconstruction_error
 from metagvae.zoo.build import new_vae
-from tests.conftest import stripes
+from tests.support.banks import stripes
 
 
 def small(**options: object) -> GuidedVAE:

@@ -17,12 +17,12 @@ from metagvae.config.sections import EncoderSection
 from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
-from tests.metagvae.training.test_training import pretrain_config, train_config
+from tests.support.trainings import pretrain_config, train_config
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.conftest import stripes
+    from tests.support.banks import stripes
 
     folder = tmp_path_factory.mktemp("source") / "vae"
     pretrain(pretrain_config(folder), stripes())

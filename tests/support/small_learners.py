@@ -1,0 +1,27 @@
+"""Small learners of each kind, and episodes for them."""
+
+from __future__ import annotations
+
+import torch
+
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, make_batch
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.learners import Learner, make_learner
+from tests.support.banks import stripes
+
+WAY, SHOT, QUERY, TASKS = 3, 2, 3, 4
+
+
+def build(name: str, policy: str = "group", **options: object) -> Learner:
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(width=8, size=16, norm=policy, polarity="light", features=["backbone"]))
+    if policy == "running":  # statistics of a trained encoder
+        with torch.no_grad():
+            for _ in range(20):
+                encoder(torch.rand(32, 1, 16, 16))
+    return make_learner(name, encoder, WAY, **options)
+
+
+def batch(seed: int = 0) -> EpisodeBatch:
+    bank = stripes()
+    return make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY), seed=seed)).span(0, TASKS))
