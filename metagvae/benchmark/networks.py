@@ -42,7 +42,8 @@ class PlainConv4(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 1, 28, 28]`` to ``[B, width]``."""
-        return self.blocks(images).flatten(1)
+        maps: Tensor = self.blocks(images)
+        return maps.flatten(1)
 
     def copy_from(self, encoder: Encoder) -> PlainConv4:
         """Takes over the weights of our Conv-4."""

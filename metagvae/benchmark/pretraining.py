@@ -62,7 +62,8 @@ class _Upstream(Dataset[Tensor]):
         self.images = bank.images[:][:, 0].numpy()
 
     def __getitem__(self, index: int) -> Tensor:
-        return to_tensor(Image.fromarray(self.images[index], mode=None))
+        image: Tensor = to_tensor(Image.fromarray(self.images[index], mode=None))
+        return image
 
     def __len__(self) -> int:
         return len(self.images)

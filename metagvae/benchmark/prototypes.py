@@ -72,7 +72,7 @@ def flops_per_unit(way: Way) -> float:
     """Floating-point operations of one unit of work, counted by torch."""
     with FlopCounterMode(display=False) as counter:
         way.work()
-    return counter.get_total_flops() / way.units
+    return float(counter.get_total_flops()) / way.units
 
 
 def rows(context: Context) -> list[Row]:

@@ -141,7 +141,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def said(self, logits: Tensor, novelty: Tensor) -> np.ndarray:
         """The labels of what `ask` gave."""
-        labels = self.classes_[logits.argmax(1).numpy()]
+        labels: np.ndarray = self.classes_[logits.argmax(1).numpy()]
         if self.none_label is None:
             return labels
         return with_none(labels, novelty.numpy() > self.novelty_threshold, self.none_label)

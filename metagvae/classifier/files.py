@@ -161,7 +161,7 @@ def load_classifier(kind: type[FewShotClassifier], folder: Path) -> FewShotClass
         raise InputError(f"{folder} is not a saved classifier that can be used ({error}).") from error
 
 
-def _settings(stored: Any) -> dict[str, Any]:
+def _settings(stored: dict[str, Any]) -> dict[str, Any]:
     if isinstance(stored.get("value_range"), list):
         stored["value_range"] = tuple(stored["value_range"])
     return stored

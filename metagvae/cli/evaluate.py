@@ -67,7 +67,7 @@ def evaluate(
         figure: file (.png, .svg or .pdf) to draw error bars to.
     """
     from episodes.datasets import make_dataset
-    from episodes.samplers.by_attribute import Within
+    from episodes.shape import Within
     from metagvae.compute.device import Device
     from metagvae.compute.processes import ranks
     from metagvae.studies.compare import choose_dataset, compare

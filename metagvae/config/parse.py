@@ -43,7 +43,7 @@ def _built(kind: type[S], content: Mapping[str, Any], where: str) -> S:
     hints, values = get_type_hints(kind), dict(content)
     check_types(kind, values, where)
     for name, value in values.items():
-        inner = next((choice for choice in (hints[name], *get_args(hints[name])) if is_dataclass(choice)), None)
+        inner: Any = next((choice for choice in (hints[name], *get_args(hints[name])) if is_dataclass(choice)), None)
         if inner is not None and value is not None:
             known = [f.name for f in fields(inner)]
             if not isinstance(value, Mapping) or not set(value) <= set(known):

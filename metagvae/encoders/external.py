@@ -123,27 +123,29 @@ def _package(provider: str) -> ModuleType:
     """timm, or torchvision.models."""
     try:
         if provider == "timm":
-            import timm
-
-            return timm
-        from torchvision import models
-
-        return models
+            import timm as package
+        else:
+            from torchvision import models as package
+        found: ModuleType = package
+        return found
     except ImportError as error:
         raise InputError(f"{provider}:NAME needs the package {provider}; pip install {provider}.") from error
 
 
 def _names(provider: str) -> list[str]:
     package = _package(provider)
-    return package.list_models() if provider == "timm" else package.list_models(module=package)
+    names: list[str] = package.list_models() if provider == "timm" else package.list_models(module=package)
+    return names
 
 
 def _network(source: str) -> nn.Module:
     """The network without its last layer, weights as initialised; nothing is fetched."""
     provider, _, name = source.partition(":")
     package = _package(provider)
+    network: nn.Module
     if provider == "timm":
-        return package.create_model(name, pretrained=False, num_classes=0)
+        network = package.create_model(name, pretrained=False, num_classes=0)
+        return network
     with torch.random.fork_rng(devices=[]):
         network = package.get_model(name, weights=None)
     _cut(network, name)

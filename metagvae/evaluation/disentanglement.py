@@ -176,10 +176,11 @@ def information_matrix(data: Coded) -> np.ndarray:
     for unit in np.flatnonzero(in_use(data)):
         edges = np.histogram_bin_edges(data.codes[:, unit], BINS)
         binned[:, unit] = np.digitize(data.codes[:, unit], edges[1:-1])
-    shares: np.ndarray = np.array(
-        [[_information(unit, column) / _information(column, column) for unit in binned.T] for column in data.values.T]
-    )
-    return shares.T
+    shares = [
+        [_information(unit, column) / _information(column, column) for unit in binned.T] for column in data.values.T
+    ]
+    by_unit: np.ndarray = np.array(shares).T
+    return by_unit
 
 
 def mig(data: Coded) -> float:

@@ -169,7 +169,7 @@ def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device, progress: bo
     def embed(start: int, stop: int) -> Tensor:
         images = to_float(bank.images[start:stop].to(device.device, non_blocking=True))
         with device.precision():
-            features = encoder(device.layout(images)).float()
+            features: Tensor = encoder(device.layout(images)).float()
         if device.device.type == "cuda":
             features = features.clone()  # a compiled encoder replays a graph, which writes over its last answer
         bar.update(ranks().size * len(features))

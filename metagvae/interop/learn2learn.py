@@ -59,7 +59,8 @@ class EncoderClassifier(nn.Module):
             images = torch.cat([support, images])
         with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, lead or None):
             features = self.encoder(images)
-        return self.head(features[lead:])
+        logits: Tensor = self.head(features[lead:])
+        return logits
 
 
 def as_learn2learn_module(encoder: nn.Module, way: int) -> EncoderClassifier:

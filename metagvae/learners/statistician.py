@@ -106,7 +106,8 @@ class NeuralStatistician(FeatureLearner):
 
     def fit_head(self, support: Tensor) -> Posterior:
         """q(c | D_k) of each way, ``[T, N, context]``."""
-        return self.model.statistics(support)
+        posterior: Posterior = self.model.statistics(support)
+        return posterior
 
     def ask_head(self, state: Posterior, query: Tensor) -> Tensor:
         alone = self.model.statistics(query.flatten(1, 2).unsqueeze(-2))

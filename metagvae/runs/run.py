@@ -213,7 +213,8 @@ class Run:
     @property
     def _project(self) -> str | None:
         """The project at wandb that is to get the metrics too."""
-        return self._config.get("run", {}).get("wandb")
+        project: str | None = self._config.get("run", {}).get("wandb")
+        return project
 
     def start_metrics(self, step: int) -> None:
         """Opens ``metrics.jsonl`` and TensorBoard's file after ``step`` steps, and wandb if asked."""

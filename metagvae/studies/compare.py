@@ -14,8 +14,8 @@ from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
 from episodes.paths import expanded
 from episodes.picture_marks import classes_with
-from episodes.samplers.by_attribute import Within
 from episodes.samplers.prescribed import FixedEpisodes
+from episodes.shape import Within
 from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import fits
 from metagvae import zoo

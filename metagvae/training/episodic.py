@@ -260,7 +260,8 @@ def _groups(shape: EpisodeSection, learner: Learner, bank: ImageBank, device: De
 
 def _laid_out(images: Tensor, device: Device) -> Tensor:
     """``[T, N, K + Q, C, H, W]`` whose flattening to pictures is in the device's layout."""
-    return device.layout(images.flatten(0, 2)).unflatten(0, images.shape[:3])
+    laid_out: Tensor = device.layout(images.flatten(0, 2)).unflatten(0, images.shape[:3])
+    return laid_out
 
 
 def _training_mode(trainee: _Trainee, config: TrainConfig) -> None:

@@ -40,8 +40,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = F.relu(self.first(z)).view(-1, 2 * self.width, self.start, self.start)
-        x: Tensor = self.last(F.relu(self.middle(x)))
-        return x[..., : self.size, : self.size]
+        logits: Tensor = self.last(F.relu(self.middle(x)))
+        return logits[..., : self.size, : self.size]
 
 
 @DECODERS.named("ding")

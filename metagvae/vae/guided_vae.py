@@ -83,7 +83,8 @@ class GuidedVAE(nn.Module):
 
     def infer(self, images: Tensor) -> Posterior:
         """q(z|x) of images ``[B, C, H, W]`` in [0, 1]: the one door to the posterior, in training and out of it."""
-        return self.inference(self, images)
+        posterior: Posterior = self.inference(self, images)
+        return posterior
 
     def losses(
         self,

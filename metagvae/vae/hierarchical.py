@@ -66,7 +66,8 @@ class StatisticNetwork(nn.Module):
         """Features of sets ``[..., n, features]`` to a posterior of ``[..., context]``."""
         pooled = torch.cat((features, F.elu(self.embed(features))), -1).mean(-2)
         size = pooled.new_full((*pooled.shape[:-1], 1), math.log(features.shape[-2]))
-        return self.read(torch.cat((pooled, size), -1))
+        posterior: Posterior = self.read(torch.cat((pooled, size), -1))
+        return posterior
 
 
 class Hierarchy(nn.Module):

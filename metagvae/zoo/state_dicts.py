@@ -11,7 +11,7 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.untrusted.torch_files import load_torch
-from metagvae.zoo.load import read_tensors
+from metagvae.storage.tensors import read_tensors
 
 MAX_SHOWN = 10
 V = TypeVar("V")

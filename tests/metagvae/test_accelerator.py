@@ -17,8 +17,8 @@ from episodes import AugmentConfig, EpisodeBatch, EpisodeLoader, Episodes, Episo
 from episodes.batch_share import Share
 from episodes.capture import CaptureConfig
 from episodes.devices import exact
-from episodes.samplers.by_attribute import Within
 from episodes.samplers.prescribed import FixedEpisodes
+from episodes.shape import Within
 from metagvae.compute import device as device_module
 from metagvae.compute.device import Device
 from metagvae.compute.processes import Ranks

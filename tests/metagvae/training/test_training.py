@@ -22,7 +22,7 @@ from episodes import (
     InputError,
     make_batch,
 )
-from episodes.samplers.by_attribute import Within
+from episodes.shape import Within
 from metagvae import zoo
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import (
