@@ -33,9 +33,9 @@ from metagvae.classifier.settings import check_settings
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
+from metagvae.zoo import DEFAULT_ENCODER
 from metagvae.zoo.load import load_encoder, read_card
 
-DEFAULT_ENCODER = "guided-protonet-omniglot"
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from episodes.errors import InputError
+from metagvae.zoo import DEFAULT_ENCODER
 
 
 def demo(
-    encoder: str = "guided-protonet-omniglot",
+    encoder: str = DEFAULT_ENCODER,
     run: str | None = None,
-    data: str = "glyphs",
+    data: str = "digits",
     root: str | None = None,
     way: int = 5,
     host: str = "127.0.0.1",
@@ -19,7 +20,8 @@ def demo(
     Args:
         encoder: a shipped name, an encoder or run folder; of the tabs Draw and Episodes.
         run: folder of a finished `metagvae pretrain`, for the tab Latent.
-        data: a registered data set, whose test pictures are played with and moved.
+        data: a registered data set, whose test pictures are played with and moved; none whose classes the encoder was
+            trained on.
         root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
         way: characters to choose from in an episode.
         host: address to serve on; the default cannot be reached from other machines.
@@ -40,6 +42,7 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     from metagvae.demo.moving import LatentView
     from metagvae.demo.page import build, serve
     from metagvae.demo.playing import Game
+    from metagvae.studies.compare import refuse_trained_classes
     from metagvae.zoo.build import load_vae
     from metagvae.zoo.load import load_encoder
 
@@ -48,5 +51,6 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     loaded, vae = load_encoder(encoder), load_vae(run) if run else None
     size = loaded.config.size
     pictures = make_dataset(data, root=root, size=size).load("test")
+    refuse_trained_classes(encoder, pictures)
     view = LatentView(vae, pictures) if vae else None
     serve(build(encoder, Game(loaded, pictures, way), view), host, port)

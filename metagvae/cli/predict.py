@@ -5,13 +5,14 @@ from __future__ import annotations
 from episodes.errors import printable
 from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
+from metagvae.zoo import DEFAULT_ENCODER
 
 
 def predict(
     examples: str,
     pictures: str,
     out: str = "predictions.csv",
-    encoder: str = "guided-protonet-omniglot",
+    encoder: str = DEFAULT_ENCODER,
     head: str = "prototype",
     features: list[str] | None = None,
     invert: bool | None = None,
