@@ -17,9 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import expected_calibration_error
+from metagvae.classifier.estimator import DEFAULT_ENCODER
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from metagvae.zoo import DEFAULT_ENCODER
 
 
 def measure(encoder: str, images: np.ndarray, labels: np.ndarray, shot: int, draws: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ from metagvae.classifier.inputs import collect
 from metagvae.encoders.controls import PCA
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from metagvae.zoo.load import shipped_encoders
+from metagvae.zoo import shipped_encoders
 
 DRAWS = 20
 QUERIES = 100  # of each digit, at most

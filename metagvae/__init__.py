@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from metagvae.vae.decoders import Decoder
     from metagvae.vae.guided_vae import GuidedVAE
     from metagvae.zoo.hub import push_to_hub
-    from metagvae.zoo.load import load_encoder, save_encoder
+    from metagvae.zoo.load import save_encoder
+    from metagvae.zoo.trained import load_encoder
 
 _HOMES = {
     "FewShotClassifier": "metagvae.classifier.estimator",
-    "load_encoder": "metagvae.zoo.load",
+    "load_encoder": "metagvae.zoo.trained",
     "save_encoder": "metagvae.zoo.load",
     "push_to_hub": "metagvae.zoo.hub",
     "Encoder": "metagvae.encoders.encoder",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import metagvae
 from episodes import InputError
+from metagvae import zoo
 from metagvae.benchmark.rows import Context, Row
 from metagvae.evaluation.evaluator import Evaluator
-from metagvae.zoo.build import data_config, load_learner
 
 GROUP = "minutes"
 CONFIG = Path("configs") / "omniglot" / "fast.yaml"
@@ -61,8 +61,9 @@ def rows(context: Context, config: Path | None = None, changes: tuple[str, ...] 
     with tempfile.TemporaryDirectory() as folder:
         try:
             seconds = train(config, Path(folder) / "run", context, changes)
-            learner, settings = load_learner(Path(folder) / "run")
-            dataset = data_config(settings).make()
+            run = zoo.open(Path(folder) / "run")
+            learner, settings = run.learner(), run.config
+            dataset = run.data.make()
             evaluator = Evaluator(dataset.load("test"), 15, EPISODES, device=context.device)
             (result,) = evaluator.measure("run", learner, [(5, 1)])
         except InputError as error:

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from torch import Tensor
 from episodes import InputError
 from episodes.untrusted.plain_files import MAX_JSON_BYTES, read_json
 from episodes.untrusted.typed import check_types
+from metagvae import zoo
 from metagvae.classifier.calibration import Calibration
-from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.labels import is_among
 from metagvae.classifier.pictures import Scale
 from metagvae.classifier.settings import check_settings, in_range
@@ -28,7 +28,10 @@ from metagvae.encoders.encoder import Encoder
 from metagvae.storage.atomic_files import make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import load_encoder, read_card, save_encoder
+from metagvae.zoo.load import save_encoder
+
+if TYPE_CHECKING:
+    from metagvae.classifier.estimator import FewShotClassifier
 
 SETTINGS, SUPPORT, ENCODER = "classifier.json", "support.safetensors", "encoder"
 _FORMAT = "metagvae-classifier/1"
@@ -57,7 +60,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
             "shorter labels."
         )
     source = classifier.encoder
-    card = EncoderCard() if isinstance(source, Encoder) else read_card(source)
+    card = EncoderCard() if isinstance(source, Encoder) else zoo.read_card(source)
     tensors = {"support": torch.from_numpy(classifier.support_), "labels": torch.from_numpy(classifier.labels_)}
     folder = folder.resolve()
     make_folder(folder.parent)
@@ -124,18 +127,18 @@ def _plain(value: Any, name: str) -> Any:
     raise InputError(f"the setting {name}={value!r} is none that JSON has; use text, numbers or booleans.")
 
 
-def load_classifier(folder: Path) -> FewShotClassifier:
+def load_classifier(kind: type[FewShotClassifier], folder: Path) -> FewShotClassifier:
     """See `FewShotClassifier.load`."""
     path = folder / SETTINGS
     if not path.is_file():
         raise InputError(f"{folder} holds no classifier: {SETTINGS} is missing. Give a folder that `save` wrote.")
-    encoder = load_encoder(folder / ENCODER)
+    encoder = zoo.load_encoder(folder / ENCODER)
     tensors = read_tensors(folder / SUPPORT)
     try:
         content: dict[str, Any] = read_json(path, "the settings of a classifier")
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {_FORMAT!r}")
-        made = FewShotClassifier(str(folder / ENCODER), **_settings(content["settings"]))
+        made = kind(str(folder / ENCODER), **_settings(content["settings"]))
         check_settings(made)
         made.scale_ = _scale(content["scale"])
         made.calibration_ = Calibration.checked(content["calibration"], "a calibration")

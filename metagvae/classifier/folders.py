@@ -13,10 +13,11 @@ from episodes.untrusted.class_folders import class_folders
 from episodes.untrusted.faults import ReadFault
 from episodes.untrusted.picture_files import find_pictures
 from episodes.untrusted.sources import open_picture
+from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.pictures import Pictures
 from metagvae.storage.spreadsheet import write_table
-from metagvae.zoo.load import read_card
+from metagvae.zoo.trained import Trained
 
 _CHUNK = 256
 COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_probability", "problem")
@@ -83,12 +84,12 @@ def _opened(
     return map(opener, names)
 
 
-def classes_trained_on(encoder: str | Path, classes: Iterable[str]) -> list[str]:
+def classes_trained_on(encoder: str | Path | Trained, classes: Iterable[str]) -> list[str]:
     """Those of the classes whose names an encoder's card has among the ones it was trained on.
 
     An error on examples of these is in-sample: new pictures come out worse.
     """
-    trained = read_card(encoder).trained_classes.values()
+    trained = zoo.open(encoder).card.trained_classes.values()
     return sorted({str(name) for name in classes} & {name for names in trained for name in names})
 
 

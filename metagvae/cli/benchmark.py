@@ -28,7 +28,7 @@ def benchmark(
         out: JSON file to write the measurements to.
         data: folder that holds omniglot and mnist; leave out for METAGVAE_DATA. Rows that can do without use noise.
         device: auto | cpu | cuda.
-        precision: auto | float32 | bfloat16, for the rows that do not fix it.
+        precision: auto | float32 | tf32 | bfloat16, for the rows that do not fix it.
         repeats: samples per way; the table has their medians.
         episodes: of the evaluation's row; with fewer, less of them share the embedding of the pictures.
         processor_time: count the seconds that the process computes, on one thread, and not the wall clock's: for a

@@ -30,18 +30,19 @@ def calibrate(
 
     from episodes.datasets import make_dataset
     from episodes.untrusted.plain_files import read_json
+    from metagvae import zoo
     from metagvae.classifier.calibration import calibrate
     from metagvae.storage.atomic_files import write_json
     from metagvae.studies.compare import refuse_trained_classes
     from metagvae.zoo.build import check_pictures
-    from metagvae.zoo.load import CONFIG, find_encoder, load_encoder
+    from metagvae.zoo.load import CONFIG
 
-    folder = find_encoder(source)
-    encoder = load_encoder(source, features)
-    size = None if ":" in encoder.config.backbone else encoder.config.size
+    trained = zoo.open(source)
+    folder, encoder = trained.folder, trained.encoder(features)
+    size = None if encoder.takes_any_size else encoder.config.size
     bank = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {})).load(split)
     check_pictures(encoder, bank, source)
-    refuse_trained_classes(source, bank)
+    refuse_trained_classes(trained, bank)
     fitted = calibrate(encoder, bank)
     content = read_json(folder / CONFIG, "an encoder's config")
     details = content.setdefault("card", {}).setdefault("details", {})

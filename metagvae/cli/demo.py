@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from episodes.errors import InputError
-from metagvae.zoo import DEFAULT_ENCODER
 
 
 def demo(
-    encoder: str = DEFAULT_ENCODER,
+    encoder: str = "handwriting",
     run: str | None = None,
     data: str = "digits",
     root: str | None = None,
@@ -39,18 +38,18 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     except ImportError as error:
         raise InputError("the demo needs gradio, which is not installed: pip install 'metagvae[demo]'.") from error
     from episodes.datasets import make_dataset
+    from metagvae import zoo
     from metagvae.demo.moving import LatentView
     from metagvae.demo.page import build, serve
     from metagvae.demo.playing import Game
     from metagvae.studies.compare import refuse_trained_classes
-    from metagvae.zoo.build import load_vae
-    from metagvae.zoo.load import load_encoder
 
     if not 2 <= way <= 10:
         raise InputError(f"--way must be between 2 and 10 for a page; received {way}.")
-    loaded, vae = load_encoder(encoder), load_vae(run) if run else None
+    trained = zoo.open(encoder)
+    loaded, vae = trained.encoder(), zoo.open(run).vae() if run else None
     size = loaded.config.size
     pictures = make_dataset(data, root=root, size=size).load("test")
-    refuse_trained_classes(encoder, pictures)
+    refuse_trained_classes(trained, pictures)
     view = LatentView(vae, pictures) if vae else None
     serve(build(encoder, Game(loaded, pictures, way), view), host, port)

@@ -21,10 +21,11 @@ def export_encoder(
     """
     from dataclasses import replace
 
+    from metagvae import zoo
     from metagvae.storage.atomic_files import write_beside
     from metagvae.zoo.card import card_text
-    from metagvae.zoo.load import load_encoder, read_card, save_encoder
 
+    trained = zoo.open(source)
     path = expanded(out)
     if to != "safetensors":
         from metagvae.zoo.export import export_to
@@ -32,13 +33,13 @@ def export_encoder(
         if path.exists():
             raise InputError(f"{path} is there already; choose another file.")
         check_writable(str(path))
-        worst = export_to(load_encoder(source, features), path, to)
+        worst = export_to(trained.encoder(features), path, to)
         say(f"wrote {path}; largest difference from the module {worst:.1e} for batches of 1 and 37")
         return
     check_writable(str(path / "config.json"))
     if (path / "config.json").exists():
         raise InputError(f"{path} already holds an encoder; choose another folder.")
-    encoder, card = load_encoder(source, features), replace(read_card(source), name=name or path.name)
-    save_encoder(encoder, path, card)
+    encoder, card = trained.encoder(features), replace(trained.card, name=name or path.name)
+    zoo.save_encoder(encoder, path, card)
     write_beside(path / "README.md", card_text(card, encoder.config).encode())
     say(f"wrote config.json, model.safetensors and README.md into {path}")

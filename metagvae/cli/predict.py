@@ -5,14 +5,13 @@ from __future__ import annotations
 from episodes.errors import printable
 from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
-from metagvae.zoo import DEFAULT_ENCODER
 
 
 def predict(
     examples: str,
     pictures: str,
     out: str = "predictions.csv",
-    encoder: str = DEFAULT_ENCODER,
+    encoder: str = "handwriting",
     head: str = "prototype",
     features: list[str] | None = None,
     invert: bool | None = None,

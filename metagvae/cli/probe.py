@@ -35,13 +35,13 @@ def probe(
         json: file to write results to.
     """
     from episodes.datasets import make_dataset
+    from metagvae import zoo
     from metagvae.compute.device import Device
     from metagvae.encoders.controls import CONTROLS, make_control
     from metagvae.evaluation.linear_probe import make_classifier, save_probes
     from metagvae.evaluation.linear_probe import probe as measure
     from metagvae.studies.compare import describe
     from metagvae.zoo.build import check_pictures
-    from metagvae.zoo.load import load_encoder
 
     check_writable(json, inputs=[root, *(encoder or [])])
     if not encoder:
@@ -56,7 +56,8 @@ def probe(
         if name in CONTROLS:
             module: Any = make_control(name, train)
         else:
-            module = load_encoder(name, features)
+            trained = zoo.open(name)
+            module = trained.encoder(features)
             check_pictures(module, train, name)
         found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
         for result in found:

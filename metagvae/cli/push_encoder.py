@@ -14,7 +14,7 @@ def push_encoder(source: str, repository: str, features: list[str] | None = None
         features: what a call of it returns; leave out to keep the stored choice.
         private: whether only its owner may see a repository made now.
     """
-    from metagvae.zoo.hub import push_to_hub
-    from metagvae.zoo.load import load_encoder, read_card
+    from metagvae import zoo
 
-    say(push_to_hub(load_encoder(source, features), repository, read_card(source), private))
+    trained = zoo.open(source)
+    say(zoo.push_to_hub(trained.encoder(features), repository, trained.card, private))

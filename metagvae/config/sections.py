@@ -103,10 +103,13 @@ class OptimSection:
         halve_every: steps between halvings.
         clip: largest norm of the gradient; 0 for none.
         skip_nonfinite: steps whose loss or gradient is not finite that are left out; one more stops the run.
-        precision: auto | float32 | bfloat16; auto takes bfloat16 where the processor computes in it and it
-            measures no slower, but float32 for maml, whose outer gradient bfloat16 spoils.
+        precision: auto | float32 | tf32 (products rounded as NVIDIA's GPUs do) | bfloat16; auto takes bfloat16 where
+            the processor computes in it and it measures no slower, but float32 for maml, whose outer gradient
+            bfloat16 spoils.
         compile: run the backbone through torch.compile (with CUDA graphs on a GPU). Off by default: on two
             processor cores a compiled Conv-4 step took 1.4 times as long, after 10 to 30 seconds of compiling.
+        graph: auto | on | off: capture a whole step in a CUDA graph and replay it, which spares the host some hundred
+            launches a step. auto does so on a GPU, in one process, without compile, where a step can be captured.
     """
 
     steps: int = 2000
@@ -118,12 +121,19 @@ class OptimSection:
     skip_nonfinite: int = 0
     precision: str = "auto"
     compile: bool = False
+    graph: str | bool = "auto"
 
     def __post_init__(self) -> None:
+        if isinstance(self.graph, bool):  # YAML reads on and off so
+            self.graph = "on" if self.graph else "off"
+        if self.graph not in ("auto", "on", "off"):
+            raise InputError(f"optim.graph must be 'auto', 'on' or 'off'; received {self.graph!r}.")
         if self.schedule not in ("cosine", "halving", "constant"):
             raise InputError(f"optim.schedule must be 'cosine', 'halving' or 'constant'; received {self.schedule!r}.")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise InputError(f"optim.precision must be 'auto', 'float32' or 'bfloat16'; received {self.precision!r}.")
+        if self.precision not in ("auto", "float32", "tf32", "bfloat16"):
+            raise InputError(
+                f"optim.precision must be 'auto', 'float32', 'tf32' or 'bfloat16'; received {self.precision!r}."
+            )
         if self.skip_nonfinite < 0:
             raise InputError(f"optim.skip_nonfinite must be at least 0; received {self.skip_nonfinite}.")
         if not 1 <= self.steps < MOST_STEPS or self.halve_every < 1:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.batch_share import normal_like
+from episodes.registry import Registry
 from episodes.untrusted.typed import check_types
 from metagvae.encoders.backbones import BACKBONES
 from metagvae.encoders.norm import POLICIES, full_precision
@@ -28,9 +30,12 @@ def _listed(names: list[str]) -> str:
     return ", ".join([str(name)[:40] for name in names[:20]] + (["..."] if len(names) > 20 else []))
 
 
+ENCODERS: Registry[type[Encoder]] = Registry("encoder kind", "metagvae.encoders", given=("config",))
+
+
 @dataclass
 class EncoderConfig:
-    """Everything needed to rebuild an encoder.
+    """Everything needed to rebuild an encoder; of kind ``conv``. Another kind has a subclass of its own.
 
     Args:
         backbone: ``conv4``, ``conv4_doubling``, ``resnet12`` or ``ding``.
@@ -112,12 +117,35 @@ class Posterior:
         return self.mean + normal_like(self.mean) * (0.5 * self.log_var).exp()
 
 
+@ENCODERS.register
 class Encoder(nn.Module):
     """Pictures to features. ``encoder.units`` names the latent units, ``encoder.features`` what a call gives.
 
+    A kind of encoder is a subclass under ``@ENCODERS.register``: its ``name`` is the ``kind`` in a folder's
+    ``config.json``, ``settings`` the class of the config beside it; three abilities say what may be asked of it.
+
+    Attributes:
+        takes_any_size: whether a call brings pictures of other sizes and polarities to the encoder's own.
+        has_posterior: whether there is a q(z|x), and so named units and a VAE around it.
+        trainable: whether gradients reach its weights.
+
     Raises:
         InputError: if the config holds a value that is not allowed.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> encoder = Encoder(EncoderConfig(width=8, latent=6, units={"geometry": [0, 1], "content": [2, 3, 4, 5]}))
+        >>> encoder.features = ["content"]
+        >>> encoder(torch.rand(3, 1, 28, 28)).shape
+        torch.Size([3, 4])
     """
+
+    name: ClassVar[str] = "conv"
+    settings: ClassVar[type[EncoderConfig]] = EncoderConfig
+    takes_any_size: ClassVar[bool] = False
+    has_posterior: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.untrusted.typed import check_types
-from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
+from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig, Posterior
 from metagvae.encoders.norm import full_precision
 
 PROVIDERS = ("timm", "torchvision")
@@ -63,12 +63,18 @@ class ForeignConfig(EncoderConfig):
             raise InputError(f"encoder.polarity must be 'ink' or 'light'; received {self.polarity[:100]!r}.")
 
 
+@ENCODERS.register
 class ForeignEncoder(Encoder):
     """A network of another package, its last layer taken off.
 
     A call takes pictures ``[B, 1 or 3, H, W]`` in [0, 1] of any size, brings them to the network's own channels and
     size, and returns ``[B, length]``. It is fine-tuned like any encoder; there is no VAE around it.
     """
+
+    name = "external"
+    settings = ForeignConfig
+    takes_any_size = True
+    has_posterior = False
 
     mean: Tensor
     std: Tensor

@@ -351,7 +351,7 @@ class Evaluator:
                 norm=norm_policy(learner.encoder),
                 transductive=learner.transductive,
                 rotations="episode" if self.turns else "as loaded",
-                precision="bfloat16" if self.device.autocast else "float32",
+                precision=self.device.precision_name,
                 error=float(errors.mean()),
                 half_width=interval(errors),
                 per_episode=errors,

@@ -82,7 +82,7 @@ class NeuralStatistician(FeatureLearner):
             raise InputError(f"inhibition needs 0 < excited < context = {context}; received {excited}.")
         if excitation and not 0 < excited <= context:
             raise InputError(f"excitation needs 0 < excited <= context = {context}; received {excited}.")
-        if not isinstance(encoder, Encoder) or ":" in encoder.config.backbone:
+        if not isinstance(encoder, Encoder) or not encoder.has_posterior:
             raise InputError(
                 "a statistician rebuilds pictures and needs a metagvae Encoder, which knows their size; received "
                 f"{encoder.config.backbone if isinstance(encoder, Encoder) else type(encoder).__name__}."

@@ -14,18 +14,17 @@ from torch import Tensor
 from episodes import EpisodeBatch, EpisodeIndices, ImageBank, InputError, make_batch, to_float
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_json
+from metagvae import zoo
 from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import Learner
 from metagvae.report.section import LeftOut
 from metagvae.report.shape import Shape
 from metagvae.runs.metrics_log import read_metrics
-from metagvae.runs.run import read_config
 from metagvae.studies.compare import refuse_trained_classes
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.zoo.build import load_vae
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import read_card
+from metagvae.zoo.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,13 @@ class Material:
         InputError: if the folder holds no finished run.
     """
 
-    def __init__(self, folder: str | Path, learner: Learner, evaluator: Evaluator, shape: Shape) -> None:
-        self.folder = expanded(folder)
+    def __init__(self, folder: str | Path | Trained, learner: Learner, evaluator: Evaluator, shape: Shape) -> None:
+        self.folder = expanded(str(folder))
         self.name = self.folder.resolve().name
-        self.config: dict[str, Any] = read_config(self.folder)
+        self.trained = zoo.open(folder)
+        self.config: dict[str, Any] = self.trained.config
         self.evaluator, self.shape = evaluator, shape
-        self.card: EncoderCard = read_card(self.folder)
+        self.card: EncoderCard = self.trained.card
         self.learner = learner
         evaluator.device.place(learner.eval())
         self.metrics = list(read_metrics(self.folder))
@@ -96,7 +96,7 @@ class Material:
     def refused(self) -> str:
         """Why episodes of these classes would mean nothing for this run; empty if they do."""
         try:
-            refuse_trained_classes(str(self.folder), self.bank)
+            refuse_trained_classes(self.trained, self.bank)
         except InputError as error:
             return str(error)
         return ""
@@ -105,7 +105,7 @@ class Material:
     def _vae(self) -> GuidedVAE | None:
         if self.config["kind"] == "train" and not (self.folder / "vae.safetensors").is_file():
             return None
-        vae = load_vae(self.folder)
+        vae = self.trained.vae()
         self.evaluator.device.place(vae)
         return vae
 

@@ -26,7 +26,7 @@ def matrix_content(run: Material) -> dict[str, Any]:
     """
     encoder = run.encoder
     features = list(encoder.features)
-    if ":" in encoder.config.backbone:
+    if not encoder.has_posterior:
         raise LeftOut("This encoder is another package's network, whose features have no names.")
     if "backbone" in features:
         raise LeftOut(

@@ -10,6 +10,7 @@ from episodes import ImageBank, InputError
 from episodes.datasets import Dataset
 from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
+from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
@@ -78,7 +79,8 @@ def _materials(
     seed: int,
     split: str,
 ) -> list[Material]:
-    learners = [run_learner(run, bank, None) for run in runs]
+    opened = [zoo.open(run) for run in runs]
+    learners = [run_learner(run, bank, None) for run in opened]
     drawn = dataset.fixed_episodes(bank)
     fixed = FixedEpisodes(drawn) if drawn is not None else None
     own = next((learner.way for learner in learners if learner.way is not None), None)
@@ -87,7 +89,7 @@ def _materials(
     evaluator = Evaluator(bank, shape.query, episodes, seed, split, device, turns, fixed=fixed)
     for shot in shape.shots:
         evaluator.check(shape.way, shot)
-    return [Material(run, learner, evaluator, shape) for run, learner in zip(runs, learners, strict=True)]
+    return [Material(run, learner, evaluator, shape) for run, learner in zip(opened, learners, strict=True)]
 
 
 def _one_run(run: Material, results: Section) -> list[Section]:

@@ -162,7 +162,10 @@ class Run:
             kept = {"run.seed": run.get("seed"), "run.deterministic": run.get("deterministic", False)}
             # where the pictures lie may change too: `check_data` knows them again
             data = {key: value for key, value in config.get("data", {}).items() if key != "root"}
-            return {**{key: value for key, value in config.items() if key != "run"}, "data": data, **kept}
+            # so may how a step is launched: captured or not, it is the same step
+            optim = {key: value for key, value in config.get("optim", {}).items() if key != "graph"}
+            others = {key: value for key, value in config.items() if key != "run"}
+            return {**others, "data": data, "optim": optim, **kept}
 
         before, after = _set(essence(_from_anywhere(old))), _set(json.loads(json.dumps(essence(new))))
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
@@ -290,7 +293,7 @@ def begun_precision(folder: str | Path, resume: bool | Literal["auto"], asked: s
         noted = read_json(expanded(folder) / "provenance.json", "what made a run")["precision"]
     except (InputError, KeyError, TypeError):
         return asked
-    return noted if noted in ("float32", "bfloat16") else asked
+    return noted if noted in ("float32", "tf32", "bfloat16") else asked
 
 
 def _set(config: Mapping[str, Any]) -> dict[str, Any]:

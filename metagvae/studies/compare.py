@@ -18,6 +18,7 @@ from episodes.samplers.by_attribute import Within
 from episodes.samplers.prescribed import FixedEpisodes
 from episodes.untrusted.plain_files import read_json
 from episodes.untrusted.typed import fits
+from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.parse import section
@@ -47,8 +48,8 @@ from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import classes_by_family, provenance, read_config
 from metagvae.storage.atomic_files import write_json
-from metagvae.zoo.build import check_pictures, load_learner
-from metagvae.zoo.load import load_encoder, read_card
+from metagvae.zoo.build import check_pictures
+from metagvae.zoo.trained import Trained
 
 
 @dataclass
@@ -141,32 +142,36 @@ class Comparison:
 
 
 def encoder_learner(
-    name: str, bank: ImageBank, train: ImageBank | None, head: str, features: list[str] | None, options: dict[str, Any]
+    name: str | Trained,
+    bank: ImageBank,
+    train: ImageBank | None,
+    head: str,
+    features: list[str] | None,
+    options: dict[str, Any],
 ) -> Learner:
     """A head on an encoder by name: a control, a shipped name, an encoder or run folder."""
     encoder: nn.Module
-    if name in CONTROLS:
+    if isinstance(name, str) and name in CONTROLS:
         assert train is not None
         encoder = make_control(name, train)
     else:
-        encoder = load_encoder(name, features)
-        assert isinstance(encoder, Encoder)
+        encoder = zoo.open(name).encoder(features)
         check_pictures(encoder, bank, name)
     if head not in ("prototypes", "ridge"):
         raise InputError(f"a frozen encoder takes the head 'prototypes' or 'ridge'; received {head!r}.")
     return make_learner(head, encoder, 0, **options)
 
 
-def run_learner(folder: str, bank: ImageBank, features: list[str] | None) -> Learner:
+def run_learner(run: str | Trained, bank: ImageBank, features: list[str] | None) -> Learner:
     """A run's learner; of a pretraining run, prototypes on its encoder."""
-    kind = read_config(folder)["kind"]
-    if kind == "pretrain":
-        encoder = load_encoder(folder, features)
-        check_pictures(encoder, bank, folder)
+    run = zoo.open(run)
+    if run.config["kind"] == "pretrain":
+        encoder = run.encoder(features)
+        check_pictures(encoder, bank, run)
         return make_learner("prototypes", encoder, 0)
-    learner, _ = load_learner(folder)
+    learner = run.learner()
     assert isinstance(learner.encoder, Encoder)
-    check_pictures(learner.encoder, bank, folder)
+    check_pictures(learner.encoder, bank, run)
     return learner
 
 
@@ -226,28 +231,31 @@ def _check_root(run: str, data: dict[str, Any]) -> None:
         )
 
 
-def describe(source: str) -> dict[str, Any]:
-    """What an encoder or run is: its card, the seconds its training took, where known; of joined ones the first's."""
-    if len(parts(source)) > 1:
-        about = describe(parts(source)[0])
-        about["method"] = f"{len(parts(source))} joined, each: {about['method']}"
-        return about
-    if source in CONTROLS:
+def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:
+    """What an encoder or run is: its card, the seconds its training took, where known.
+
+    Args:
+        joined: how many of its kind are joined to one method.
+    """
+    if isinstance(source, str) and source in CONTROLS:
         return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
-    about = asdict(read_card(source))
+    source = zoo.open(source)
+    about = asdict(source.card)
     del about["trained_images"]
-    lines = read_metrics(expanded(source))
+    if joined > 1:
+        about["method"] = f"{joined} joined, each: {about['method']}"
+    lines = read_metrics(expanded(source.name))
     seconds = [line["seconds"] for line in lines if fits(line.get("seconds"), float) and line["seconds"] < math.inf]
     if seconds:
         about["training_seconds"] = round(seconds[-1])
     return about
 
 
-def refuse_trained_classes(source: str, bank: ImageBank) -> None:
+def refuse_trained_classes(source: str | Trained, bank: ImageBank) -> None:
     """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on."""
-    if bank.split == "train" or source in CONTROLS:
+    if bank.split == "train" or (isinstance(source, str) and source in CONTROLS):
         return
-    card, asked = read_card(source), classes_by_family(bank.dataset, bank.class_names)
+    card, asked = zoo.open(source).card, classes_by_family(bank.dataset, bank.class_names)
     shared = {name for kin, names in asked.items() for name in names & set(card.trained_classes.get(kin, []))}
     again = classes_with(bank, set(card.trained_images))  # under another name
     shared |= {name for names in classes_by_family(bank.dataset, again).values() for name in names}
@@ -321,25 +329,28 @@ def compare(
             f"the controls would be fitted on {train.dataset} ({train.image_shape}, {train.polarity}) and measured on "
             f"{bank.dataset} ({bank.image_shape}, {bank.polarity}); choose fit_data of the same kind of pictures."
         )
+    # each is opened once; a control is known by its name alone
+    opened = {
+        name: [part if part in CONTROLS else zoo.open(part) for part in parts(name)] for name in (*encoders, *runs)
+    }
     for name in runs:
-        for part in parts(name):
-            read_config(part)  # says so if it is no run folder
-    for name in (*encoders, *runs):
-        for part in parts(name):
-            refuse_trained_classes(part, bank)
+        for run in opened[name]:
+            _ = zoo.open(run).config  # says so if it is no run folder
+    for part in (part for each in opened.values() for part in each):
+        refuse_trained_classes(part, bank)
     learners: dict[str, Learner] = {}
     methods: dict[str, Any] = {}
 
     def add(name: str, learner: Learner) -> None:
         method = joined_name(name) if joined_name(name) not in learners else name
         learners[method] = learner
-        methods[method] = describe(name)
+        methods[method] = describe(opened[name][0], len(opened[name]))
 
     for name in encoders:
-        heads = [encoder_learner(part, bank, train, head, features, head_options or {}) for part in parts(name)]
+        heads = [encoder_learner(part, bank, train, head, features, head_options or {}) for part in opened[name]]
         add(name, join_learners(heads, name))
     for name in runs:
-        learner = join_learners([run_learner(part, bank, features) for part in parts(name)], name)
+        learner = join_learners([run_learner(part, bank, features) for part in opened[name]], name)
         if learner.way is not None and {way for way, _ in shapes} != {learner.way}:
             raise InputError(
                 f"the run {name} trained the learner '{learner.name}' with a head of {learner.way} ways; ask for "

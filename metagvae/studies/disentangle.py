@@ -14,6 +14,7 @@ from episodes.counter_rng import check_seed
 from episodes.datasets import make_dataset
 from episodes.datasets.factors import FactorPictures, WarpedPictures
 from episodes.datasets.sprites import SpritePictures
+from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
@@ -22,7 +23,6 @@ from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare, describe
 from metagvae.zoo.build import check_pictures
-from metagvae.zoo.load import load_encoder
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _load(name: str, group: str, bank: ImageBank, train: ImageBank) -> nn.Module
     """An encoder that returns a group of features, or None if it has no such group."""
     if name in CONTROLS:
         return make_control(name, train) if group == "latent" else None
-    encoder = load_encoder(name)
+    encoder = zoo.open(name).encoder()
     if group not in ("latent", "backbone", *encoder.units) or (group != "latent" and len(encoder.units) == 1):
         return None  # a plain VAE's content is its whole latent
     encoder.features = [group]
@@ -119,7 +119,7 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
         InputError: if an encoder or the data cannot be had, or do not fit each other.
     """
     warped = scoring.pictures == "warped"
-    first = next((load_encoder(name) for name in names if name not in CONTROLS), None)
+    first = next((zoo.open(name).encoder() for name in names if name not in CONTROLS), None)
     size = first.config.size if isinstance(first, Encoder) else None
     plain = make_dataset(scoring.data if warped else "sprites", root=scoring.root, size=size)
     bank = plain.load(scoring.split)

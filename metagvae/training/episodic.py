@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, to_float, warp
+from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import EpisodeSection, TrainConfig, to_dict
@@ -19,7 +20,7 @@ from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.guidance import Views
 from metagvae.learners import FeatureLearner, Learner, learner_class, make_learner
-from metagvae.runs.run import Run, open_run, read_config, without_places
+from metagvae.runs.run import Run, open_run, without_places
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.loop import fit, run_device
@@ -32,12 +33,12 @@ from metagvae.zoo.build import (
     check_pictures,
     check_sections,
     check_source_settings,
-    load_vae,
     new_encoder,
     new_vae,
 )
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import classes_seen, images_seen, load_encoder, save_encoder
+from metagvae.zoo.load import save_encoder
+from metagvae.zoo.trained import Trained, classes_seen, images_seen
 
 
 @dataclass
@@ -48,17 +49,21 @@ class Parts:
     vae: GuidedVAE | None
 
 
-def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
-    """The learner, and the VAE whose losses stay on in mode guided."""
+def build_parts(config: TrainConfig, bank: ImageBank, source: Trained | None = None) -> Parts:
+    """The learner, and the VAE whose losses stay on in mode guided.
+
+    Args:
+        source: what ``encoder.source`` names, opened.
+    """
     section, vae = config.encoder, None
     sizes = attribute_sizes(bank) if config.episodes.labelled else {}
-    if config.mode == "guided" and section.source is not None:
+    if config.mode == "guided" and source is not None:
         # of a pretraining run: the decoder and the guidance come along
-        vae = load_vae(section.source)
+        vae = source.vae()
         encoder = vae.encoder
-        check_guided_attributes(vae, section.source, sizes)
-    elif section.source is not None:
-        encoder = load_encoder(section.source)
+        check_guided_attributes(vae, source, source.attributes, sizes)
+    elif source is not None:
+        encoder = source.encoder()
     else:
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
@@ -66,7 +71,7 @@ def build_parts(config: TrainConfig, bank: ImageBank) -> Parts:
     if vae is not None and config.episodes.labelled:
         vae.check_views(config.views)
     check_source_settings(section, encoder)
-    check_pictures(encoder, bank, section.source or "of this config")
+    check_pictures(encoder, bank, source or "of this config")
     if section.features:
         encoder.features = section.features
     torch.manual_seed(config.run.seed)
@@ -115,7 +120,11 @@ def train(
     shape, chosen, evaluator, peers = config.episodes, config.validation, None, ranks()
     if shape.tasks < 1:
         raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
-    check_sections(config.encoder, config.vae)
+    source = None if config.encoder.source is None else zoo.open(config.encoder.source)
+    if source is None:
+        check_sections(config.encoder, config.vae)
+    else:
+        _ = source.card  # says so at once if it is damaged
     if config.optim.compile and not issubclass(kind, FeatureLearner):
         raise InputError(
             f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
@@ -140,9 +149,9 @@ def train(
             validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within
         )
         evaluator.check(chosen.way, chosen.shot)
-    parts = build_parts(config, bank)
+    parts = build_parts(config, bank, source)
     with open_run(
-        config.run.folder, "train", _resolved(config, parts, bank), config.run.resume, device.precision_name
+        config.run.folder, "train", _resolved(config, parts, bank, source), config.run.resume, device.precision_name
     ) as run:
         run.check_data(bank)
         trainee = _Trainee(parts)
@@ -196,7 +205,7 @@ def train(
             return learner
         if parts.vae is not None:
             write_tensors(run.folder / "vae.safetensors", parts.vae.to("cpu").state_dict())
-        _export(config, run, learner, bank, outcome["best_step"], outcome["best_error"])
+        _export(config, run, learner, bank, source, outcome["best_step"], outcome["best_error"])
         return learner
 
 
@@ -229,14 +238,13 @@ class EpisodeTerms:
         return terms
 
 
-def _resolved(config: TrainConfig, parts: Parts, bank: ImageBank) -> dict[str, Any]:
-    """The config as the run folder keeps it: with the VAE that mode guided goes on with, as `load_vae` reads it."""
+def _resolved(config: TrainConfig, parts: Parts, bank: ImageBank, source: Trained | None) -> dict[str, Any]:
+    """The config as the run folder keeps it: with the VAE that mode guided goes on with, as `Trained.vae` reads it."""
     content = to_dict(config)
     if parts.vae is None:
         return content
-    if config.encoder.source is not None:
-        before = read_config(config.encoder.source)
-        return {**content, "vae": before["vae"], "attributes": before["attributes"]}
+    if source is not None:
+        return {**content, "vae": source.config["vae"], "attributes": source.attributes}
     return {**content, "attributes": attribute_sizes(bank) if config.episodes.labelled else {}}
 
 
@@ -293,18 +301,20 @@ def _vae_batch(
     return _VAEBatch(images, {"class": classes, **attributes}, views)
 
 
-def _export(config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, step: int, error: float) -> None:
+def _export(
+    config: TrainConfig, run: Run, learner: Learner, bank: ImageBank, source: Trained | None, step: int, error: float
+) -> None:
     write_tensors(run.folder / "learner.safetensors", learner.state_dict())
-    source = f" from {Path(config.encoder.source).name}" if config.encoder.source else ""
+    origin = f" from {Path(source.name).name}" if source else ""
     shape, kept = config.episodes, "best of validation" if config.validation.every else "kept"
     card = EncoderCard(
         name=run.folder.name,
         trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
-        method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{source}, "
+        method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{origin}, "
         f"{kept} at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {config.data.make().licence}",
-        trained_classes=classes_seen(bank, config.encoder.source),
-        trained_images=images_seen(bank, config.encoder.source),
+        trained_classes=classes_seen(bank, source),
+        trained_images=images_seen(bank, source),
         details={"provenance": without_places(run.provenance), "seed": config.run.seed},
     )
     assert isinstance(learner.encoder, Encoder)

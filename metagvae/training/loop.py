@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from episodes import InputError
 from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device, deterministic_algorithms
@@ -25,6 +26,7 @@ from metagvae.compute.processes import ranks
 from metagvae.config.sections import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
+from metagvae.training.captured_step import CapturedStep
 from metagvae.training.finite_guard import check_finite_state
 from metagvae.training.resumption import restore
 from metagvae.training.step import StepInputs, TrainingStep
@@ -50,6 +52,21 @@ def run_device(section: RunSection, optim: OptimSection, exact: bool = False) ->
     precision = begun_precision(section.folder, section.resume, optim.precision)
     device = Device.choose(section.device, "float32" if exact and precision == "auto" else precision)
     return replace(device, autocast=ranks().from_main(device.autocast))
+
+
+def _taken(work: TrainingStep, optim: OptimSection, device: Device) -> TrainingStep | CapturedStep:
+    """The step as `optim.graph` has it: by itself, or captured.
+
+    Raises:
+        InputError: if it is to be captured where that cannot be.
+    """
+    able = device.device.type == "cuda" and ranks().size == 1 and not optim.compile
+    if optim.graph == "on" and not able:
+        raise InputError(
+            "optim.graph on captures steps of one process on a GPU, without optim.compile; received the device "
+            f"{device.device}, {ranks().size} process(es) and compile {optim.compile}. Leave it at auto."
+        )
+    return CapturedStep(work, strict=optim.graph == "on") if able and optim.graph != "off" else work
 
 
 def fit(
@@ -88,6 +105,7 @@ def fit(
     """
     work = TrainingStep(module, loss_terms, optim, share, device, place)
     guard = work.guard
+    take = _taken(work, optim, device)
     start, spent, skipped = 0, 0.0, 0
     best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
     peers = ranks()
@@ -113,7 +131,7 @@ def fit(
     with progress, StopSignals() as stop, deterministic_algorithms(section.deterministic):
         for step in range(start, optim.steps):
             rate = learning_rate(optim, step)
-            terms = work(draw(step), step, rate, seed_for(section.seed, 1, step))
+            terms = take(draw(step), step, rate, seed_for(section.seed, 1, step))
             done = step + 1
             progress.update()
             last = done == optim.steps

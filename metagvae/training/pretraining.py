@@ -19,7 +19,8 @@ from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, check_sections, new_encoder, new_vae
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import classes_seen, images_seen, save_encoder
+from metagvae.zoo.load import save_encoder
+from metagvae.zoo.trained import classes_seen, images_seen
 
 
 class Shuffle:

@@ -1,4 +1,4 @@
-"""One step of the optimiser, and the same step captured once and replayed."""
+"""One step of the optimiser."""
 
 from __future__ import annotations
 

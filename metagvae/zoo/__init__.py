@@ -1,3 +1,17 @@
-"""Names in, trained things out: encoder folders, the Hub, runs, other code bases' weights, exports."""
+"""Names in, trained things out: shipped encoders, folders, runs, the Hub, other packages' networks."""
 
-DEFAULT_ENCODER = "handwriting"  # of the classifier, the demo and `metagvae predict`: which errs least on plain input
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.hub import push_to_hub
+from metagvae.zoo.load import save_encoder, shipped_encoders
+from metagvae.zoo.trained import Trained, load_encoder, open, read_card
+
+__all__ = [
+    "EncoderCard",
+    "Trained",
+    "load_encoder",
+    "open",
+    "push_to_hub",
+    "read_card",
+    "save_encoder",
+    "shipped_encoders",
+]

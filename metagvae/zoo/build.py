@@ -1,9 +1,8 @@
-"""Modules from configs, and back from run folders."""
+"""Modules from configs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,20 +10,12 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.counter_rng import seed_for
-from episodes.paths import expanded
-from episodes.torch_defaults import plain_defaults
-from episodes.untrusted.typed import fits
-from metagvae.config.parse import section
-from metagvae.config.sections import DataConfig, EncoderSection, EpisodeSection, LearnerSection, VAESection
+from metagvae.config.sections import EncoderSection, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.guidance import GuidanceContext, assign_units, make_guidances
-from metagvae.learners import Learner, make_learner
-from metagvae.runs.run import read_config
-from metagvae.storage.strict_load import build, load_strictly
-from metagvae.storage.tensors import read_tensors
+from metagvae.storage.strict_load import build
 from metagvae.vae.decoders import DECODERS
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.zoo.load import load_encoder, read_card
 
 
 def attribute_sizes(bank: ImageBank) -> dict[str, int]:
@@ -47,10 +38,7 @@ def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -
 
 
 def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
-    """Raises `InputError` for what is wrong with these sections whatever the pictures are, before any are decoded."""
-    if encoder.source is not None:
-        read_card(encoder.source)
-        return
+    """Raises `InputError` for what is wrong with the sections of a new encoder, before any picture is decoded."""
     _encoder_config(encoder, vae).check()
     DECODERS.find(vae.decoder, "vae.decoder: ")
 
@@ -102,77 +90,23 @@ def new_vae(
     return build(make, where, tensors)
 
 
-@plain_defaults()
-def load_vae(folder: str | Path) -> GuidedVAE:
-    """The whole VAE of a finished pretraining run, or of a training run of mode guided.
-
-    Raises:
-        InputError: if the folder is no such run, or its files are damaged.
-    """
-    folder = expanded(folder)
-    config = read_config(folder)
-    if not (folder / "vae.safetensors").is_file():
-        raise InputError(
-            f"{folder} is not the folder of a finished `metagvae pretrain`, nor of a `metagvae train` of mode guided; "
-            "it has no vae.safetensors."
-        )
-    encoder = load_encoder(folder)
-    where = str(folder / "vae.safetensors")
-    tensors = read_tensors(Path(where))
-    vae = new_vae(encoder, section(VAESection, config, "vae", folder), _attributes(config, folder), tensors, where)
-    load_strictly(vae, tensors, where)
-    return vae.eval()
-
-
-def _attributes(config: dict[str, Any], folder: Path) -> dict[str, int]:
-    """How many values each attribute had that a pretraining run could be taught."""
-    sizes = config.get("attributes")
-    if not fits(sizes, dict[str, int]):
-        raise InputError(f"the config of the run {folder} needs a section 'attributes' of numbers by name.")
-    assert isinstance(sizes, dict)
-    return sizes
-
-
-def check_guided_attributes(vae: GuidedVAE, folder: str | Path, now: dict[str, int]) -> None:
-    """Raises `InputError` if a pretrained guidance was taught other labels than ``now``, from `attribute_sizes`."""
-    before = _attributes(read_config(folder), Path(folder))
+def check_guided_attributes(vae: GuidedVAE, run: object, before: dict[str, int], now: dict[str, int]) -> None:
+    """Raises `InputError` if a guidance of ``run`` was taught other labels than ``now``; see `attribute_sizes`."""
     for guidance in vae.guidances:
         for name in getattr(guidance, "units", {}):
             if before.get(name) != now.get(name):
                 raise InputError(
-                    f"the run {folder} guides the attribute {name!r} of {before.get(name)} values; these pictures have "
+                    f"the run {run} guides the attribute {name!r} of {before.get(name)} values; these pictures have "
                     f"{now.get(name)}. Use the data options that the run was pretrained with, or mode 'finetune'."
                 )
 
 
-@plain_defaults()
-def load_learner(folder: str | Path) -> tuple[Learner, dict[str, Any]]:
-    """The best learner of a finished training run, in evaluation mode, and the run's config."""
-    folder = expanded(folder)
-    config = read_config(folder)
-    if config["kind"] != "train" or not (folder / "learner.safetensors").is_file():
-        raise InputError(f"{folder} is not the folder of a finished `metagvae train`; it has no learner.safetensors.")
-    encoder = load_encoder(folder)
-    chosen = section(LearnerSection, config, "learner", folder)
-    way = section(EpisodeSection, config, "episodes", folder).way
-    where = str(folder / "learner.safetensors")
-    tensors = read_tensors(Path(where))
-    learner = build(lambda: make_learner(chosen.name, encoder, way, **chosen.options), where, tensors)
-    load_strictly(learner, tensors, where)
-    return learner.eval(), config
-
-
-def data_config(config: dict[str, Any]) -> DataConfig:
-    """The data section of a run's config."""
-    return section(DataConfig, config, "data", "given")
-
-
-def check_pictures(encoder: Encoder, bank: ImageBank, source: str) -> None:
+def check_pictures(encoder: Encoder, bank: ImageBank, source: object) -> None:
     """Raises `InputError` if the bank's pictures do not fit an encoder, naming what to change."""
     channels, size, _ = bank.image_shape
     config = encoder.config
-    if ":" in config.backbone:
-        return  # another package's network brings pictures of any size to its own
+    if encoder.takes_any_size:
+        return
     if (channels, size) != (config.channels, config.size):
         raise InputError(
             f"the encoder {source} takes pictures of {config.channels} channel(s), {config.size} x {config.size}; "

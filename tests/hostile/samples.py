@@ -22,15 +22,15 @@ from episodes.datasets import make_dataset
 from episodes.datasets.cache import cached_bank
 from episodes.datasets.miniimagenet import ravi_split
 from episodes.untrusted.sources import open_picture, to_tensor
+from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
 from metagvae.storage.tensors import write_tensors
 from metagvae.studies.compare import choose_dataset, describe
 from metagvae.training.episodic import build_parts, train
 from metagvae.training.pretraining import pretrain
-from metagvae.zoo.build import load_learner, load_vae
 from metagvae.zoo.convert import import_weights
-from metagvae.zoo.load import load_encoder, read_card
+from metagvae.zoo.trained import load_encoder, read_card
 
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
 
@@ -228,12 +228,12 @@ ENTRIES = {
     "vae of a run": Entry(
         ("pretrain",),
         ("pretrain/config.yaml", "pretrain/vae.safetensors"),
-        lambda f: load_vae(f / "pretrain"),
+        lambda f: zoo.open(f / "pretrain").vae(),
     ),
     "learner of a run": Entry(
         ("train",),
         ("train/config.yaml", "train/learner.safetensors"),
-        lambda f: (load_learner(f / "train"), choose_dataset([str(f / "train")], None)),
+        lambda f: (zoo.open(f / "train").learner(), choose_dataset([str(f / "train")], None)),
     ),
     "run's card and curves": Entry(
         ("train",),

@@ -15,7 +15,8 @@ from episodes.datasets.glyphs import letters_of
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.studies.compare import refuse_trained_classes
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import classes_seen, save_encoder
+from metagvae.zoo.load import save_encoder
+from metagvae.zoo.trained import classes_seen
 from tests.episodes.datasets.test_omniglot import members, write
 
 

@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
+from metagvae.classifier.estimator import DEFAULT_ENCODER
 from metagvae.cli.demo import demo
 from metagvae.cli.predict import predict
-from metagvae.zoo import DEFAULT_ENCODER
-from metagvae.zoo.load import load_encoder, read_card, shipped_encoders
+from metagvae.zoo import load_encoder, read_card, shipped_encoders
 
 DRAWS = 4
 

@@ -26,7 +26,7 @@ from metagvae.demo.moving import LatentView
 from metagvae.demo.playing import Game, Score
 from metagvae.guidance import assign_units
 from metagvae.zoo.build import new_vae
-from metagvae.zoo.load import load_encoder
+from metagvae.zoo.trained import load_encoder
 
 ENCODER = "guided-protonet-omniglot"
 Stroke = list[tuple[float, float]]

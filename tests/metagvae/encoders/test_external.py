@@ -18,7 +18,8 @@ from metagvae.encoders.norm import norm_policy
 from metagvae.studies.compare import compare, describe, refuse_trained_classes
 from metagvae.zoo import hub
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import load_encoder, read_card, save_encoder
+from metagvae.zoo.load import save_encoder
+from metagvae.zoo.trained import load_encoder, read_card
 from tests.conftest import stripes
 
 try:

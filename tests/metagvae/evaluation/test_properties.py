@@ -26,7 +26,8 @@ from metagvae.encoders.norm import POLICIES
 from metagvae.learners import LEARNERS, Learner, make_learner
 from metagvae.runs.run import read_config
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.load import load_encoder, read_card, save_encoder
+from metagvae.zoo.load import save_encoder
+from metagvae.zoo.trained import load_encoder, read_card
 
 # the same cases on every machine and in every run: a test that fails now and then says nothing
 fixed = settings(max_examples=25, deadline=None, derandomize=True)

@@ -13,7 +13,7 @@ import yaml
 from episodes import ImageBank
 from episodes.picture_marks import class_marks, classes_with
 from metagvae.runs.run import without_places
-from metagvae.zoo.load import read_card
+from metagvae.zoo.trained import read_card
 from tests.metagvae.cli.test_cli import CONFIGS, FAST, call, pictures
 
 QUICK = ["--way", "2", "--shot", "1", "--query", "2", "--episodes", "10"]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from episodes import AugmentConfig, CaptureConfig, EpisodeSampler, ImageBank, InputError, make_batch
 from episodes.samplers.by_attribute import Within
+from metagvae import zoo
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import (
     DataConfig,
@@ -37,8 +38,7 @@ from metagvae.training.episodic import _vae_batch, train
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.zoo.build import load_learner, load_vae
-from metagvae.zoo.load import load_encoder
+from metagvae.zoo.trained import load_encoder
 from tests.conftest import stripes
 
 GUIDANCE = [
@@ -163,7 +163,7 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"config.yaml", "metrics.jsonl", "events", "state", "encoder", "learner.safetensors", "best.json"}
     assert read_config(tmp_path / "run")["episodes"]["way"] == 3
-    learner, _ = load_learner(tmp_path / "run")
+    learner = zoo.open(tmp_path / "run").learner()
     encoder = load_encoder(tmp_path / "run")
     x = torch.rand(2, 1, 16, 16)
     assert torch.equal(learner.encoder(x), encoder(x))
@@ -193,9 +193,12 @@ def test_pretrained_encoder_frozen_finetuned_and_guided(tmp_path: Path) -> None:
         terms = next(iter(read_metrics(tmp_path / mode)))
         assert ("vae/reconstruction" in terms) == (mode == "guided")
         assert ("vae/deformable_pca/reconstruction" in terms) == (mode == "guided")
-    assert load_vae(tmp_path / "vae").encoder.units["geometry"] == [0]
+    assert zoo.open(tmp_path / "vae").vae().encoder.units["geometry"] == [0]
     # a guided run is itself a source: a further round begins with its decoder and guidance
-    first, again = read_tensors(tmp_path / "guided" / "vae.safetensors"), load_vae(tmp_path / "guided").state_dict()
+    first, again = (
+        read_tensors(tmp_path / "guided" / "vae.safetensors"),
+        zoo.open(tmp_path / "guided").vae().state_dict(),
+    )
     assert all(torch.equal(first[key], again[key]) for key in first)
     round_two = EncoderSection(source=str(tmp_path / "guided"), features=["content"])
     do_train(train_config(tmp_path / "again", encoder=round_two, mode="guided"))
@@ -509,7 +512,7 @@ def test_training_and_validating_within_an_attribute(tmp_path: Path) -> None:
     }
     do_train(train_config(tmp_path / "run", steps=4, **shapes))
     assert read_config(tmp_path / "run")["episodes"]["within"]["attribute"] == "third"
-    assert load_learner(tmp_path / "run")[1]["validation"]["within"]["same_hands"]
+    assert zoo.open(tmp_path / "run").config["validation"]["within"]["same_hands"]
     with pytest.raises(InputError, match=r"needs episodes\.classes 'labels'"):
         EpisodeSection(classes="pictures", within=within)
 

@@ -15,8 +15,8 @@ from episodes import InputError
 from metagvae.cli.main import main
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.zoo.convert import import_weights
-from metagvae.zoo.load import load_encoder
 from metagvae.zoo.state_dicts import read_state_dicts
+from metagvae.zoo.trained import load_encoder
 
 CONFIG = {"width": 8, "latent": 5}
 

@@ -12,7 +12,7 @@ from metagvae.cli import main
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import load_foreign
 from metagvae.zoo import export
-from metagvae.zoo.load import load_encoder
+from metagvae.zoo.trained import load_encoder
 
 
 def small(**changes: object) -> Encoder:

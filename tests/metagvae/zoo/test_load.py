@@ -19,8 +19,9 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import ForeignConfig
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.convert import import_weights
-from metagvae.zoo.load import load_encoder, read_card, save_encoder, shipped_encoders
+from metagvae.zoo.load import save_encoder, shipped_encoders
 from metagvae.zoo.state_dicts import read_state_dicts, renamed
+from metagvae.zoo.trained import load_encoder, read_card
 
 UNITS = {"geometry": [0, 1], "content": [2, 3, 4]}
 
