@@ -46,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="omniglot")
     parser.add_argument("--rotations", default="classes")
+    parser.add_argument("--split", default="test")
     parser.add_argument("--encoder", nargs="+", default=["pixels", "warp-protonet-omniglot"])
     parser.add_argument("--ways", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--halves", type=int, default=200)
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--json", default="experiments/results/halves.json")
     chosen = parser.parse_args()
     device = Device.choose("cpu")
-    bank = make_dataset(chosen.data, rotations=chosen.rotations).load("test")
+    bank = make_dataset(chosen.data, rotations=chosen.rotations).load(chosen.split)
     unit, units = class_units(bank)
     values = units.unique()
     rows = []
@@ -96,8 +97,8 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     about = (
-        f"{bank.dataset}, test split, {len(values)} {unit}s, {chosen.halves} random halves, each asked for the other, "
-        f"{chosen.episodes} episodes each."
+        f"{bank.dataset}, {bank.split} split, {len(values)} {unit}s, {chosen.halves} random halves, each asked for the "
+        f"other, {chosen.episodes} episodes each."
     )
     write_json(Path(chosen.json), {"provenance": provenance(), "about": about, "rows": rows})
 

@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a table is out of date")
     check = parser.parse_args().check
     stale = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         old = page.read_text(encoding="utf-8")
         new = renewed(old)
         if new != old:

@@ -13,6 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,13 @@ def read_entry(folder: Path, key: str) -> ImageBank:
     if not stat.S_ISDIR(_info(folder).st_mode):
         raise Damaged("it is no folder")
     sums = _sums(folder)
-    for name, digest in sums.items():
-        stamp = _stamp(folder / name, digest)
-        if stamp not in _verified:
-            if _checksum(folder / name) != digest:
+    stamps = {name: _stamp(folder / name, digest) for name, digest in sums.items()}
+    unread = [name for name, stamp in stamps.items() if stamp not in _verified]
+    with ThreadPoolExecutor() as pool:  # large banks have several files
+        for name, digest in zip(unread, pool.map(_checksum, [folder / name for name in unread]), strict=True):
+            if digest != sums[name]:
                 raise Damaged(f"the checksum of {name} differs")
-            _verified.add(stamp)
+            _verified.add(stamps[name])
     try:
         return _bank(folder, json.loads((folder / INDEX).read_bytes()), key, len(sums) - 1)
     except (OSError, MemoryError, Damaged):

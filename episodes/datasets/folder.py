@@ -78,6 +78,7 @@ class Folder(Dataset):
         root: the folder, or a zip file of it.
         channels: 3 for RGB, 1 for grey.
         invert: turn dark strokes on white paper into bright strokes on black (polarity ``ink``).
+        ink: the pictures are bright strokes on black as they are; their polarity is ``ink`` too.
         split_by: ``auto``, ``csv``, ``folders`` or ``fractions``.
         splits_csv: a table of the classes' splits, if not ``splits.csv`` beside the class folders.
         fractions: shares of train, validation and test among the classes; see `class_counts`.
@@ -94,6 +95,7 @@ class Folder(Dataset):
     splits_csv: str | None = None
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     split_seed: int = 0
+    ink: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,6 +103,8 @@ class Folder(Dataset):
             raise InputError(f"data.channels must be 1 (grey) or 3 (RGB); received {self.channels!r}.")
         if self.split_by not in _WAYS:
             raise InputError(f"data.split_by must be one of {', '.join(_WAYS)}; received {self.split_by!r}.")
+        if self.invert and self.ink:
+            raise InputError("data.invert makes bright strokes on black, and data.ink says they are; set one of them.")
         shares = self.fractions
         if (
             not isinstance(shares, list | tuple)
@@ -135,6 +139,7 @@ class Folder(Dataset):
             "fractions": self.fractions,
             "split_seed": self.split_seed,
             "source": source.fingerprint,
+            **({"ink": True} if self.ink else {}),
         }
         try:
             bank = cached_classes(key, lambda: self._decode(source, table, split))
@@ -206,7 +211,7 @@ class Folder(Dataset):
         return {
             "dataset": f"{self.name}-{source.path.resolve().stem}",
             "split": split,
-            "polarity": "ink" if self.invert else "light",
+            "polarity": "ink" if self.invert or self.ink else "light",
             "notes": tuple(notes),
         }
 

@@ -194,7 +194,9 @@ class MiniImageNet(Dataset):
         return ImageBank.from_classes(classes, dataset=self.name, split=split, polarity="light", notes=notes)
 
     def fetch(self, folder: Path) -> None:
-        """Download the three pickles (1.3 GB in all) with learn2learn's downloader, and check each one.
+        """Download the three pickles (1.8 GB in all) with learn2learn's downloader, and check the content of each.
+
+        It must hold every class of its split, 600 different pictures in each, 84 x 84 in colour.
 
         Files that are there already are left as they are.
 
@@ -219,7 +221,7 @@ class MiniImageNet(Dataset):
             for mirror in _MIRRORS:
                 try:
                     download_file(mirror.format(split), str(beside))
-                    _read_pickle(beside, split)
+                    _check_published(*_read_pickle(beside, split), split, beside)
                 except Exception as error:  # the downloader lets every kind of network error through
                     beside.unlink(missing_ok=True)
                     failures.append(f"{mirror.format(split)}: {error}")
@@ -231,6 +233,31 @@ class MiniImageNet(Dataset):
                     f"miniImageNet's {split} split could not be fetched ({'; '.join(failures)}). Try again "
                     f"later, or put {target.name} into {folder} yourself."
                 )
+
+
+def _check_published(images: np.ndarray, members: dict[str, list[int]], split: str, path: Path) -> None:
+    """Raises `InputError` unless a file holds what was published of a split, whole."""
+    lacking = sorted(set(ravi_split(split)) - set(members))
+    if lacking:
+        raise InputError(
+            f"{path} lacks {len(lacking)} of the {len(ravi_split(split))} classes of the {split} split, the first is "
+            f"{lacking[0]}; it is not the published file."
+        )
+    label, numbers = next(((n, m) for n, m in members.items() if len(m) != PER_CLASS), ("", []))
+    if label:
+        raise InputError(
+            f"{path} has {len(numbers)} pictures of {label} instead of {PER_CLASS}; it is not the published file."
+        )
+    if images.shape[1:] != (84, 84, 3):
+        raise InputError(f"{path} has pictures of shape {list(images.shape[1:])} instead of [84, 84, 3].")
+    for label, numbers in members.items():  # the published set has 8 pairs of equal pictures, no two pairs in one class
+        different = len({hashlib.sha256(images[number].tobytes()).digest() for number in numbers})
+        flat = next((number for number in numbers if images[number].min() == images[number].max()), None)
+        if different < len(numbers) - 2 or flat is not None:
+            raise InputError(
+                f"{path}: {label} has {different} different pictures of {len(numbers)}"
+                f"{'' if flat is None else f', and picture {flat} is of one colour'}; it is not the published file."
+            )
 
 
 def _pictures(root: Path) -> list[Path]:

@@ -95,11 +95,12 @@ class PlainUnpickler(pickle._Unpickler):  # the one in C reserves memory for wha
         super().__init__(self._file, encoding="latin-1")
         self._items, self._bytes = 0, 0
         self._most_bytes = MAX_COPIES * size + 2**16
+        self._most_items = min(MAX_ITEMS, size)  # an item that is copied once takes at least a byte
 
     def _count(self, items: int) -> None:
         self._items += items
-        if self._items > MAX_ITEMS:
-            raise Refused(f"copies of more than {MAX_ITEMS:,} items")
+        if self._items > self._most_items:
+            raise Refused(f"copies of more than {self._most_items:,} items")
 
     def _count_bytes(self, count: int) -> None:
         """For whatever makes new bytes out of some that the file holds once."""

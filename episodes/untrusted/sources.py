@@ -16,7 +16,7 @@ from episodes.untrusted.metadata import check_exif, check_metadata
 MAX_SIDE = 20_000
 MAX_PIXELS = 64_000_000
 MAX_VALUES = 108_000_000  # pixels times channels, but for JPEGs in RGB: a 600 dpi page in colour
-MAX_DEEP_PIXELS = 16_000_000  # of 16 or 32 bits each, which are scaled as float32
+MAX_DEEP_PIXELS = 16_000_000  # of 16 or 32 bits each, which are scaled as float32, or in AVIF, which is slow
 MAX_SCANNED_PIXELS = 10 * MAX_PIXELS  # over all scans of a progressive JPEG
 MAX_SLOW_BYTES = 2 * 2**20  # of the variants that Pillow decodes in Python
 # Named one by one because Pillow goes by content, not by suffix, and its EPS reader starts Ghostscript.
@@ -79,6 +79,11 @@ def _check_effort(picture: Image.Image, data: bytes, where: str) -> None:
     if pixels > MAX_DEEP_PIXELS and (picture.mode in ("I", "F") or picture.mode.startswith("I;16")):
         raise InputError(
             f"{where} has {pixels:,} pixels of 16 or 32 bits; at most {MAX_DEEP_PIXELS:,} are decoded. Make it smaller."
+        )
+    if pixels > MAX_DEEP_PIXELS and picture.format == "AVIF":  # a second for these, where its encoder was unkind
+        raise InputError(
+            f"{where} is an AVIF of {pixels:,} pixels; at most {MAX_DEEP_PIXELS:,} are decoded. Make it smaller, or "
+            "save it as a JPEG."
         )
     jpeg = picture.format in ("JPEG", "MPO")
     channels = 4 if picture.mode in ("P", "PA") else len(picture.getbands())

@@ -29,18 +29,23 @@ def calibrate(
     """
 
     from episodes.datasets import make_dataset
+    from episodes.paths import expanded
     from episodes.untrusted.plain_files import read_json
     from metagvae import zoo
     from metagvae.classifier.calibration import calibrate
-    from metagvae.storage.atomic_files import write_json
+    from metagvae.storage.atomic_files import check_links, write_json
     from metagvae.studies.compare import refuse_trained_classes
+    from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
     from metagvae.zoo.load import CONFIG
 
+    if expanded(source).is_dir():
+        check_links(expanded(source))  # its config is written anew
     trained = zoo.open(source)
     folder, encoder = trained.folder, trained.encoder(features)
     size = None if encoder.takes_any_size else encoder.config.size
-    bank = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {})).load(split)
+    dataset = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {}))
+    bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)
     check_pictures(encoder, bank, source)
     refuse_trained_classes(trained, bank)
     fitted = calibrate(encoder, bank)

@@ -41,7 +41,7 @@ def evaluate(
         data: a registered data set; leave out for the first run's. What is not said of a run's own data set is
             taken from the run.
         root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
-        size: side of the pictures in pixels; leave out for the data set's usual one.
+        size: side of the pictures in pixels; leave out for the data set's usual one, or of a folder the encoder's.
         rotations: none | classes | episode.
         data_options: further options of that data set.
         run: folders of finished runs; errors of names that differ in a trailing -seedN are averaged, and A+B is one
@@ -71,6 +71,7 @@ def evaluate(
     from metagvae.compute.device import Device
     from metagvae.compute.processes import ranks
     from metagvae.studies.compare import choose_dataset, compare
+    from metagvae.studies.own_images import as_encoders_take
 
     check_figure(figure)
     if same_hands and not within:
@@ -78,6 +79,7 @@ def evaluate(
     sources = [*(run or []), *(encoder or [])]
     dataset = choose_dataset(sources, data, root, size, rotations, data_options)
     check_writable(json, figure, inputs=[*sources, dataset.root, getattr(dataset, "splits_csv", None)])
+    dataset = as_encoders_take(dataset, sources, split, size, data_options or {})
     comparison = compare(
         dataset,
         encoders=encoder or [],
@@ -92,10 +94,11 @@ def evaluate(
         head_options=head_options,
         features=features,
         device=Device.choose(device),
-        fit_data=make_dataset(fit_data, size=size) if fit_data else None,
+        fit_data=make_dataset(fit_data, size=dataset.side) if fit_data else None,
         within=Within(within, same_hands=same_hands) if within else None,
         warps=warps,
         unit=unit,
+        progress=True,
     )
     if not ranks().main:
         return

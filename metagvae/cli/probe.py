@@ -41,6 +41,7 @@ def probe(
     from metagvae.evaluation.linear_probe import make_classifier, save_probes
     from metagvae.evaluation.linear_probe import probe as measure
     from metagvae.studies.compare import describe
+    from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
 
     check_writable(json, inputs=[root, *(encoder or [])])
@@ -50,6 +51,7 @@ def probe(
     for kind in kinds:
         make_classifier(kind, 1.0)
     dataset = make_dataset(data, root=root, size=size, **(data_options or {}))
+    dataset = as_encoders_take(dataset, encoder, "train", size, data_options or {})
     train, test = dataset.load("train"), dataset.load("test")
     results = []
     for name in encoder:

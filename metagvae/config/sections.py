@@ -144,7 +144,7 @@ class OptimSection:
         # float32 holds what Adam makes of these: rates divided by a tenth, times the decay
         if not (0 < self.lr <= LARGEST and self.weight_decay >= 0 and self.lr * self.weight_decay <= LARGEST):
             raise InputError(
-                f"optim needs 0 < lr <= {LARGEST:g}, weight_decay >= 0 and a product of both of at most {LARGEST:g}; "
+                f"optim needs lr > 0, weight_decay >= 0, and at most {LARGEST:g} for lr and for the product of both; "
                 f"received {self.lr} and {self.weight_decay}."
             )
         if not self.clip >= 0:

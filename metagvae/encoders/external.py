@@ -159,16 +159,34 @@ def _cut(network: nn.Module, name: str) -> None:
     setattr(network.get_submodule(owner), last, nn.Identity())
 
 
+def _known(source: str) -> tuple[str, str, str]:
+    """Provider, network and the tag of its weights, in which timm's names end; raises `InputError` if unknown."""
+    provider, _, name = source.partition(":")
+    base, _, tag = name.partition(".")
+    if base not in _names(provider):
+        raise InputError(f"{provider} has no classifier named {base[:100]!r}; its own list_models() names them.")
+    return provider, base, tag
+
+
+def sketch_foreign(source: str) -> dict[str, Tensor]:
+    """Names, shapes and kinds of the weights of ``timm:NAME`` or ``torchvision:NAME``; nothing is allocated.
+
+    Raises:
+        InputError: if the package is missing or has no such network.
+    """
+    provider, base, _ = _known(source)
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        return _network(f"{provider}:{base}").state_dict()
+
+
 def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
     """The config of ``timm:NAME`` or ``torchvision:NAME``, and what is known of its weights; nothing is fetched.
 
     Raises:
         InputError: if the package is missing or has no such network.
     """
-    provider, _, name = source.partition(":")
-    base, _, tag = name.partition(".")  # timm's names end in the weights' tag
-    if base not in _names(provider):
-        raise InputError(f"{provider} has no classifier named {base!r}; its own list_models() names them.")
+    provider, base, tag = _known(source)
+    name = source.partition(":")[2]
     about: dict[str, Any] = {"licence": "unknown"}
     if provider == "timm":
         from timm.data import resolve_data_config

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, to_float
 from episodes.batch import gather_batch
@@ -24,6 +26,7 @@ from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
 MOST_EPISODES = 10**8
+_PATIENCE = 5.0  # seconds before anything is shown
 NUMBERS = 2**24  # at most, in the features in flight
 
 
@@ -143,15 +146,28 @@ def pictures_at_once(bank: ImageBank) -> int:
 
 
 @torch.no_grad()
-def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device) -> Tensor:
+def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device, progress: bool = False) -> Tensor:
     """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
+    bar = _bar("images", len(bank), progress)
 
     def embed(start: int, stop: int) -> Tensor:
         images = to_float(bank.images[start:stop].to(device.device))
         with device.precision():
-            return encoder(device.layout(images)).float()
+            features = encoder(device.layout(images)).float()
+        bar.update(ranks().size * len(features))
+        return features
 
-    return ranks().split(len(bank), pictures_at_once(bank) // 8, embed, device.device)
+    with bar:
+        return ranks().split(len(bank), pictures_at_once(bank) // 8, embed, device.device)
+
+
+def _bar(what: str, total: int, progress: bool) -> tqdm[NoReturn]:
+    """How far something is, on stderr of the main process; in a file a line now and then."""
+    shown, live = progress and ranks().main, sys.stderr is not None and sys.stderr.isatty()
+    often = 0.5 if live else _PATIENCE * 4
+    return tqdm(
+        desc=what, total=total, disable=not shown, leave=False, delay=_PATIENCE, mininterval=often, file=sys.stderr
+    )
 
 
 def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
@@ -195,7 +211,8 @@ class Evaluator:
         turns: draw a quarter turn per class (for data sets loaded with rotations: episode).
         within: draw the classes of an episode among those that share a value of an attribute.
         fixed: the episodes themselves, where the data set prescribes them; seed, query and episodes are then theirs.
-        unit: what the interval over classes is taken by (`metagvae.class_interval.class_units`).
+        unit: what the interval over classes is taken by (`metagvae.evaluation.class_interval.class_units`).
+        progress: show on stderr how far it is, once it takes more than seconds.
     """
 
     def __init__(
@@ -210,6 +227,7 @@ class Evaluator:
         within: Within | None = None,
         fixed: FixedEpisodes | None = None,
         unit: str | None = None,
+        progress: bool = False,
     ) -> None:
         if fixed is not None:
             query, episodes = fixed.query, len(fixed)
@@ -221,7 +239,7 @@ class Evaluator:
         self.device = device or Device.choose()
         self.bank = self.device.hold(bank)
         self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
-        self.within, self.unit = within, unit
+        self.within, self.unit, self.progress = within, unit, progress
         self.fixed = fixed.to(self.bank.device) if fixed is not None else None
         class_units(self.bank, unit)  # says so if there is no such unit
 
@@ -245,9 +263,9 @@ class Evaluator:
         if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
             return None
         if not self.turns:
-            return embed_bank(learner.encoder, self.bank, self.device).unsqueeze(0)
+            return embed_bank(learner.encoder, self.bank, self.device, self.progress).unsqueeze(0)
         turned = self.bank.with_rotations()
-        features = embed_bank(learner.encoder, turned, self.device)
+        features = embed_bank(learner.encoder, turned, self.device, self.progress)
         # class c's turns lie behind each other: put each turn's pictures in the bank's own order
         order = [
             torch.cat(
@@ -280,12 +298,14 @@ class Evaluator:
         for way, shot in shapes:
             sampler, tally = self.sampler(way, shot), ClassTally(self.bank, self.unit, self.device.device)
             chunk = self._episodes_at_once(features, way, shot)
+            bar = _bar(f"{way}-way {shot}-shot episodes", self.episodes, self.progress)
 
             def measured(
                 start: int,
                 stop: int,
                 sampler: EpisodeSampler | FixedEpisodes = sampler,
                 tally: ClassTally = tally,
+                bar: tqdm[NoReturn] = bar,
             ) -> Tensor:
                 drawn = sampler.span(start, stop - start)
                 logits, labels = self._logits(learner, drawn, features)

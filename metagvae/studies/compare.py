@@ -49,6 +49,7 @@ from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import classes_by_family, provenance, read_config
 from metagvae.storage.atomic_files import write_json
 from metagvae.zoo.build import check_pictures
+from metagvae.zoo.card import counted
 from metagvae.zoo.trained import Trained
 
 
@@ -242,6 +243,8 @@ def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:
     source = zoo.open(source)
     about = asdict(source.card)
     del about["trained_images"]
+    # the names stay in the encoder's card, once; a result says how many and which by their hash
+    about["trained_classes"] = {family: counted(names) for family, names in source.card.trained_classes.items()}
     if joined > 1:
         about["method"] = f"{joined} joined, each: {about['method']}"
     lines = read_metrics(expanded(source.name))
@@ -267,6 +270,19 @@ def refuse_trained_classes(source: str | Trained, bank: ImageBank) -> None:
         )
 
 
+def _fitted_on(fit_data: Dataset | None, dataset: Dataset, control: str) -> ImageBank:
+    """The training pictures that a control is fitted on."""
+    if fit_data is not None:
+        return fit_data.load("train")
+    try:
+        return dataset.load("train")
+    except InputError as error:
+        raise InputError(
+            f"the control {control!r} is fitted on training images, and there are none: {error} Name a data set of the "
+            f"same kind of images for that, such as --fit_data glyphs, or leave {control!r} out."
+        ) from error
+
+
 def compare(
     dataset: Dataset,
     encoders: Sequence[str] = (),
@@ -285,6 +301,7 @@ def compare(
     within: Within | None = None,
     warps: int = 0,
     unit: str | None = None,
+    progress: bool = False,
 ) -> Comparison:
     """Measures every named method on the same episodes of a split.
 
@@ -301,6 +318,7 @@ def compare(
         warps: average each picture's features with those of so many warped copies.
         unit: what the interval over classes is taken by: ``class`` or an attribute such as ``alphabet``; None takes
             the alphabet or script where the classes have one, else the class.
+        progress: show on stderr how far it is, once it takes more than seconds.
 
     Raises:
         InputError: before any measuring, if a method, a shape or the data cannot be had.
@@ -318,12 +336,12 @@ def compare(
     if drawn is not None and within is not None:
         raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
     turns, fixed = dataset.rotations == "episode", FixedEpisodes(drawn) if drawn is not None else None
-    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed, unit)
+    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed, unit, progress)
     for way, shot in shapes:
         evaluator.check(way, shot)
-    fits = any(part in ("pca", "random") for name in encoders for part in parts(name))
+    fitted = [part for name in encoders for part in parts(name) if part in ("pca", "random")]
     with ranks().first_here():
-        train = (fit_data or dataset).load("train") if fits else bank
+        train = _fitted_on(fit_data, dataset, fitted[0]) if fitted else bank
     if train.image_shape != bank.image_shape or train.polarity != bank.polarity:
         raise InputError(
             f"the controls would be fitted on {train.dataset} ({train.image_shape}, {train.polarity}) and measured on "

@@ -14,9 +14,11 @@ from scipy import stats
 
 from episodes import ImageBank, InputError
 from episodes.datasets import make_dataset
+from episodes.paths import expanded
 from metagvae.compute.device import Device
 from metagvae.config.sections import TrainConfig
 from metagvae.evaluation.evaluator import Evaluator
+from metagvae.storage.atomic_files import check_links
 from metagvae.studies.compare import encoder_learner
 from metagvae.training.episodic import train
 
@@ -95,6 +97,7 @@ def cross_validate(
     Raises:
         InputError: before any training, if a fold has too few classes or pictures.
     """
+    check_links(expanded(config.run.folder))  # a fold's folder may be one
     bank = all_classes(config)
     if not 2 + training <= folds <= bank.num_classes:
         raise InputError(

@@ -18,6 +18,7 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
+from metagvae.evaluation.class_interval import ClassInterval, percent
 from metagvae.evaluation.disentanglement import encode, scores, shown
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
@@ -58,6 +59,7 @@ class Scores:
     scores: dict[str, float]
     error: float | None
     half_width: float | None
+    over_classes: ClassInterval | None = None
 
 
 @dataclass
@@ -76,7 +78,7 @@ class ScoreTable:
                 "encoder": row.encoder,
                 "features": f"{row.features} ({row.units})",
                 **{name: shown(value) for name, value in row.scores.items()},
-                error: "–" if row.error is None else f"{100 * row.error:.2f} ± {100 * (row.half_width or 0):.2f}",
+                error: "–" if row.error is None else percent(row.error, row.half_width or 0, row.over_classes),
             }
             for row in self.rows
         ]
@@ -135,7 +137,7 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
             device.place(encoder)
             fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
             scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
-            error = half_width = None
+            error = half_width = over = None
             if warped:
                 (result,) = compare(
                     make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
@@ -148,9 +150,9 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
                     features=None if name in CONTROLS else [group],
                     device=device,
                 ).results
-                error, half_width = result.error, result.half_width
+                error, half_width, over = result.error, result.half_width, result.over_classes
             units = fitted.codes.shape[1]
-            rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width))
+            rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width, over))
             methods[short] = describe(name)
     if not rows:
         raise InputError(f"none of {', '.join(names)} has features {' or '.join(groups)}.")

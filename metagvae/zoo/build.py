@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,11 +111,27 @@ def check_pictures(encoder: Encoder, bank: ImageBank, source: object) -> None:
     if (channels, size) != (config.channels, config.size):
         raise InputError(
             f"the encoder {source} takes pictures of {config.channels} channel(s), {config.size} x {config.size}; "
-            f"{bank.dataset} gives {channels} channel(s), {size} x {size}. Set --data.size {config.size}"
-            + ("." if channels == config.channels else f", and a data set of {config.channels} channel(s).")
+            f"{bank.dataset} gives {channels} channel(s), {size} x {size}. {_advice(config, bank)}"
         )
     if config.polarity != bank.polarity:
         raise InputError(
             f"the encoder {source} was trained on pictures of polarity '{config.polarity}', and {bank.dataset} "
-            f"gives '{bank.polarity}' ('ink' is bright strokes on black). Invert the pictures first."
+            f"gives '{bank.polarity}' ('ink' is bright strokes on black). {_advice(config, bank)}"
         )
+
+
+def _advice(config: EncoderConfig, bank: ImageBank) -> str:
+    """The settings that bring a bank's pictures to what an encoder takes, in a config and on a line."""
+    if not bank.dataset.startswith("folder"):
+        kind = f"a data set of {config.channels} channel(s) and polarity '{config.polarity}'"
+        fits = (bank.image_shape[0], bank.polarity) == (config.channels, config.polarity)
+        return (
+            f"Set data.size (--size) to {config.size}."
+            if fits
+            else f"Take {kind}, at data.size (--size) {config.size}."
+        )
+    options: dict[str, Any] = {"channels": config.channels}
+    if config.polarity != bank.polarity:
+        options["invert"] = config.polarity == "ink"  # of bright strokes on black as they are: ink
+    line = f"--size {config.size} --data_options '{json.dumps(options)}'"
+    return f"Set data.size and data.options so in a config, and on the line: {line}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from metagvae.encoders.encoder import EncoderConfig
@@ -31,6 +33,12 @@ class EncoderCard:
     trained_classes: dict[str, list[str]] = field(default_factory=dict)
     trained_images: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def counted(names: Iterable[str]) -> dict[str, Any]:
+    """How many class names there are, and the SHA-256 of them, sorted, one a line: what a result keeps of a list."""
+    lines = sorted(names)
+    return {"count": len(lines), "sha256": sha256("\n".join(lines).encode()).hexdigest()}
 
 
 def card_text(card: EncoderCard, config: EncoderConfig) -> str:

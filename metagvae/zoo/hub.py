@@ -10,7 +10,7 @@ from episodes import InputError
 from episodes.untrusted.plain_files import read_json
 from metagvae.encoders.encoder import Encoder
 from metagvae.storage.atomic_files import write_beside
-from metagvae.storage.strict_load import load_strictly
+from metagvae.storage.strict_load import check_fit, load_strictly
 from metagvae.storage.tensors import read_tensors
 from metagvae.zoo.card import EncoderCard, card_text
 from metagvae.zoo.load import CONFIG, WEIGHTS, save_encoder
@@ -54,15 +54,22 @@ def timm_architecture(folder: Path) -> str | None:
 
 
 def load_timm_folder(folder: Path, source: str) -> Encoder:
-    """An encoder of a folder in timm's layout: the architecture's name and the weights, its classifier left out."""
-    from metagvae.encoders.external import load_foreign
+    """An encoder of a folder in timm's layout: the architecture's name and the weights, its classifier left out.
 
-    encoder = load_foreign(source, pretrained=False)
-    tensors = read_tensors(folder / WEIGHTS)
-    wanted = encoder.network.state_dict()
-    classifier = {name for name in tensors if name not in wanted and name.rpartition(".")[0] in _classifiers(source)}
-    load_strictly(encoder.network, {n: t for n, t in tensors.items() if n not in classifier}, str(folder / WEIGHTS))
-    return encoder
+    A config may name the largest network there is: it is built once a sketch of it is known to fit the weights.
+
+    Raises:
+        InputError: if there is no such network, or the weights are not its own.
+    """
+    from metagvae.encoders.external import ForeignEncoder, describe_foreign, sketch_foreign
+
+    where, classifiers = str(folder / WEIGHTS), _classifiers(source)
+    read = read_tensors(folder / WEIGHTS)
+    tensors = {name: value for name, value in read.items() if name.rpartition(".")[0] not in classifiers}
+    check_fit(sketch_foreign(source), tensors, where)
+    encoder = ForeignEncoder(describe_foreign(source)[0])
+    load_strictly(encoder.network, tensors, where)
+    return encoder.eval()
 
 
 def _classifiers(source: str) -> tuple[str, ...]:

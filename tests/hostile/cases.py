@@ -18,7 +18,7 @@ from tests.hostile.images import hostile_arrays, hostile_pictures
 from tests.hostile.metadata import metadata_bombs
 from tests.hostile.programs import hostile_pickles, hostile_torch
 from tests.hostile.samples import ENTRIES, Entry, sample
-from tests.hostile.texts import hostile_json, hostile_tables, hostile_yaml
+from tests.hostile.texts import hostile_architectures, hostile_json, hostile_tables, hostile_yaml
 
 _VALUES: tuple[Any, ...] = (
     10**9,
@@ -107,7 +107,7 @@ def crafted(root: Path, name: str, canary: Path) -> list[bytes]:
     if suffix == ".yaml":
         return hostile_yaml()
     if suffix in (".json", ".jsonl"):
-        return hostile_json()
+        return [*hostile_json(), *(hostile_architectures() if name.startswith("hub/") else [])]
     if suffix == ".csv":
         return hostile_tables()
     if suffix == ".pkl":

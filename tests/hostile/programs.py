@@ -36,6 +36,42 @@ def _nested(kind: bytes, depth: int) -> bytes:
     return b"\x80\x02" + kind * depth + b"." if kind != b"(" else b"\x80\x02" + b"(" * depth + b"t" * depth + b"."
 
 
+_MEGABYTE = 2**20
+
+
+def _memoised(value: bytes) -> bytes:
+    """The value at index 1 of the memo, and nothing on the stack."""
+    return b"\x80\x02" + value + b"r\x01\0\0\x000"
+
+
+def copying_pickles() -> dict[str, bytes]:
+    """By name: a megabyte or less, whose copies are gigabytes."""
+    data = _memoised(b"B" + struct.pack("<L", _MEGABYTE) + bytes(_MEGABYTE))
+    text = _memoised(b"X" + struct.pack("<L", _MEGABYTE) + bytes(_MEGABYTE))
+    items = _memoised(b"](" + b"N" * _MEGABYTE + b"e")
+    pairs = _memoised(b"](" + b"K\x01N\x86" * (_MEGABYTE // 4) + b"e")
+    get = b"j\x01\0\0\0"
+    words = b"cnumpy\ndtype\nX\x07\0\0\0U262144\x85Rr\x02\0\0\x000"
+    octets = b"cnumpy\ndtype\nX\x02\0\0\0u1\x85Rr\x02\0\0\x000"
+    shape = b"J\0\0\x10\x00\x85"
+    return {
+        "bytearrays of bytes": data + b"](" + (b"cbuiltins\nbytearray\n" + get + b"\x85R") * 4000 + b"e.",
+        "lists of bytes": data + b"](" + (b"cbuiltins\nlist\n" + get + b"\x85R") * 400 + b"e.",
+        "bytes of text": text + b"](" + (b"c_codecs\nencode\n" + get + b"X\6\0\0\0latin1\x86R") * 4000 + b"e.",
+        "arrays of text": text + octets + b"](" + (
+            b"cnumpy.core.multiarray\n_reconstruct\n)R" + b"(K\x01" + shape + b"j\x02\0\0\0\x89" + get + b"tb"
+        ) * 4000 + b"e.",
+        "arrays from buffers of text": text + octets + b"](" + (
+            b"cnumpy._core.numeric\n_frombuffer\n(" + get + b"j\x02\0\0\0" + shape + b"X\x01\0\0\0CtR"
+        ) * 4000 + b"e.",
+        "text of scalars": data + words + b"](" + (
+            b"cnumpy.core.multiarray\nscalar\nj\x02\0\0\0" + get + b"\x86R"
+        ) * 4000 + b"e.",
+        "lists of lists": items + b"](" + (b"cbuiltins\nlist\n" + get + b"\x85R") * 400 + b"e.",
+        "dicts of pairs": pairs + b"](" + (b"ccollections\nOrderedDict\n" + get + b"\x85R") * 4000 + b"e.",
+    }  # fmt: skip
+
+
 def hostile_pickles(canary: Path) -> list[bytes]:
     laughs = b"\x80\x02]" + b"q\x00]" + b"".join(b"(h%ch%ce" % (0, 0) for _ in range(40)) + b"."
     return [
@@ -69,6 +105,7 @@ def hostile_pickles(canary: Path) -> list[bytes]:
         b".",
         b"\x80",
         b"\x80\xff.",
+        *copying_pickles().values(),
     ]
 
 

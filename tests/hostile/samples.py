@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from metagvae.studies.compare import choose_dataset, describe
 from metagvae.training.episodic import build_parts, train
 from metagvae.training.pretraining import pretrain
 from metagvae.zoo.convert import import_weights
+from metagvae.zoo.hub import load_timm_folder, timm_architecture
 from metagvae.zoo.trained import load_encoder, read_card
 
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
@@ -95,6 +98,8 @@ def make_samples(root: Path) -> None:
     (root / "config.yaml").write_text(yaml.safe_dump(sections.to_dict(config)))
     images, names = bank.images[:, 0].numpy(), [f"c{label}" for label in bank.labels.tolist()]
     FewShotClassifier(vae.encoder, device="cpu", none_label="none").fit(images, names).save(root / "classifier")
+    if "Hub folder" in ENTRIES:
+        _hub_folder(root / "hub")
     torch.save({"state_dict": vae.encoder.state_dict(), "epoch": 3}, root / "weights.pt")
     write_tensors(root / "weights.safetensors", vae.encoder.state_dict())
     settings = {"width": 4, "latent": 9, "size": 16, "polarity": "light", "units": vae.encoder.units}
@@ -207,6 +212,24 @@ def _splits(folder: Path) -> None:
     make_dataset("folder", root=str(folder / "pictures.zip"), size=16, splits_csv=table).load("train")
 
 
+def _hub_folder(folder: Path) -> None:
+    """A repository of the Hub in timm's layout."""
+    import timm
+
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "num_classes": 7}))
+    write_tensors(folder / "model.safetensors", timm.create_model("test_vit", num_classes=7).state_dict())
+
+
+def _hub(folder: Path) -> None:
+    """What ``hub:OWNER/NAME`` does once the two files are there."""
+    source = timm_architecture(folder / "hub")
+    if source is None:
+        load_encoder(folder / "hub")
+    else:
+        load_timm_folder(folder / "hub", source)(torch.rand(1, 3, 32, 32))
+
+
 def _classifier(folder: Path) -> None:
     loaded = FewShotClassifier.load(folder / "classifier")
     answers = loaded.predict_proba(np.zeros((2, 16, 16), np.uint8))
@@ -281,3 +304,5 @@ ENTRIES = {
         ("cache",), ("cache/images.npy", "cache/bank.json"), _cached_with_fitting_sums
     ),
 }
+if find_spec("timm"):  # an extra
+    ENTRIES["Hub folder"] = Entry(("hub",), ("hub/config.json", "hub/model.safetensors"), _hub)

@@ -79,6 +79,12 @@ def hostile_json() -> list[bytes]:
     return [line.encode("utf-8", "surrogatepass") for line in lines]
 
 
+def hostile_architectures() -> list[bytes]:
+    """Configs in timm's layout, the largest networks there are among them."""
+    names = ("vit_7b_patch16_dinov3", "tf_efficientnet_l2", "test_vit.x", "hf_hub:x/y", "x" * 900_000, {"a": 1}, None)
+    return [json.dumps({"architecture": name, "num_classes": 10**9}).encode() for name in names]
+
+
 def hostile_tables() -> list[bytes]:
     return [
         b"",

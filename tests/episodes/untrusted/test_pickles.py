@@ -16,39 +16,10 @@ import pytest
 from episodes import InputError
 from episodes.untrusted.pickles import load_arrays
 from episodes.untrusted.torch_files import load_torch
+from tests.hostile.programs import copying_pickles
 
 MEGABYTE = 2**20
-
-
-def memoised(value: bytes) -> bytes:
-    """The value at index 1 of the memo, and nothing on the stack."""
-    return b"\x80\x02" + value + b"r\x01\0\0\x000"
-
-
-BYTES = memoised(b"B" + struct.pack("<L", MEGABYTE) + bytes(MEGABYTE))
-TEXT = memoised(b"X" + struct.pack("<L", MEGABYTE) + bytes(MEGABYTE))
-LIST = memoised(b"](" + b"N" * MEGABYTE + b"e")
-PAIRS = memoised(b"](" + b"K\x01N\x86" * (MEGABYTE // 4) + b"e")
-GET = b"j\x01\0\0\0"
-U_DTYPE = b"cnumpy\ndtype\nX\x07\0\0\0U262144\x85Rr\x02\0\0\x000"
-B_DTYPE = b"cnumpy\ndtype\nX\x02\0\0\0u1\x85Rr\x02\0\0\x000"
-SHAPE = b"J\0\0\x10\x00\x85"
-COPIES = {
-    "bytearrays of bytes": BYTES + b"](" + (b"cbuiltins\nbytearray\n" + GET + b"\x85R") * 4000 + b"e.",
-    "lists of bytes": BYTES + b"](" + (b"cbuiltins\nlist\n" + GET + b"\x85R") * 400 + b"e.",
-    "bytes of text": TEXT + b"](" + (b"c_codecs\nencode\n" + GET + b"X\6\0\0\0latin1\x86R") * 4000 + b"e.",
-    "arrays of text": TEXT + B_DTYPE + b"](" + (
-        b"cnumpy.core.multiarray\n_reconstruct\n)R" + b"(K\x01" + SHAPE + b"j\x02\0\0\0\x89" + GET + b"tb"
-    ) * 4000 + b"e.",
-    "arrays from buffers of text": TEXT + B_DTYPE + b"](" + (
-        b"cnumpy._core.numeric\n_frombuffer\n(" + GET + b"j\x02\0\0\0" + SHAPE + b"X\x01\0\0\0CtR"
-    ) * 4000 + b"e.",
-    "text of scalars": BYTES + U_DTYPE + b"](" + (
-        b"cnumpy.core.multiarray\nscalar\nj\x02\0\0\0" + GET + b"\x86R"
-    ) * 4000 + b"e.",
-    "lists of lists": LIST + b"](" + (b"cbuiltins\nlist\n" + GET + b"\x85R") * 400 + b"e.",
-    "dicts of pairs": PAIRS + b"](" + (b"ccollections\nOrderedDict\n" + GET + b"\x85R") * 4000 + b"e.",
-}  # fmt: skip
+COPIES = copying_pickles()
 
 
 @pytest.mark.parametrize("name", COPIES)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -217,20 +216,19 @@ def test_a_read_only_folder_is_refused_before_training(tmp_path: Path, capsys: p
 
 
 def test_an_output_that_cannot_be_made_is_refused_before_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As root too: a file stands where the run's folder should be, or the file system takes no folders."""
     (tmp_path / "file").write_text("")
     root = pictures(tmp_path / "pictures", 12, 6)
     config = str(CONFIGS / "folder" / "protonet.yaml")
     for folder in (tmp_path / "file" / "run", Path("/proc/metagvae")):
-        began = time.perf_counter()
+        monkeypatch.setattr("metagvae.training.episodic.fit", lambda *_, **__: pytest.fail("training began"))
         status, _, err = call(
             capsys, "train", "--config", config, "--data.root", str(root), "--run.folder", str(folder)
         )
         assert status == 2
         assert str(folder) in err
-        assert time.perf_counter() - began < 10
 
 
 @pytest.mark.parametrize("command", [[], ["pretrain"], ["train"], ["evaluate"], ["import-encoder"], ["export-encoder"],

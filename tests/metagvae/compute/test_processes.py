@@ -17,7 +17,7 @@ from episodes.batch_share import Share, holding, normal_like
 from metagvae.cli import main
 from metagvae.compute.batch_statistics import batch_mean, batch_rows
 from metagvae.compute.device import Device
-from metagvae.compute.processes import PeerLost, Ranks, ranks
+from metagvae.compute.processes import TIMEOUT, PeerLost, Ranks, ranks
 from metagvae.config.sections import (
     EncoderSection,
     EpisodeSection,
@@ -272,7 +272,7 @@ def test_a_killed_process_ends_the_others_and_the_restart_ends_as_if_undisturbed
     assert killed.status == -signal.SIGKILL
     assert survivor.status != 0
     assert "ended without a word" in survivor.said
-    assert time.perf_counter() - began < 30
+    assert time.perf_counter() - began < TIMEOUT.total_seconds()  # a busy machine is slow, a hang is that long
     succeeded(together(lambda rank: prototypes(tmp_path / "run", resume="auto"), tmp_path))
     succeeded(together(lambda rank: prototypes(tmp_path / "undisturbed"), tmp_path))
     assert largest_difference(tmp_path / "run", tmp_path / "undisturbed") == 0

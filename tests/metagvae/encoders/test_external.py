@@ -12,6 +12,7 @@ import torch
 
 import metagvae
 from episodes import InputError
+from metagvae.encoders import external
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import ForeignEncoder, describe_foreign, load_foreign
 from metagvae.encoders.norm import norm_policy
@@ -226,6 +227,28 @@ def test_a_timm_repository_on_the_hub(disk_hub: DiskHub) -> None:
         network.reset_classifier(0)
         torch.testing.assert_close(encoder(x), network((x - encoder.mean) / encoder.std))
     assert read_card("hub:them/vit").name == "timm:test_vit"
+
+
+@needs_timm
+@pytest.mark.parametrize("architecture", ["vit_7b_patch16_dinov3", "tf_efficientnet_l2", "test_vit", "x" * 10_000, ""])
+@pytest.mark.parametrize("weights", [{"a": torch.zeros(1)}, {}, {"head.weight": torch.zeros(2)}])
+def test_a_forged_timm_folder_builds_nothing(
+    architecture: str, weights: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest network known, and weights of one number: refused by a sketch, before anything is allocated."""
+    from safetensors.torch import save_file
+
+    def built(*_: object) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(external.ForeignEncoder, "__init__", built)
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": architecture}))
+    save_file(weights, tmp_path / "model.safetensors")
+    source = hub.timm_architecture(tmp_path)
+    assert source is not None
+    with pytest.raises(InputError) as raised:
+        hub.load_timm_folder(tmp_path, source)
+    assert len(str(raised.value)) < 2000
 
 
 @needs_hub

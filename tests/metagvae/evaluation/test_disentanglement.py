@@ -13,6 +13,7 @@ from sklearn.metrics import mutual_info_score
 
 from episodes import InputError
 from episodes.datasets.factors import Factor
+from episodes.datasets.sprites import SpritePictures
 from metagvae.evaluation.disentanglement import (
     Coded,
     dci,
@@ -115,6 +116,19 @@ def test_a_code_in_another_unit_scores_the_same(scale: float | tuple[float, ...]
     expected = scores(train, test)
     for name, value in scores(*scaled).items():
         assert value == pytest.approx(expected[name], abs=0.005), name
+
+
+def test_a_perfect_code_of_sprites_reaches_what_the_docs_say() -> None:
+    pictures = SpritePictures(28)
+
+    def perfect(count: int, seed: int) -> Coded:
+        values = pictures.draw(count, seed).numpy()
+        return Coded((values - values.mean(0)) / values.std(0), values, pictures.factors)
+
+    train, test = perfect(10_000, 0), perfect(5000, 1)
+    assert sap(train, test) == pytest.approx(0.93, abs=0.01)
+    assert mig(test) == pytest.approx(0.89, abs=0.01)
+    assert factor_vae(train, test) == 1
 
 
 def test_a_factor_that_nothing_tells_of_is_not_complete() -> None:

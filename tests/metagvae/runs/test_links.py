@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from episodes import InputError
+from metagvae.cli import main
 from metagvae.runs.signals import Interrupted
 from metagvae.storage.folder_lock import FolderLock
+from tests.metagvae.cli.test_cli import CONFIGS
 from tests.metagvae.training.test_training import do_train, train_config
 
 
@@ -98,3 +100,21 @@ def test_what_made_a_run_may_be_a_pipe(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "provenance.json")
     assert begun_precision(tmp_path, "auto", "auto") == "auto"
+
+
+def test_other_commands_write_through_no_link_either(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "run").mkdir()
+    commands = {
+        "fold0": ["cross-validate", "--data.name", "digits", "--run.folder", str(tmp_path / "run")],
+        "encoder": ["calibrate", str(tmp_path / "run"), "digits"],
+        "trials.db": ["sweep", "--folder", str(tmp_path / "run"), "--base", str(CONFIGS / "glyphs" / "protonet.yaml"),
+                      "--search", "{optim.lr: {float: [1.0e-4, 1.0e-2]}}"],
+    }  # fmt: skip
+    for name, command in commands.items():
+        (tmp_path / "run" / "sweep.yaml").write_text("{}")
+        (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
+        assert main(command) == 2
+        assert "is a link out of" in capsys.readouterr().err
+        (tmp_path / "run" / name).unlink()
+    assert not list((tmp_path / "precious").iterdir())

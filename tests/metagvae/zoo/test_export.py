@@ -13,6 +13,7 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import load_foreign
 from metagvae.zoo import export
 from metagvae.zoo.trained import load_encoder
+from tests.support.faults import sit, with_files_up_to
 
 
 def small(**changes: object) -> Encoder:
@@ -79,3 +80,22 @@ def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             export.export_to(encoder, tmp_path / name, to)
+
+
+@pytest.mark.parametrize("to", list(export.FORMATS))
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(to: str, tmp_path: Path) -> None:
+    """torch's own writer would end the process."""
+    if to == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    path = tmp_path / "out" / f"encoder{export.FORMATS[to]}"
+    path.parent.mkdir()
+
+    def work() -> None:
+        assert main(["export-encoder", "guided-protonet-omniglot", str(path), "--to", to]) == 2
+
+    sitting = sit(with_files_up_to(20_000, work), tmp_path)
+    assert sitting.status == 0, sitting.said
+    assert sitting.said.count("\n") == 1
+    assert "no room" in sitting.said
+    assert not list(path.parent.iterdir())
