@@ -19,6 +19,7 @@ import torch
 
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
+from metagvae.classifier.estimator import DEFAULT_ENCODER
 from metagvae.classifier.inputs import collect
 from metagvae.encoders.controls import PCA
 from metagvae.runs.run import provenance
@@ -26,7 +27,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.zoo import shipped_encoders
 
 DRAWS = 20
-QUERIES = 100  # of each digit, at most
+QUERIES = 50  # of each digit, at most
 Predict = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -72,9 +73,9 @@ def methods() -> Iterator[tuple[str, Predict]]:
         return pca(enlarged).numpy()
 
     yield "PCA", nearest_mean(components)
-    for name in shipped_encoders():
-        yield name, lambda X, y, Xq, name=name: FewShotClassifier(name).fit(X, y).predict(Xq)  # type: ignore[misc]
-    yield "FewShotClassifier()", lambda X, y, Xq: FewShotClassifier().fit(X, y).predict(Xq)
+    for name in sorted(shipped_encoders(), key=lambda name: name == DEFAULT_ENCODER):
+        label = f"{name} (default)" if name == DEFAULT_ENCODER else name
+        yield label, lambda X, y, Xq, name=name: FewShotClassifier(name).fit(X, y).predict(Xq)  # type: ignore[misc]
 
 
 def measure(predict: Predict, images: np.ndarray, labels: np.ndarray, shot: int, draws: int) -> np.ndarray:
