@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from plain_input import DRAWS, draw, sources
+from plain_input import DRAWS, Remembering, draw, sources
 from sklearn.metrics import roc_auc_score
 
-from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import expected_calibration_error
 from metagvae.classifier.estimator import DEFAULT_ENCODER
 from metagvae.runs.run import provenance
@@ -24,18 +23,18 @@ from metagvae.storage.atomic_files import write_json
 
 def measure(encoder: str, images: np.ndarray, labels: np.ndarray, shot: int, draws: int) -> dict[str, float]:
     """Means over draws of: calibration error, genuine and strange images refused in %, area under the ROC curve."""
-    found = []
+    found, classifier = [], Remembering(encoder).remember(images, labels)
     for seed in range(draws):
         known = np.random.default_rng(seed).permutation(10)[:5]
         support, query = draw(labels, shot, seed)
         support = support[np.isin(labels[support], known)]
         genuine = np.isin(labels[query], known)
-        classifier = FewShotClassifier(encoder).fit(images[support], labels[support])
-        novelty = classifier.novelty(images[query])
+        classifier.fit(support, labels[support])
+        novelty = classifier.novelty(query)
         own = np.searchsorted(classifier.classes_, labels[query][genuine])
         found.append(
             (
-                expected_calibration_error(classifier.predict_proba(images[query][genuine]), own),
+                expected_calibration_error(classifier.predict_proba(query[genuine]), own),
                 100 * np.mean(novelty[genuine] > 1),
                 100 * np.mean(novelty[~genuine] > 1),
                 roc_auc_score(~genuine, novelty),
