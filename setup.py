@@ -4,15 +4,29 @@ from setuptools import find_packages, setup
 
 setup(
     name="metagvae",
-    version="0.1.0",
+    version="0.2.0",  # here alone: `metagvae.__version__` asks the installed package
     description="Few-shot meta-learning with guided variational autoencoders",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="metagvae developers",
     license="MIT",
+    keywords="few-shot-learning meta-learning variational-autoencoder disentanglement omniglot miniimagenet pytorch",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["metagvae", "metagvae.*", "episodes", "episodes.*"]),
     package_data={
-        "episodes": ["splits/*.json", "splits/*.csv"],
+        "episodes": ["splits/*.json", "splits/*.csv", "py.typed"],
         "metagvae": ["weights/*/*", "py.typed", "report/templates/*"],
     },
     install_requires=[

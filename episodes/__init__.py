@@ -9,7 +9,10 @@ from episodes.capture import CaptureConfig
 from episodes.errors import InputError
 from episodes.loader import EpisodeLoader
 from episodes.samplers.base import EpisodeIndices, EpisodeSampler
+from episodes.samplers.by_attribute import WithinSampler
 from episodes.samplers.pictures import ViewSampler, picture_classes
+from episodes.samplers.prescribed import FixedEpisodes
+from episodes.shape import Episodes, EpisodeShape, Within
 
 __all__ = [
     "Attribute",
@@ -19,10 +22,15 @@ __all__ = [
     "EpisodeIndices",
     "EpisodeLoader",
     "EpisodeSampler",
+    "EpisodeShape",
+    "Episodes",
+    "FixedEpisodes",
     "ImageBank",
     "InputError",
     "ViewSampler",
     "Warped",
+    "Within",
+    "WithinSampler",
     "augment",
     "collector_paused",
     "make_batch",

@@ -89,18 +89,13 @@ def affine_matrix(angle: Tensor, log_x: Tensor, log_y: Tensor, shear: Tensor, sh
     the motion that the picture makes.
     """
     cos, sin = angle.cos(), angle.sin()
-    # motion M = R(angle) S(shear) D(scale); its inverse is D^-1 S^-1 R^-1
-    ix, iy = (-log_x).exp(), (-log_y).exp()
+    # motion M = R(angle) S(shear) D(scale); its inverse is D^-1 S^-1 R^-1, made row by row: few, small operations
     # image y points down, so a counter-clockwise turn has its sines with the signs below
-    r00, r01, r10, r11 = cos, -sin, sin, cos
-    m00 = ix * (r00 - shear * r10)
-    m01 = ix * (r01 - shear * r11)
-    m10 = iy * r10
-    m11 = iy * r11
-    tx, ty = shift.unbind(-1)
-    column = torch.stack((-(m00 * tx + m01 * ty), -(m10 * tx + m11 * ty)), -1)
-    linear = torch.stack((torch.stack((m00, m01), -1), torch.stack((m10, m11), -1)), -2)
-    return torch.cat((linear, column.unsqueeze(-1)), -1)
+    upper, lower = torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)
+    sizes = (-torch.stack((log_x, log_y), -1)).exp()
+    linear = torch.stack((upper - shear.unsqueeze(-1) * lower, lower), -2) * sizes.unsqueeze(-1)
+    column = -(linear * shift.unsqueeze(-2)).sum(-1, keepdim=True)
+    return torch.cat((linear, column), -1)
 
 
 def sampling_grid(theta: Tensor, shape: Sequence[int]) -> Tensor:

@@ -98,6 +98,11 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
         check_types(make, options, f"{where}the {self.what} {name!r}: ")
         return cls
 
+    def chosen(self, spec: Mapping[str, Any], where: str = "") -> tuple[Kind, dict[str, Any]]:
+        """The class and the options of a config's mapping of a ``name`` and options, as `checked`."""
+        options = dict(spec)
+        return self.checked(options.pop("name", None), options, where), options
+
     def __getitem__(self, name: str) -> Kind:
         return self._known[name]
 

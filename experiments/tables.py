@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metagvae.evaluation.class_interval import ClassInterval, percent
+from metagvae.evaluation.text_table import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -86,7 +87,7 @@ def table(content: dict[str, Any]) -> str:
     deviations = {(s["method"], s["dataset"], s["way"], s["shot"]): s["deviation"] for s in content.get("seeds", [])}
     several = len({r["dataset"] for r in results}) > 1
     head = ["method", *(["data"] if several else []), *(f"{way}w {shot}s" for way, shot in shapes), "training"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    body = [head]
     for method, dataset in dict.fromkeys((r["method"], r["dataset"]) for r in results):
         cells = [label(method), *([dataset] if several else [])]
         rows = {(r["way"], r["shot"]): r for r in results if (r["method"], r["dataset"]) == (method, dataset)}
@@ -95,8 +96,8 @@ def table(content: dict[str, Any]) -> str:
             text = shown(r) if r else "–"
             spread = deviations.get((method, dataset, *shape))
             cells.append(text + (f" (sd {100 * spread:.2f})" if spread is not None else ""))
-        cells.append(training(method, content))
-        lines.append("| " + " | ".join(cells) + " |")
+        body.append([*cells, training(method, content)])
+    lines = [markdown_table(body)]
     r = results[0]
     names = ", ".join(dict.fromkeys(x["dataset"] for x in results))
     lines.append(
@@ -130,11 +131,8 @@ def table(content: dict[str, Any]) -> str:
 def plain_table(content: dict[str, Any]) -> str:
     """Markdown of measurements other than errors: ``rows`` of the same keys, the keys being the columns."""
     rows = content["rows"]
-    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    for row in rows:
-        cells = (f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
-        lines.append("| " + " | ".join(cells) + " |")
-    lines.append("")
+    cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
+    lines = [markdown_table([list(rows[0]), *cells]), ""]
     lines += [content["about"]] if "about" in content else []
     lines.append(command(content))
     return "\n".join(lines) + "\n"
@@ -157,9 +155,8 @@ def pivot(pattern: str, shape: str) -> str:
                 cell = shown(r)
                 rows.setdefault(name, {})[column] = cell
     columns = [column for column in contents if any(column in cells for cells in rows.values())]
-    lines = ["| | " + " | ".join(columns) + " |", "|" + " --- |" * (1 + len(columns))]
-    for name, cells in rows.items():
-        lines.append("| " + " | ".join([name, *(cells.get(column, "–") for column in columns)]) + " |")
+    body = [[name, *(cells.get(column, "–") for column in columns)] for name, cells in rows.items()]
+    lines = [markdown_table([["", *columns], *body])]
     drawn = dict.fromkeys(content["results"][0]["episodes"] for content in contents.values())
     commits = dict.fromkeys(content["provenance"]["commit"] for content in contents.values())
     lines.append(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    __version__: str
     from metagvae.classifier.estimator import FewShotClassifier
     from metagvae.encoders.encoder import Encoder, EncoderConfig
     from metagvae.vae.decoders import Decoder
@@ -37,6 +36,16 @@ __all__ = [
 ]
 
 
+def _version() -> str:
+    """The installed package's version; of a source tree that was never installed, ``0+source``."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("metagvae")
+    except PackageNotFoundError:
+        return "0+source"
+
+
 def __getattr__(name: str) -> Any:
     # loaded on first use, so that `import metagvae` costs next to nothing
     if name in _HOMES:
@@ -46,4 +55,6 @@ def __getattr__(name: str) -> Any:
 
         with collector_paused():
             return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'metagvae' has no attribute {name!r}")

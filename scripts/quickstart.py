@@ -19,6 +19,7 @@ import torch
 from episodes import InputError
 from episodes.datasets import make_dataset
 from metagvae.cli import main as metagvae
+from metagvae.encoders.controls import CONTROLS
 from metagvae.report.figures import error_bars
 from metagvae.studies.compare import Comparison, compare
 
@@ -70,7 +71,7 @@ def main() -> int:
     for data in (glyphs, digits):
         comparison = compare(
             data,
-            encoders=["pixels", "pca", "random", vae, guided],
+            encoders=[*CONTROLS, vae, guided],
             runs=[protonet],
             ways=[5],
             shots=[1, 5],

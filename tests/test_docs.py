@@ -68,8 +68,10 @@ def test_python_snippets_run(snippet: str, tmp_path: Path) -> None:
 
 def test_files_named_in_pages_exist() -> None:
     for page in PAGES:
-        text = page.read_text()
-        for name in re.findall(r"(?:configs|scripts|docs)/[\w./-]+\.(?:yaml|sh|py|png|json|md)", text):
+        # a recorded command stays as it was run, whatever was moved since
+        text = "\n".join(line for line in page.read_text().splitlines() if "` at commit " not in line)
+        named = r"(?:configs|scripts|docs|examples|experiments|tools)/[\w./-]+\.(?:yaml|sh|py|png|json|md)"
+        for name in re.findall(named, text):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 

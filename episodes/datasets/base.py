@@ -15,6 +15,7 @@ from episodes.errors import InputError
 from episodes.paths import expanded
 from episodes.registry import Registry
 from episodes.samplers.base import EpisodeIndices, eligible_classes
+from episodes.shape import EpisodeShape
 
 SPLITS = ("train", "validation", "test")
 
@@ -75,11 +76,11 @@ class Dataset(ABC):
         """Pictures per class, at most, where that can be told without decoding any; else None."""
         return None
 
-    def check_episodes(self, split: str, way: int, shot: int, query: int) -> None:
+    def check_episodes(self, split: str, shape: EpisodeShape) -> None:
         """Raises `InputError` if a split cannot give such episodes, before its pictures are decoded if possible."""
         sizes = self.sizes(split)
         if sizes is not None:
-            eligible_classes(torch.tensor(sizes), way, shot, query, f"the {split} split of {self.name}")
+            eligible_classes(torch.tensor(sizes), shape, f"the {split} split of {self.name}")
 
     def fixed_episodes(self, bank: ImageBank) -> EpisodeIndices | None:
         """The test episodes that the data set itself prescribes, of a bank it loaded; None where any may be drawn."""

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from episodes.bank import ImageBank
-from episodes.counter_rng import below, check_seed, distinct, fold
+from episodes.counter_rng import below, distinct, fold
 from episodes.errors import InputError
 from episodes.samplers import _numba as compiled
-
-STREAMS = {"train": 0, "validation": 1, "test": 2}
+from episodes.shape import STREAMS, Episodes, EpisodeShape
 
 
 @dataclass(frozen=True)
@@ -44,24 +43,17 @@ class EpisodeIndices:
         return EpisodeIndices(self.classes[part], self.images[part], self.shot, turns)
 
 
-MOST = 2**31 - 1  # ways, shots, queries
-
-
-def eligible_classes(counts: Tensor, way: int, shot: int, query: int, where: str) -> Tensor:
-    """Numbers of the classes with enough pictures for N-way K-shot episodes.
+def eligible_classes(counts: Tensor, shape: EpisodeShape, where: str) -> Tensor:
+    """Numbers of the classes with enough pictures for episodes of a shape.
 
     Args:
         counts: int64 ``[classes]``, pictures per class.
         where: names the split in the error.
 
     Raises:
-        InputError: if a number is senseless or there are fewer than ``way`` such classes.
+        InputError: if there are fewer than ``shape.way`` such classes.
     """
-    for name, value, least in (("way", way, 2), ("shot", shot, 1), ("query", query, 1)):
-        if value < least:
-            raise InputError(f"episodes need {name} >= {least}; received {name} = {value}.")
-        if value > MOST:
-            raise InputError(f"episodes can have at most {MOST:,} of each; received {name} = {str(value)[:100]}.")
+    way, shot, query = shape.way, shape.shot, shape.query
     eligible = torch.nonzero(counts >= shot + query).flatten()
     if len(eligible) < way:
         largest = int(counts.max()) if len(counts) else 0
@@ -83,36 +75,32 @@ class EpisodeSampler:
     Args:
         bank: where the classes and their sizes are read from. Classes with fewer than ``shot + query``
             images are left out.
-        way, shot, query: classes per episode, support and query images per class.
-        seed: any integer of 64 bits, with its sign.
-        stream: ``train``, ``validation`` or ``test``; streams of one seed are independent.
-        turns: draw a quarter turn per class and episode (MAML's way with Omniglot).
+        episodes: their shape, seed and stream, and whether each class gets a quarter turn.
 
     Raises:
         InputError: at once, if the bank has too few classes of enough images.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank
+        >>> images = torch.zeros(8, 6, 1, 28, 28, dtype=torch.uint8)
+        >>> bank = ImageBank.from_classes([(f"class {i}", x) for i, x in enumerate(images)], dataset="zeros")
+        >>> sampler = EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 2), seed=7))
+        >>> sampler.span(0, 10).images.shape  # ten episodes: 5 classes of 1 + 2 image numbers
+        torch.Size([10, 5, 3])
     """
 
-    def __init__(
-        self,
-        bank: ImageBank,
-        way: int,
-        shot: int,
-        query: int,
-        seed: int = 0,
-        stream: str = "train",
-        turns: bool = False,
-    ) -> None:
-        if stream not in STREAMS:
-            raise InputError(f"unknown stream '{stream}'; allowed: {', '.join(STREAMS)}.")
-        check_seed(seed, "the seed of the episodes")
+    def __init__(self, bank: ImageBank, episodes: Episodes) -> None:
+        shape = episodes.shape
+        self.episodes = episodes
+        self.way, self.shot, self.query = shape.way, shape.shot, shape.query
+        self.seed, self.stream, self.turns = episodes.seed, episodes.stream, episodes.rotations
         counts = bank.counts
-        self.way, self.shot, self.query = way, shot, query
         where = f"the {bank.split} split of {bank.dataset}"
-        eligible = eligible_classes(self.supply(counts), way, shot, query, where)
-        self.seed, self.stream, self.turns = seed, stream, turns
+        eligible = eligible_classes(self.supply(counts), shape, where)
         # of each class to draw from: first image, number of images, class number
         self.spans = torch.stack((bank.offsets[:-1][eligible], counts[eligible], eligible), -1)
-        self._key = fold(torch.tensor(seed, device=eligible.device), STREAMS[stream])
+        self._key = fold(torch.tensor(self.seed, device=eligible.device), STREAMS[self.stream])
 
     def supply(self, counts: Tensor) -> Tensor:
         """How many pictures classes of ``counts`` pictures (int64 ``[classes]``) can give an episode."""

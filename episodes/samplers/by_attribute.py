@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -11,22 +9,7 @@ from episodes.bank import ImageBank
 from episodes.counter_rng import below, distinct, fold
 from episodes.errors import InputError
 from episodes.samplers.base import EpisodeIndices, EpisodeSampler
-
-
-@dataclass(frozen=True)
-class Within:
-    """Which episodes are drawn among classes that share a value of an attribute.
-
-    Args:
-        attribute: of the bank's classes, such as ``alphabet``.
-        share: of the episodes that are drawn so; the others are drawn from all classes.
-        same_hands: take the pictures of the same numbers from every class. The n-th drawings of Omniglot's
-            characters of one alphabet are by one person, so a shot or a query is then of one hand in all classes.
-    """
-
-    attribute: str = "alphabet"
-    share: float = 1.0
-    same_hands: bool = False
+from episodes.shape import Episodes, Within
 
 
 class WithinSampler(EpisodeSampler):
@@ -36,27 +19,19 @@ class WithinSampler(EpisodeSampler):
     twenty of any alphabets, as one hand and one style wrote them all.
 
     Args:
-        within: which attribute, and how often. Its values with fewer than ``way`` classes of enough pictures are
-            left out; the others are equally likely. Classes whose value is unknown are in no such episode.
+        episodes: ``within`` says which attribute, and how often; None stands for ``Within()``. Values with fewer than
+            ``way`` classes of enough pictures are left out; the others are equally likely. Classes whose value is
+            unknown are in no such episode.
 
     Raises:
         InputError: if the bank lacks the attribute, no value of it has enough classes, or the classes differ in
             size and ``same_hands`` is set.
     """
 
-    def __init__(
-        self,
-        bank: ImageBank,
-        way: int,
-        shot: int,
-        query: int,
-        seed: int = 0,
-        stream: str = "train",
-        turns: bool = False,
-        within: Within | None = None,
-    ) -> None:
-        super().__init__(bank, way, shot, query, seed, stream, turns)
-        within = within or Within()
+    def __init__(self, bank: ImageBank, episodes: Episodes) -> None:
+        super().__init__(bank, episodes)
+        way, shot, query = self.way, self.shot, self.query
+        within = episodes.within or Within()
         attribute, share = within.attribute, within.share
         if attribute not in bank.attributes:
             raise InputError(

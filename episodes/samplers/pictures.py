@@ -9,6 +9,7 @@ from episodes.bank import ImageBank
 from episodes.counter_rng import below, distinct, fold
 from episodes.errors import InputError
 from episodes.samplers.base import EpisodeIndices, EpisodeSampler
+from episodes.shape import Episodes
 
 
 def picture_classes(bank: ImageBank) -> ImageBank:
@@ -42,18 +43,8 @@ class ViewSampler(EpisodeSampler):
         InputError: if ``groups`` has not one row per picture, or the bank has fewer pictures than ways.
     """
 
-    def __init__(
-        self,
-        bank: ImageBank,
-        way: int,
-        shot: int,
-        query: int,
-        seed: int = 0,
-        stream: str = "train",
-        turns: bool = False,
-        groups: Tensor | None = None,
-    ) -> None:
-        super().__init__(bank, way, shot, query, seed, stream, turns)
+    def __init__(self, bank: ImageBank, episodes: Episodes, groups: Tensor | None = None) -> None:
+        super().__init__(bank, episodes)
         if groups is None:
             groups = torch.arange(len(bank), device=bank.offsets.device).unsqueeze(-1)
         if bank.num_classes != len(bank) or len(groups) != len(bank):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from episodes import ImageBank
+from episodes import Episodes, EpisodeShape, ImageBank
 from metagvae.benchmark.networks import PlainConv4, conv4_encoder
 from metagvae.benchmark.peers import fused_tasks
 from metagvae.benchmark.pictures import bank_or_noise
@@ -23,7 +23,9 @@ def ours(context: Context, bank: ImageBank) -> Way:
     learner = PrototypicalNetwork(conv4_encoder(context.sizes.width, "running")).eval()
 
     def evaluate(episodes: int) -> object:
-        return Evaluator(bank, QUERY, episodes, device=context.device).errors(learner, [(WAY, SHOT)])
+        return Evaluator(
+            bank, Episodes(EpisodeShape(WAY, SHOT, QUERY), stream="test"), episodes, context.device
+        ).errors(learner, [(WAY, SHOT)])
 
     episodes = context.sizes.episodes
     return Way("ours", lambda: evaluate(episodes), episodes, warm=lambda: evaluate(2))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeSampler, InputError, make_batch
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
 from metagvae.benchmark.networks import Classifier, PlainConv4, conv4_encoder, optimizer_of, stepping
 from metagvae.benchmark.peers import learn2learn
 from metagvae.benchmark.pictures import bank_or_noise
@@ -81,7 +81,9 @@ def peer_step(network: nn.Module, batch: EpisodeBatch, steps: int) -> Callable[[
 def make_step(side: str, context: Context, steps: int) -> Callable[[], None]:
     """The step of ``ours``, ``frugal`` (ours with the least memory) or ``peer`` on Omniglot's training characters."""
     bank = bank_or_noise(context, "omniglot", "train", 1028, 20)
-    batch = make_batch(bank, EpisodeSampler(bank, WAY, SHOT, QUERY).span(0, context.sizes.tasks))
+    batch = make_batch(
+        bank, EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY))).span(0, context.sizes.tasks)
+    )
     device = context.device.device
     batch = EpisodeBatch(batch.images.to(device), batch.shot, batch.classes.to(device), batch.indices.to(device))
     learner = our_learner(context.sizes.width, steps, **(FRUGAL if side == "frugal" else {}))

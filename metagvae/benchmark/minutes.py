@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import metagvae
-from episodes import InputError
+from episodes import Episodes, EpisodeShape, InputError
 from metagvae import zoo
 from metagvae.benchmark.rows import Context, Row
 from metagvae.evaluation.evaluator import Evaluator
@@ -64,7 +64,9 @@ def rows(context: Context, config: Path | None = None, changes: tuple[str, ...] 
             run = zoo.open(Path(folder) / "run")
             learner, settings = run.learner(), run.config
             dataset = run.data.make()
-            evaluator = Evaluator(dataset.load("test"), 15, EPISODES, device=context.device)
+            evaluator = Evaluator(
+                dataset.load("test"), Episodes(EpisodeShape(5, 1), stream="test"), EPISODES, context.device
+            )
             (result,) = evaluator.measure("run", learner, [(5, 1)])
         except InputError as error:
             row.note = f"not measured: {error}"

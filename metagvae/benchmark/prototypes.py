@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from episodes import EpisodeBatch, EpisodeSampler, make_batch
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, make_batch
 from metagvae.benchmark.networks import Classifier, PlainConv4, conv4_encoder, stepping
 from metagvae.benchmark.peers import easyfsl
 from metagvae.benchmark.pictures import bank_or_noise
@@ -78,7 +78,7 @@ def flops_per_unit(way: Way) -> float:
 def rows(context: Context) -> list[Row]:
     """Every row on prototypical steps."""
     bank = bank_or_noise(context, "omniglot", "train", CLASSES, 20)
-    sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY)))
     precision = "bfloat16" if context.device.autocast else "float32"
     made = []
     for tasks in context.sizes.steps_of:

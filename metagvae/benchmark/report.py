@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metagvae.benchmark.rows import Row
+from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 
@@ -66,11 +67,7 @@ class Report:
         cells = [self.cells(row) for row in self.rows]
         columns = ["row", "peer", "ours", "peer's", "ratio", "wanted", "limit"]
         lines = [columns, *([line[name] for name in columns] for line in cells)]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-        text = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        ]
-        text.insert(1, "  ".join("-" * width for width in widths))
+        text = text_table(lines, rule=True).split("\n")
         notes = [f"      {line['note']}" if line["note"] != "–" else "" for line in cells]
         body = [part for line, note in zip(text[2:], notes, strict=True) for part in (line, note) if part]
         return "\n".join([*text[:2], *body, "", self.about()])

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from episodes import EpisodeSampler, ImageBank
+from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank
 from episodes.loader import BLOCK, EpisodeLoader
 from metagvae.benchmark.peers import easyfsl_tasks, fused_tasks
 from metagvae.benchmark.pictures import noise_bank
@@ -28,7 +28,7 @@ NAME = f"{WAY}-way {SHOT}-shot, {QUERY} queries, 28 x 28"
 
 def drawing(bank: ImageBank, tasks: int, device: torch.device) -> Callable[[], Tensor]:
     """The loader's next step of ``tasks`` episodes at each call: uint8 ``[T, N, K + Q, C, H, W]`` on ``device``."""
-    loader = EpisodeLoader(bank, EpisodeSampler(bank, WAY, SHOT, QUERY), tasks, device)
+    loader = EpisodeLoader(bank, EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY))), tasks, device)
     steps = count()
     return lambda: loader[next(steps)].images
 
@@ -78,7 +78,7 @@ def many_classes(context: Context) -> list[Row]:
         )
 
     def indices(bank: ImageBank) -> Way:
-        sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
+        sampler = EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY)))
         blocks = count(0, block)
         return Way(f"ours at {bank.num_classes:,}", lambda: sampler.span(next(blocks), block), block)
 
@@ -101,7 +101,7 @@ def mapped_row(context: Context) -> Row:
         path = Path(folder) / "images.npy"
         np.save(path, bank.images[:].numpy())
         mapped = replace(bank, images=torch.from_numpy(np.load(path, mmap_mode="c")))
-        sampler = EpisodeSampler(mapped, WAY, SHOT, QUERY)
+        sampler = EpisodeSampler(mapped, Episodes(EpisodeShape(WAY, SHOT, QUERY)))
         with EpisodeLoader(mapped, sampler, tasks, device, threads=2) as loader:
             steps = count()
             held = bank.to(device)

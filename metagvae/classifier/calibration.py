@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from episodes import EpisodeSampler, ImageBank, InputError
+from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError
 from episodes.untrusted.typed import check_types
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
@@ -193,10 +193,14 @@ def calibrate(
     features = embed_bank(encoder, bank, device or Device.choose("cpu")).cpu()
     shapes = [(way, shot) for way in (5, 20) for shot in (1, 5) if int((bank.counts >= shot + 5).sum()) >= way]
     if not shapes:
-        EpisodeSampler(bank, 5, 1, 5, seed, "validation")  # says what is missing
+        EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 5), seed=seed, stream="validation"))  # says what is missing
     drawn = []
     for way, shot in shapes:
-        images = EpisodeSampler(bank, way, shot, 5, seed, "validation").span(0, max(1, episodes * 5 // way)).images
+        images = (
+            EpisodeSampler(bank, Episodes(EpisodeShape(way, shot, 5), seed=seed, stream="validation"))
+            .span(0, max(1, episodes * 5 // way))
+            .images
+        )
         support, query = features[images[:, :, :shot]], features[images[:, :, shot:]].flatten(1, 2)
         distances = torch.cdist(query.double(), support.mean(2).double()).square()
         drawn.append((distances / (1 + 1 / shot), torch.arange(way).repeat_interleave(5).expand(len(images), -1)))

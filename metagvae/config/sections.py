@@ -7,11 +7,21 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
-from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, ViewSampler, picture_classes
+from episodes import (
+    AugmentConfig,
+    Episodes,
+    EpisodeSampler,
+    EpisodeShape,
+    ImageBank,
+    InputError,
+    ViewSampler,
+    Within,
+    WithinSampler,
+    picture_classes,
+)
 from episodes.counter_rng import check_seed
 from episodes.datasets import Dataset, make_dataset
 from episodes.paths import expanded
-from episodes.samplers.by_attribute import Within, WithinSampler
 
 S = TypeVar("S")
 MOST_STEPS = 10**12
@@ -80,6 +90,8 @@ class VAESection:
         decoder: upsampling | ding, which mirrors the backbone of that name.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
+        prior: of the latent, a mapping of its name and options.
+        inference: how images become a posterior, a mapping of its name and options.
     """
 
     beta: float = 1.0
@@ -89,6 +101,8 @@ class VAESection:
     decoder: str = "upsampling"
     decoder_width: int = 32
     guidance: list[dict[str, Any]] = field(default_factory=list)
+    prior: dict[str, Any] = field(default_factory=lambda: {"name": "standard_normal"})
+    inference: dict[str, Any] = field(default_factory=lambda: {"name": "amortised"})
 
 
 @dataclass
@@ -225,6 +239,11 @@ class EpisodeSection:
         """Whether the pictures' own labels make the episodes."""
         return self.classes == "labels"
 
+    @property
+    def shape(self) -> EpisodeShape:
+        """Ways, shots and queries."""
+        return EpisodeShape(self.way, self.shot, self.query)
+
     def bank(self, bank: ImageBank) -> ImageBank:
         """The bank whose classes make the episodes; without labels, it has none."""
         return bank if self.labelled else picture_classes(bank)
@@ -233,10 +252,10 @@ class EpisodeSection:
         self, bank: ImageBank, seed: int, stream: str, turns: bool, groups: Tensor | None = None
     ) -> EpisodeSampler:
         """The sampler of such episodes; ``groups`` as `ViewSampler` takes them."""
-        shape = (bank, self.way, self.shot, self.query, seed, stream, turns)
+        drawn = Episodes(self.shape, seed, stream, turns, self.within)
         if self.within:
-            return WithinSampler(*shape, within=self.within)
-        return EpisodeSampler(*shape) if self.labelled else ViewSampler(*shape, groups)
+            return WithinSampler(bank, drawn)
+        return EpisodeSampler(bank, drawn) if self.labelled else ViewSampler(bank, drawn, groups)
 
 
 @dataclass
@@ -265,6 +284,11 @@ class ValidationSection:
                 "validation needs every >= 0 and, for its spread, episodes >= 2; received "
                 f"{self.every} and {self.episodes}."
             )
+
+    @property
+    def shape(self) -> EpisodeShape:
+        """Ways, shots and queries."""
+        return EpisodeShape(self.way, self.shot, self.query)
 
 
 @dataclass

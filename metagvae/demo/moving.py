@@ -13,7 +13,6 @@ from torch import Tensor
 from episodes import ImageBank, InputError, to_float
 from episodes.untrusted.sources import to_tensor
 from metagvae.demo.ink import centred
-from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.vae.guided_vae import GuidedVAE
 
 MOST = 12  # units shown
@@ -22,11 +21,15 @@ REACH = 3.0  # in standard deviations of the prior
 
 @dataclass(frozen=True)
 class Unit:
-    """A latent unit on the page."""
+    """A latent unit on the page; ``kl`` is what it carries, in nats, or None where the prior does not tell."""
 
     number: int
     name: str
-    kl: float
+    kl: float | None
+
+    @property
+    def label(self) -> str:
+        return self.name if self.kl is None else f"{self.name} (KL {self.kl:.2f})"
 
 
 class LatentView:
@@ -50,38 +53,37 @@ class LatentView:
     @torch.no_grad()
     def _units(self) -> list[Unit]:
         """Guided groups first, then content units by what they carry."""
-        posterior = self.vae.encoder.posterior(to_float(self.bank.images[:: max(1, len(self.bank) // 256)]))
-        kl = self.vae.prior.kl(posterior, posterior.mean).mean(0)
+        kl = self.vae.kl_of_units(self.vae.infer(to_float(self.bank.images[:: max(1, len(self.bank) // 256)])))
         units = [
-            Unit(number, f"{group} {number}", float(kl[number]))
+            Unit(number, f"{group} {number}", None if kl is None else float(kl[number]))
             for group, numbers in self.vae.encoder.units.items()
             for number in numbers
         ]
         guided = [unit for unit in units if not unit.name.startswith("content")]
-        content = sorted((unit for unit in units if unit.name.startswith("content")), key=lambda unit: -unit.kl)
+        content = sorted(
+            (unit for unit in units if unit.name.startswith("content")), key=lambda unit: -(unit.kl or 0.0)
+        )
         return (guided + content)[:MOST]
 
     @torch.no_grad()
     def means(self, image: Tensor) -> list[float]:
         """The posterior means of the units shown, of an image ``[1, C, H, W]``, within the sliders' reach."""
-        mean = self.vae.encoder.posterior(image).mean[0]
+        mean = self.vae.infer(image).mean[0]
         return [float(mean[unit.number].clamp(-REACH, REACH)) for unit in self.units]
 
     @torch.no_grad()
     def look(self, image: Tensor, values: Sequence[float]) -> list[tuple[np.ndarray, str]]:
-        """Named pictures: as it is, rebuilt, and through a deformable decoder, with units set.
+        """Named pictures: as it is, rebuilt, and what the guidances draw, with units set.
 
         Args:
             image: ``[1, C, H, W]`` in [0, 1].
             values: of the units shown, in their order.
         """
-        z = self.vae.encoder.posterior(image).mean
+        z = self.vae.infer(image).mean.clone()
         z[:, [unit.number for unit in self.units]] = torch.tensor(values, dtype=z.dtype)
-        seen = [(image, "picture"), (self.vae.decoder(z).float().sigmoid(), "decoder")]
+        seen = [(image, "picture"), (self.vae.decode(z), "decoder")]
         for guidance in self.vae.guidances:
-            if isinstance(guidance, DeformablePCA):
-                seen.append((guidance.canonical(z[:, guidance.content]), "linear, unwarped"))
-                seen.append((guidance.light_decoder(z), "linear, warped"))
+            seen += [(pictures, name) for name, pictures in guidance.drawings(z).items()]
         return [(enlarged(pictures[0]), name) for pictures, name in seen]
 
     def picture(self, number: int) -> Tensor:

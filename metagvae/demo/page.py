@@ -139,7 +139,7 @@ def _latent_tab(view: LatentView | None) -> None:
                     REACH,
                     value=round(value, 2),
                     step=0.05,
-                    label=f"{unit.name} (KL {unit.kl:.2f})",
+                    label=unit.label,
                     elem_id=f"unit-{unit.number}",
                 )
                 for unit, value in zip(view.units, start, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from episodes import EpisodeBatch, EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch
 from metagvae.demo.moving import enlarged
 from metagvae.encoders.encoder import Encoder
 from metagvae.learners import make_learner
@@ -49,7 +49,7 @@ class Game:
             )
         self.learner = make_learner("prototypes", encoder, way).eval()
         self.bank, self.way = bank, way
-        self.sampler = EpisodeSampler(bank, way, 1, 1, seed, "test")
+        self.sampler = EpisodeSampler(bank, Episodes(EpisodeShape(way, 1, 1), seed=seed, stream="test"))
 
     def _episode(self, number: int) -> EpisodeBatch:
         return make_batch(self.bank, self.sampler.span(number, 1))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from episodes import ImageBank, to_float
 from episodes.counter_rng import seed_for
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-
-CONTROLS = ("pixels", "pca", "random")
 
 
 class Pixels(nn.Module):
@@ -62,10 +63,35 @@ def random_encoder(bank: ImageBank, seed: int = 0) -> Encoder:
     return encoder.eval()
 
 
+@dataclass(frozen=True)
+class Control:
+    """One of the controls.
+
+    Args:
+        label: its name in a report.
+        method: its description beside a result.
+        fitted: whether it depends on the training pictures.
+        make: builds it from the training pictures and a seed.
+    """
+
+    label: str
+    method: str
+    fitted: bool
+    make: Callable[[ImageBank, int], nn.Module]
+
+
+CONTROLS = {
+    "pixels": Control("raw pixels", "raw pixels", False, lambda train, seed: Pixels()),
+    "pca": Control("PCA", "64 principal components", True, lambda train, seed: PCA(train)),
+    "random": Control("untrained network", "untrained network", True, random_encoder),
+}
+
+
 def make_control(name: str, train: ImageBank, seed: int = 0) -> nn.Module:
-    """``pixels``, ``pca`` or ``random``, fitted on the training split where there is something to fit."""
-    if name == "pixels":
-        return Pixels()
-    if name == "pca":
-        return PCA(train)
-    return random_encoder(train, seed)
+    """The control of that name, fitted on the training pictures where there is something to fit."""
+    return CONTROLS[name].make(train, seed)
+
+
+def fitted_controls(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are controls fitted on training pictures."""
+    return [name for name in names if name in CONTROLS and CONTROLS[name].fitted]

@@ -116,6 +116,11 @@ class Posterior:
         """A reparametrised draw ``[B, latent]`` from torch's generator."""
         return self.mean + normal_like(self.mean) * (0.5 * self.log_var).exp()
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z|x) of latents ``[B, latent]``, summed over the units, ``[B]``."""
+        squares = (z - self.mean).square() * (-self.log_var).exp()
+        return -0.5 * (squares + self.log_var + math.log(2 * math.pi)).sum(-1)
+
 
 @ENCODERS.register
 class Encoder(nn.Module):

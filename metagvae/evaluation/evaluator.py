@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,15 +13,25 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from episodes import EpisodeBatch, EpisodeIndices, EpisodeSampler, ImageBank, InputError, to_float
+from episodes import (
+    EpisodeBatch,
+    EpisodeIndices,
+    Episodes,
+    EpisodeSampler,
+    EpisodeShape,
+    FixedEpisodes,
+    ImageBank,
+    InputError,
+    Within,
+    WithinSampler,
+    to_float,
+)
 from episodes.batch import gather_batch
-from episodes.counter_rng import check_seed
-from episodes.samplers.by_attribute import Within, WithinSampler
-from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.encoders.norm import norm_policy
 from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackknife, ClassTally, class_units, percent
+from metagvae.evaluation.text_table import text_table
 from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
@@ -200,46 +210,59 @@ def _described(within: Within | None) -> str:
 
 
 class Evaluator:
-    """Measures learners on one bank with one seed; all see the same episodes.
+    """Measures learners on one bank; all see the same episodes.
 
     Args:
         bank: the pictures.
-        seed, stream: of the episodes.
-        query: query pictures per class.
-        episodes: how many.
+        episodes: their seed, stream, queries and what else they are a function of; the ways and shots of its shape are
+            replaced by those that are measured. Where the data set prescribes its episodes, ``fixed`` holds them.
+        count: how many episodes of each shape.
         device: where networks run.
-        turns: draw a quarter turn per class (for data sets loaded with rotations: episode).
-        within: draw the classes of an episode among those that share a value of an attribute.
-        fixed: the episodes themselves, where the data set prescribes them; seed, query and episodes are then theirs.
         unit: what the interval over classes is taken by (`metagvae.evaluation.class_interval.class_units`).
-        progress: show on stderr how far it is, once it takes more than seconds.
+
+    Attributes:
+        progress: show on stderr how far it is, once it takes more than seconds; False at first.
+
+    Raises:
+        InputError: if the count is too small for an interval, or the bank has no such unit.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Episodes, EpisodeShape, ImageBank
+        >>> from metagvae.compute.device import Device
+        >>> from metagvae.encoders.controls import Pixels
+        >>> from metagvae.evaluation.evaluator import Evaluator
+        >>> from metagvae.learners import PrototypicalNetwork
+        >>> pictures = torch.randint(0, 256, (8, 6, 1, 28, 28), dtype=torch.uint8)
+        >>> bank = ImageBank.from_classes([(f"class {i}", x) for i, x in enumerate(pictures)], dataset="noise")
+        >>> drawn = Episodes(EpisodeShape(5, 1, 2), stream="test")
+        >>> evaluator = Evaluator(bank, drawn, count=50, device=Device.choose("cpu"))
+        >>> (result,) = evaluator.measure("pixels", PrototypicalNetwork(Pixels()), [(5, 1)])
+        >>> 0 <= result.error <= 1
+        True
     """
+
+    progress: bool = False
 
     def __init__(
         self,
         bank: ImageBank,
-        query: int = 15,
-        episodes: int = 1000,
-        seed: int = 0,
-        stream: str = "test",
+        episodes: Episodes,
+        count: int = 1000,
         device: Device | None = None,
-        turns: bool = False,
-        within: Within | None = None,
-        fixed: FixedEpisodes | None = None,
         unit: str | None = None,
-        progress: bool = False,
     ) -> None:
+        fixed = episodes.fixed
         if fixed is not None:
-            query, episodes = fixed.query, len(fixed)
-        if not 2 <= episodes <= MOST_EPISODES:
+            count = len(fixed)
+        if not 2 <= count <= MOST_EPISODES:
             raise InputError(
-                f"an interval needs 2 episodes or more, and {MOST_EPISODES:,} at most are drawn; received {episodes}."
+                f"an interval needs 2 episodes or more, and {MOST_EPISODES:,} at most are drawn; received {count}."
             )
-        check_seed(seed, "the seed of the episodes")
         self.device = device or Device.choose()
         self.bank = self.device.hold(bank)
-        self.query, self.episodes, self.seed, self.stream, self.turns = query, episodes, seed, stream, turns
-        self.within, self.unit, self.progress = within, unit, progress
+        self.drawn, self.count, self.unit = episodes, count, unit
+        self.query = fixed.query if fixed is not None else episodes.shape.query
         self.fixed = fixed.to(self.bank.device) if fixed is not None else None
         class_units(self.bank, unit)  # says so if there is no such unit
 
@@ -252,8 +275,8 @@ class Evaluator:
                     f"--way {way} --shot {shot}. Leave both out."
                 )
             return self.fixed
-        shape = (self.bank, way, shot, self.query, self.seed, self.stream, self.turns)
-        return WithinSampler(*shape, within=self.within) if self.within else EpisodeSampler(*shape)
+        drawn = replace(self.drawn, shape=EpisodeShape(way, shot, self.query))
+        return WithinSampler(self.bank, drawn) if drawn.within else EpisodeSampler(self.bank, drawn)
 
     def check(self, way: int, shot: int) -> None:
         """Raises `InputError` if the bank cannot give such episodes."""
@@ -262,7 +285,7 @@ class Evaluator:
     def _features(self, learner: Learner) -> Tensor | None:
         if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
             return None
-        if not self.turns:
+        if not self.drawn.rotations:
             return embed_bank(learner.encoder, self.bank, self.device, self.progress).unsqueeze(0)
         turned = self.bank.with_rotations()
         features = embed_bank(learner.encoder, turned, self.device, self.progress)
@@ -298,7 +321,7 @@ class Evaluator:
         for way, shot in shapes:
             sampler, tally = self.sampler(way, shot), ClassTally(self.bank, self.unit, self.device.device)
             chunk = self._episodes_at_once(features, way, shot)
-            bar = _bar(f"{way}-way {shot}-shot episodes", self.episodes, self.progress)
+            bar = _bar(f"{way}-way {shot}-shot episodes", self.count, self.progress)
 
             def measured(
                 start: int,
@@ -315,7 +338,7 @@ class Evaluator:
                 wrong = (answers != labels).float()
                 return wrong.masked_fill(~logits.isfinite().all(-1), torch.nan).mean(-1)
 
-            wrong = ranks().split(self.episodes, chunk, measured, self.device.device)
+            wrong = ranks().split(self.count, chunk, measured, self.device.device)
             results.append((_measured(wrong.double().cpu().numpy(), learner), tally.result(ranks().sum)))
         learner.train(was_training)
         return results
@@ -324,11 +347,11 @@ class Evaluator:
         """The episodes that `errors` measures, and the way each query is put into, int64 ``[episodes, N * Q]``."""
         learner.eval()
         self.device.place(learner)
-        features, drawn = self._features(learner), self.sampler(way, shot).span(0, self.episodes)
+        features, drawn = self._features(learner), self.sampler(way, shot).span(0, self.count)
         chunk = self._episodes_at_once(features, way, shot)
         parts = [
             self._logits(learner, drawn.tasks_from(start, chunk), features)[0].argmax(-1)
-            for start in range(0, self.episodes, chunk)
+            for start in range(0, self.count, chunk)
         ]
         return drawn, torch.cat(parts)
 
@@ -363,19 +386,19 @@ class Evaluator:
                 way=way,
                 shot=shot,
                 query=self.query,
-                episodes=self.episodes,
-                seed=self.seed,
+                episodes=self.count,
+                seed=self.drawn.seed,
                 encoder=encoder or method,
                 features="+".join(getattr(learner.encoder, "features", ["all"])),
                 learner=learner.name,
                 norm=norm_policy(learner.encoder),
                 transductive=learner.transductive,
-                rotations="episode" if self.turns else "as loaded",
+                rotations="episode" if self.drawn.rotations else "as loaded",
                 precision=self.device.precision_name,
                 error=float(errors.mean()),
                 half_width=interval(errors),
                 per_episode=errors,
-                within=_described(self.within),
+                within=_described(self.drawn.within),
                 warps=getattr(learner.encoder, "warps", 0),
                 per_run=errors.tolist() if self.fixed is not None else None,
                 classes=classes,
@@ -409,7 +432,4 @@ def format_table(results: Sequence[Result]) -> str:
         cell = percent(r.error, r.half_width, r.over_classes)
         rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
     lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    return text_table(lines, rule=True)

@@ -7,16 +7,10 @@ from typing import Any
 
 from episodes import InputError
 from metagvae.encoders.encoder import MAX_LATENT
-from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs, Views
+from metagvae.guidance.base import GUIDANCES, Deformation, Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
 from metagvae.guidance.warp_pairs import WarpPairs
-
-
-def _split(spec: Mapping[str, Any]) -> tuple[type[Guidance], dict[str, Any]]:
-    options = dict(spec)
-    name = options.pop("name", None)
-    return GUIDANCES.checked(name, options, "vae.guidance: "), options
 
 
 def assign_units(specs: Sequence[Mapping[str, Any]], latent: int) -> dict[str, list[int]]:
@@ -28,7 +22,7 @@ def assign_units(specs: Sequence[Mapping[str, Any]], latent: int) -> dict[str, l
     units: dict[str, list[int]] = {}
     start = 0
     for spec in specs:
-        cls, options = _split(spec)
+        cls, options = GUIDANCES.chosen(spec, "vae.guidance: ")
         for group, size in cls.owned_units(**options).items():
             if group in units or group in ("content", "latent", "backbone"):
                 raise InputError(f"the group of latent units {group!r} is asked for twice or is reserved.")
@@ -49,7 +43,7 @@ def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext)
     """The guidances of a config, each a mapping with its ``name`` and options."""
     made = []
     for spec in specs:
-        cls, options = _split(spec)
+        cls, options = GUIDANCES.chosen(spec, "vae.guidance: ")
         made.append(cls(context, **options))
     return made
 
@@ -57,6 +51,7 @@ def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext)
 __all__ = [
     "GUIDANCES",
     "DeformablePCA",
+    "Deformation",
     "ExcitationInhibition",
     "Guidance",
     "GuidanceContext",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -36,23 +37,25 @@ class GuidanceInputs:
         decoder: the main decoder.
         attributes: int64 ``[B]`` by name.
         views: which rows are warps of one picture; None if none are.
+        progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step.
     """
 
     images: Tensor
     posterior: Posterior
     z: Tensor
     decoder: nn.Module
-    attributes: dict[str, Tensor]
+    attributes: Mapping[str, Tensor]
     views: Views | None = None
+    progress: float | Tensor = 1.0
 
 
 @dataclass(frozen=True)
 class GuidanceContext:
-    """What a guidance is built for.
+    """What a guidance, a prior or an inference is built for.
 
     Args:
         channels, size: of the pictures.
-        units: latent unit numbers by group; the groups this guidance asked for are among them, and
+        units: latent unit numbers by group; the groups that a guidance asked for are among them, and
             ``content`` is all that no guidance asked for.
         attributes: how many values each known attribute of the training pictures has, ``class`` among them.
     """
@@ -65,6 +68,25 @@ class GuidanceContext:
     @property
     def latent(self) -> int:
         return sum(len(units) for units in self.units.values())
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """Images that a guidance's own decoder makes in two steps: a linear image, then an affine warp of it.
+
+    Args:
+        linear, warped: ``[B, C, H, W]`` in the range of images, before and after the warp.
+        matrices: ``[B, 2, 3]``, the warps as sampling matrices (where each point of the result comes from).
+        transforms: what the warps are made of, such as ``rotation``.
+        geometry, components: how many latent units choose the warp, and how many make the linear image.
+    """
+
+    linear: Tensor
+    warped: Tensor
+    matrices: Tensor
+    transforms: tuple[str, ...]
+    geometry: int
+    components: int
 
 
 class Guidance(nn.Module, ABC):
@@ -81,6 +103,22 @@ class Guidance(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         """Named, weighted loss terms, each a scalar on the scale of one picture."""
+
+    def unit_names(self) -> dict[int, str]:
+        """What single latent units do, by unit number, as figures and reports call them."""
+        return {}
+
+    def deformation(self, z: Tensor) -> Deformation | None:
+        """How this guidance deforms images of latents ``[B, latent]``; None if it does not."""
+        return None
+
+    def drawings(self, z: Tensor) -> dict[str, Tensor]:
+        """What can be drawn of this guidance: images ``[B, C, H, W]`` of latents ``[B, latent]``, by name.
+
+        Figures and the demo show them beside the decoder's. Without an override they are those of `deformation`.
+        """
+        path = self.deformation(z)
+        return {} if path is None else {"linear, unwarped": path.linear, "linear, warped": path.warped}
 
 
 GUIDANCES: Registry[type[Guidance]] = Registry("guidance", "metagvae.guidance", given=("context",))

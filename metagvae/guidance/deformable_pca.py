@@ -14,7 +14,7 @@ from episodes.augment import affine_matrix, resample, sampling_grid
 from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
-from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.base import GUIDANCES, Deformation, Guidance, GuidanceContext, GuidanceInputs
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {
@@ -23,6 +23,8 @@ TRANSFORMS: dict[str, tuple[int, float]] = {
     "shear": (1, 0.25),  # tangent
     "translation": (2, 0.15),  # half sides
 }
+# of a transform with several parameters, what each does
+_PARTS = {"scale": ("width", "height"), "translation": ("right", "down")}
 
 
 @GUIDANCES.register
@@ -47,6 +49,7 @@ class DeformablePCA(Guidance):
     """
 
     name = "deformable_pca"
+    same: Tensor  # whether two components are one
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class DeformablePCA(Guidance):
         self.content = [unit for unit in range(context.latent) if unit not in set(geometry)]
         self.of_geometry, self.of_content = Units(self.geometry), Units(self.content)
         pixels = context.channels * context.size**2
+        self.register_buffer("same", torch.eye(len(self.content), dtype=torch.bool), persistent=False)
         self.components = nn.Linear(len(self.content), pixels)
         nn.init.normal_(self.components.weight, std=pixels**-0.5)  # components of unit length, near orthogonal
         nn.init.zeros_(self.components.bias)
@@ -92,16 +96,16 @@ class DeformablePCA(Guidance):
 
     def warp(self, z_geometry: Tensor) -> Tensor:
         """The sampling matrix ``[B, 2, 3]`` of tau for geometry units ``[B, geometry]``."""
-        values = z_geometry * self.gains
-        zero = values.new_zeros(len(values))
-        named = {"rotation": [zero], "scale": [zero, zero], "shear": [zero], "translation": [zero, zero]}
-        columns = iter(values.unbind(-1))
-        for name in self.transforms:
-            named[name] = [next(columns) for _ in range(TRANSFORMS[name][0])]
+        sizes = [TRANSFORMS[name][0] for name in self.transforms]
+        named = dict(zip(self.transforms, (z_geometry * self.gains).split(sizes, -1), strict=True))
+        one = z_geometry.new_zeros(len(z_geometry), 1)
+        two = one.expand(-1, 2)
         # the exponential of a scale and the shift are kept within what leaves ink in the picture
-        log_x, log_y = (1.5 * torch.tanh(v / 1.5) for v in named["scale"])
-        shift = torch.tanh(torch.stack(named["translation"], -1))
-        return affine_matrix(named["rotation"][0], log_x, log_y, named["shear"][0], shift)
+        scale = 1.5 * torch.tanh(named["scale"] / 1.5) if "scale" in named else two
+        shift = torch.tanh(named["translation"]) if "translation" in named else two
+        angle, shear = named.get("rotation", one).squeeze(-1), named.get("shear", one).squeeze(-1)
+        log_x, log_y = scale.unbind(-1)
+        return affine_matrix(angle, log_x, log_y, shear, shift)
 
     def canonical(self, z_content: Tensor) -> Tensor:
         """The linear picture ``[B, C, H, W]`` before the warp (logits for the Bernoulli likelihood)."""
@@ -113,16 +117,26 @@ class DeformablePCA(Guidance):
         grid = sampling_grid(self.warp(full_precision(self.of_geometry(z))), picture.shape)
         return resample(picture, grid)
 
+    def unit_names(self) -> dict[int, str]:
+        words = [word for name in self.transforms for word in _PARTS.get(name, (name,) * TRANSFORMS[name][0])]
+        return {unit: f"geometry: {word}" for unit, word in zip(self.geometry, words, strict=True)}
+
+    def deformation(self, z: Tensor) -> Deformation:
+        linear, warped = self.canonical(self.of_content(z)), self.light_decoder(z)
+        if self.likelihood == "bernoulli":
+            linear, warped = linear.sigmoid(), warped.sigmoid()
+        matrices = self.warp(full_precision(self.of_geometry(z)))
+        return Deformation(linear, warped, matrices, self.transforms, len(self.geometry), len(self.content))
+
     def basis_terms(self) -> dict[str, Tensor]:
         """The two penalties on B, unweighted: sums over pairs of components and over components."""
         basis = self.components.weight
         # the first is a small difference of large sums: bfloat16 would round it away
         with autocast_off(basis):
             gram = basis.T @ basis
-        lengths = gram.diagonal()
         return {
-            "orthogonality": (gram - torch.diag(lengths)).square().sum(),
-            "unit_norm": (lengths - 1).square().sum(),
+            "orthogonality": gram.masked_fill(self.same, 0).square().sum(),
+            "unit_norm": (gram.diagonal() - 1).square().sum(),
         }
 
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from episodes import EpisodeBatch, EpisodeSampler, ImageBank, InputError, to_float
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, to_float
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy, task_rows
 from metagvae.learners.maml import averages_as_they_stand
@@ -129,7 +129,7 @@ def taskset(bank: ImageBank, way: int, shot: int, query: int, num_tasks: int = -
     """
     if num_tasks < 1 and num_tasks != -1:
         raise InputError(f"num_tasks must be positive, or -1 for tasks without end; received {num_tasks}.")
-    eligible = EpisodeSampler(bank, way, shot, query).spans[:, 2].tolist()
+    eligible = EpisodeSampler(bank, Episodes(EpisodeShape(way, shot, query))).spans[:, 2].tolist()
     l2l = require_learn2learn()
     offsets = bank.offsets.tolist()
     # given the table, learn2learn does not read every picture to make it

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metagvae.guidance.deformable_pca import DeformablePCA
+from metagvae.guidance import Deformation
 from metagvae.report.images import strip
 from metagvae.report.material import Material
 from metagvae.report.section import LeftOut
+from metagvae.vae.guided_vae import GuidedVAE
 
 COUNT = 8
 LINES = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -53,24 +54,29 @@ def grid_lines(moved: Tensor) -> list[list[tuple[float, float, float, float]]]:
     return [across, down]
 
 
+def _first_deformation(vae: GuidedVAE, z: Tensor) -> Deformation | None:
+    for guidance in vae.guidances:
+        path = guidance.deformation(z)
+        if path is not None:
+            return path
+    return None
+
+
 @torch.no_grad()
 def deformable_content(run: Material) -> dict[str, Any]:
     """For the template: for some pictures, each step of the light decoder.
 
     Raises:
-        LeftOut: if the run has no deformable PCA.
+        LeftOut: if none of the run's guidances deforms pictures.
     """
-    guidance = next((g for g in run.vae.guidances if isinstance(g, DeformablePCA)), None)
-    if guidance is None:
+    vae, images = run.vae, run.pictures(COUNT)
+    path = _first_deformation(vae, vae.infer(images).mean)
+    if path is None:
         raise LeftOut("The guidance deformable_pca was not among this run's, so there is no linear picture to warp.")
-    images = run.pictures(COUNT)
-    z = run.vae.encoder.posterior(images).mean
-    content, result = guidance.canonical(z[:, guidance.content]), guidance.light_decoder(z)
-    if guidance.likelihood == "bernoulli":
-        content, result = content.sigmoid(), result.sigmoid()
+    content, result = path.linear, path.warped
     side = images.shape[-1]
     rows = []
-    for number, theta in enumerate(guidance.warp(z[:, guidance.geometry]).float().cpu()):
+    for number, theta in enumerate(path.matrices.float().cpu()):
         moved = motion(theta)
         words, at = in_words(moved, side), slice(number, number + 1)
         rows.append(
@@ -86,9 +92,9 @@ def deformable_content(run: Material) -> dict[str, Any]:
     warped = F.mse_loss(result, images)
     return {
         "rows": rows,
-        "transforms": ", ".join(guidance.transforms),
-        "units": len(guidance.geometry),
-        "components": len(guidance.content),
+        "transforms": ", ".join(path.transforms),
+        "units": path.geometry,
+        "components": path.components,
         "before": f"{float(identity):.4f}",
         "after": f"{float(warped):.4f}",
     }

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.evaluation.evaluator import Result
-from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
 from metagvae.studies.sweep.results import Sweep
@@ -47,35 +46,36 @@ def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str)
 
 @torch.no_grad()
 def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12) -> None:
-    """Pictures, the decoder's rebuilding, and, with deformable PCA, its linear picture before and after the warp."""
+    """Pictures, the decoder's rebuilding, and what the guidances draw of the same latents."""
     chosen = torch.linspace(0, len(bank) - 1, count).long()
     images = to_float(bank.images[chosen])
-    rows, labels = [images, vae.reconstruct(images)], ["picture", "decoder"]
+    z = vae.infer(images).mean
+    rows, labels = [images, vae.decode(z)], ["picture", "decoder"]
     for guidance in vae.guidances:
-        if isinstance(guidance, DeformablePCA):
-            z = vae.encoder.posterior(images).mean
-            rows += [guidance.canonical(z[:, guidance.content]), guidance.light_decoder(z)]
-            labels += ["linear, unwarped", "linear, warped"]
+        drawings = guidance.drawings(z)
+        rows += drawings.values()
+        labels += drawings
     _tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
 
 
 @torch.no_grad()
 def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, steps: int = 9, most: int = 12) -> None:
-    """One picture's latent with one unit moved at a time: geometry units first, then those of largest KL."""
+    """One picture's latent with one unit moved at a time: guided units first, then those of largest KL."""
     image = to_float(bank.images[len(bank) // 3 : len(bank) // 3 + 1])
-    posterior = vae.encoder.posterior(to_float(bank.images[:: max(1, len(bank) // 256)]))
-    kl = vae.prior.kl(posterior, posterior.mean).mean(0)
+    kl = vae.kl_of_units(vae.infer(to_float(bank.images[:: max(1, len(bank) // 256)])))
     names = {unit: group for group, units in vae.encoder.units.items() for unit in units}
     own = [unit for unit, group in names.items() if group != "content"]
-    rest = sorted((unit for unit, group in names.items() if group == "content"), key=lambda u: -float(kl[u]))
+    rest = [unit for unit, group in names.items() if group == "content"]
+    if kl is not None:
+        rest.sort(key=lambda unit: -float(kl[unit]))
     units = (own + rest)[:most]
-    start = vae.encoder.posterior(image).mean
+    start = vae.infer(image).mean
     rows = []
     for unit in units:
         z = start.repeat(steps, 1)
         z[:, unit] = torch.linspace(-reach, reach, steps)
-        rows.append(vae.decoder(z).float().sigmoid())
-    labels = [f"{names[unit]} {unit}\nKL {float(kl[unit]):.2f}" for unit in units]
+        rows.append(vae.decode(z))
+    labels = [f"{names[unit]} {unit}" + ("" if kl is None else f"\nKL {float(kl[unit]):.2f}") for unit in units]
     _tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
 
 

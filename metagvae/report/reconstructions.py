@@ -8,7 +8,6 @@ import torch
 
 from metagvae.report.images import strip
 from metagvae.report.material import Material
-from metagvae.vae.guided_vae import reconstruction_error
 
 COUNT = 12
 
@@ -22,9 +21,9 @@ def reconstructions_content(run: Material) -> dict[str, Any]:
     """
     vae, images = run.vae, run.pictures(COUNT)
     many = run.pictures(256)
-    posterior = vae.encoder.posterior(many)
-    nats = reconstruction_error(vae.decoder(posterior.mean), many, vae.likelihood, vae.sigma)
-    kl = vae.prior.kl(posterior, posterior.mean).sum(-1).mean()
+    posterior = vae.infer(many)
+    nats = vae.reconstruction(vae.decoder(posterior.mean), many)
+    kl = vae.kl(posterior).mean()
     rebuilt = vae.reconstruct(images)
     return {
         "rows": [

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from metagvae.encoders.controls import CONTROLS
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import PairedDifference, Result, legend
 from metagvae.report.images import Inline, chart
 from metagvae.report.section import LeftOut, readable
 from metagvae.studies.compare import Comparison
 
-CONTROLS = {"pixels": "raw pixels", "pca": "PCA", "random": "untrained network"}
-
 
 def shown(method: str) -> str:
     """A method's name as the page has it."""
-    return CONTROLS.get(method, readable(method))
+    return CONTROLS[method].label if method in CONTROLS else readable(method)
 
 
 def _difference(difference: PairedDifference | None) -> dict[str, Any] | None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset
 from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae import zoo
 from metagvae.compute.device import Device
+from metagvae.encoders.controls import CONTROLS
+from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
 from metagvae.report.confusions import confusions_content
@@ -24,7 +26,7 @@ from metagvae.report.matrix import matrix_content
 from metagvae.report.page import render
 from metagvae.report.provenance import provenance_content
 from metagvae.report.reconstructions import reconstructions_content
-from metagvae.report.results import CONTROLS, percent, results_content, shown
+from metagvae.report.results import results_content, shown
 from metagvae.report.section import LeftOut, Section, readable
 from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content
@@ -60,8 +62,8 @@ def _measured(dataset: Dataset, runs: Sequence[Material], shape: Shape, split: s
         ways=[shape.way],
         shots=shape.shots,
         query=shape.query,
-        episodes=evaluator.episodes,
-        seed=evaluator.seed,
+        episodes=evaluator.count,
+        seed=evaluator.drawn.seed,
         split=split,
         device=evaluator.device,
     )
@@ -81,12 +83,13 @@ def _materials(
 ) -> list[Material]:
     opened = [zoo.open(run) for run in runs]
     learners = [run_learner(run, bank, None) for run in opened]
-    drawn = dataset.fixed_episodes(bank)
-    fixed = FixedEpisodes(drawn) if drawn is not None else None
+    prescribed = dataset.fixed_episodes(bank)
+    fixed = FixedEpisodes(prescribed) if prescribed is not None else None
     own = next((learner.way for learner in learners if learner.way is not None), None)
     shape = choose_shape(bank.counts, **asked, learners_way=own, prescribed=dataset.prescribed if fixed else None)
-    turns = dataset.rotations == "episode"
-    evaluator = Evaluator(bank, shape.query, episodes, seed, split, device, turns, fixed=fixed)
+    first = EpisodeShape(shape.way, shape.shots[0], shape.query)
+    drawn = Episodes(first, seed, split, dataset.rotations == "episode", fixed=fixed)
+    evaluator = Evaluator(bank, drawn, episodes, device)
     for shot in shape.shots:
         evaluator.check(shape.way, shot)
     return [Material(run, learner, evaluator, shape) for run, learner in zip(opened, learners, strict=True)]

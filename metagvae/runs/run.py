@@ -27,6 +27,9 @@ from metagvae.storage.folder_lock import FolderLock
 # a path that begins a word or a value, up to its last slash
 _PLACE = re.compile(r"(?:(?<=^)|(?<=[=\s:,'\"\[({]))(?:~[^/\s]*/|\.\./|/)(?:[^/,'\"\])}=]*/)*")
 
+# of a VAE whose config is from before these could be chosen
+_BEFORE_CHOICE = {"prior": {"name": "standard_normal"}, "inference": {"name": "amortised"}}
+
 
 def provenance() -> dict[str, Any]:
     """The command, versions and commit that a result came from."""
@@ -165,6 +168,8 @@ class Run:
             # so may how a step is launched: captured or not, it is the same step
             optim = {key: value for key, value in config.get("optim", {}).items() if key != "graph"}
             others = {key: value for key, value in config.items() if key != "run"}
+            if isinstance(others.get("vae"), Mapping):
+                others["vae"] = {**_BEFORE_CHOICE, **others["vae"]}
             return {**others, "data": data, "optim": optim, **kept}
 
         before, after = _set(essence(_from_anywhere(old))), _set(json.loads(json.dumps(essence(new))))

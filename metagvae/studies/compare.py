@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
 from episodes.paths import expanded
 from episodes.picture_marks import classes_with
@@ -23,7 +23,7 @@ from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.parse import section
 from metagvae.config.sections import DataConfig
-from metagvae.encoders.controls import CONTROLS, make_control
+from metagvae.encoders.controls import CONTROLS, fitted_controls, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.joined import joined_name, parts
 from metagvae.encoders.warp_average import WarpAverage
@@ -239,7 +239,7 @@ def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:
         joined: how many of its kind are joined to one method.
     """
     if isinstance(source, str) and source in CONTROLS:
-        return {"method": {"pixels": "raw pixels", "pca": "64 principal components"}.get(source, "untrained network")}
+        return {"method": CONTROLS[source].method}
     source = zoo.open(source)
     about = asdict(source.card)
     del about["trained_images"]
@@ -329,17 +329,19 @@ def compare(
     # each once: a shape given twice would pass for a second training seed
     shapes = list(dict.fromkeys((way, shot) for way in ways or usual[:1] for shot in shots or usual[1:]))
     for way, shot in shapes:
-        dataset.check_episodes(split, way, shot, query)
+        dataset.check_episodes(split, EpisodeShape(way, shot, query))
     with ranks().first_here():
         bank = dataset.load(split)
-    drawn = dataset.fixed_episodes(bank)
-    if drawn is not None and within is not None:
+    prescribed = dataset.fixed_episodes(bank)
+    if prescribed is not None and within is not None:
         raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
-    turns, fixed = dataset.rotations == "episode", FixedEpisodes(drawn) if drawn is not None else None
-    evaluator = Evaluator(bank, query, episodes, seed, split, device, turns, within, fixed, unit, progress)
+    fixed = FixedEpisodes(prescribed) if prescribed is not None else None
+    drawn = Episodes(EpisodeShape(*shapes[0], query), seed, split, dataset.rotations == "episode", within, fixed)
+    evaluator = Evaluator(bank, drawn, episodes, device, unit)
+    evaluator.progress = progress
     for way, shot in shapes:
         evaluator.check(way, shot)
-    fitted = [part for name in encoders for part in parts(name) if part in ("pca", "random")]
+    fitted = fitted_controls(part for name in encoders for part in parts(name))
     with ranks().first_here():
         train = _fitted_on(fit_data, dataset, fitted[0]) if fitted else bank
     if train.image_shape != bank.image_shape or train.polarity != bank.polarity:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from scipy import stats
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, ImageBank, InputError
 from episodes.datasets import make_dataset
 from episodes.paths import expanded
 from metagvae.compute.device import Device
 from metagvae.config.sections import TrainConfig
+from metagvae.encoders.controls import fitted_controls
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.storage.atomic_files import check_links
 from metagvae.studies.compare import encoder_learner
@@ -103,7 +104,7 @@ def cross_validate(
         raise InputError(
             f"folds must be between {2 + training} and the {bank.num_classes} classes there are; received {folds}."
         )
-    fitted = sorted({"pca", "random"} & set(methods))
+    fitted = sorted(fitted_controls(methods))
     if fitted:
         raise InputError(f"the method {fitted[0]!r} is fitted on training pictures; cross-validate takes others.")
     dealt = fold_classes(bank.class_names, folds, config.run.seed)
@@ -118,7 +119,8 @@ def cross_validate(
 
     evaluators, turns = [], config.data.rotations == "episode"
     for names in dealt:
-        evaluators.append(Evaluator(part(names, "test"), shape.query, episodes, seed, "test", device, turns))
+        drawn = Episodes(shape.shape, seed, "test", turns)
+        evaluators.append(Evaluator(part(names, "test"), drawn, episodes, device))
         evaluators[-1].check(shape.way, shape.shot)
     errors: dict[str, list[float]] = {}
     for fold, evaluator in enumerate(evaluators):

@@ -20,6 +20,7 @@ from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.class_interval import ClassInterval, percent
 from metagvae.evaluation.disentanglement import encode, scores, shown
+from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare, describe
@@ -86,9 +87,7 @@ class ScoreTable:
     def table(self) -> str:
         """Plain text, one row per encoder and group of features."""
         rows = self.plain()
-        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return text_table([list(rows[0]), *(list(row.values()) for row in rows)])
 
     def save(self, path: Path) -> None:
         """JSON with the rows of a table, every number, and the command and commit that made them."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeLoader, ImageBank, InputError, to_float, warp
+from episodes import EpisodeBatch, EpisodeLoader, Episodes, ImageBank, InputError, to_float, warp
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
@@ -95,6 +95,7 @@ class _Trainee(nn.Module):
         self.learner = parts.learner
         if parts.vae is not None:
             self.decoder, self.guidances = parts.vae.decoder, parts.vae.guidances
+            self.prior, self.inference = parts.vae.prior, parts.vae.inference
 
 
 def train(
@@ -137,17 +138,16 @@ def train(
         )
     share = peers.share(shape.tasks, "episodes.tasks")
     if bank is None and shape.classes == "labels":
-        dataset.check_episodes("train", shape.way, shape.shot, shape.query)
+        dataset.check_episodes("train", shape.shape)
     if validation is None and chosen.every:
-        dataset.check_episodes("validation", chosen.way, chosen.shot, chosen.query)
+        dataset.check_episodes("validation", chosen.shape)
     with peers.first_here():
         bank = bank or dataset.load("train")
         validation = validation or (dataset.load("validation") if chosen.every else None)
     shape.sampler(shape.bank(bank), config.run.seed, "train", turns)
     if validation is not None and chosen.every:
-        evaluator = Evaluator(
-            validation, chosen.query, chosen.episodes, config.run.seed, "validation", device, turns, chosen.within
-        )
+        drawn = Episodes(chosen.shape, config.run.seed, "validation", turns, chosen.within)
+        evaluator = Evaluator(validation, drawn, chosen.episodes, device)
         evaluator.check(chosen.way, chosen.shot)
     parts = build_parts(config, bank, source)
     with open_run(
@@ -174,7 +174,8 @@ def train(
 
         def draw(step: int) -> StepInputs:
             batch = loader[step]
-            return {"images": batch.images, "classes": batch.classes, "indices": batch.indices}
+            progress = step / config.optim.steps
+            return {"images": batch.images, "classes": batch.classes, "indices": batch.indices, "progress": progress}
 
         def validate() -> float:
             assert evaluator is not None
@@ -222,7 +223,8 @@ class EpisodeTerms:
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
-        """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes`` and ``indices``."""
+        """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes``, ``indices`` and
+        ``progress``."""
         config, vae, shot = self.config, self.parts.vae, self.config.episodes.shot
         images, classes, indices = (as_tensor(inputs[name]) for name in ("images", "classes", "indices"))
         raw = to_float(images)
@@ -232,7 +234,8 @@ class EpisodeTerms:
         terms = {"episodes": loss}
         if vae is not None and config.vae_weight:
             seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
-            named = vae.losses(self.device.layout(seen.images), seen.attributes, views=seen.views)
+            shown = self.device.layout(seen.images)
+            named = vae.losses(shown, seen.attributes, views=seen.views, progress=inputs["progress"])
             for name, term in named.items():
                 terms[f"vae/{name}"] = config.vae_weight * term
         return terms

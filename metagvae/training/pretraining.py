@@ -10,7 +10,7 @@ from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
-from metagvae.config.sections import PretrainConfig, to_dict
+from metagvae.config.sections import PretrainConfig, VAESection, to_dict
 from metagvae.guidance import Views
 from metagvae.runs.run import open_run, without_places
 from metagvae.storage.tensors import write_tensors
@@ -55,17 +55,19 @@ class PictureDraws:
     """
 
     def __init__(self, config: PretrainConfig, bank: ImageBank, device: Device, share: Share) -> None:
-        self.bank, self.device, self.share, self.warm_up = bank, device.device, share, config.vae.warm_up
+        self.bank, self.device, self.share = bank, device.device, share
+        self.warm_up, self.steps = config.vae.warm_up, config.optim.steps
         self.shuffle = Shuffle(len(bank), config.batch, config.run.seed, bank.device)
         self.labels = bank.labels
 
     def __call__(self, step: int) -> StepInputs:
-        """``images`` uint8 ``[B, C, H, W]`` and ``classes`` int64 ``[B]`` of a step, and its ``warm_up`` in [0, 1]."""
+        """``images`` uint8 ``[B, C, H, W]`` and ``classes`` int64 ``[B]`` of a step, ``warm_up`` and ``progress``."""
         chosen = self.shuffle(step)[self.share.rows(self.share.count)]
         images = self.bank.gather(chosen, pin=self.bank.device != self.device)
         sent = {"images": images, "classes": self.labels[chosen]}
         warm_up = min(1.0, (step + 1) / self.warm_up) if self.warm_up else 1.0
-        return {**{name: rows.to(self.device, non_blocking=True) for name, rows in sent.items()}, "warm_up": warm_up}
+        rows = {name: rows.to(self.device, non_blocking=True) for name, rows in sent.items()}
+        return {**rows, "warm_up": warm_up, "progress": step / self.steps}
 
 
 class PictureTerms:
@@ -81,7 +83,7 @@ class PictureTerms:
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
-        """Terms by name, of a step's ``images`` (uint8 ``[B, C, H, W]``), ``classes`` (``[B]``) and ``warm_up``."""
+        """Terms by name, of a step's ``images`` (uint8 ``[B, C, H, W]``), ``classes``, ``warm_up`` and ``progress``."""
         count = self.config.views
         images, classes = to_float(as_tensor(inputs["images"])), as_tensor(inputs["classes"])
         if count > 1:
@@ -89,7 +91,8 @@ class PictureTerms:
         warped = warp(images, self.config.augment)
         views = Views(count, warped.parameters) if count > 1 else None
         attributes = {"class": classes, **{name: values[classes] for name, values in self.attributes.items()}}
-        return self.vae.losses(self.device.layout(warped.images), attributes, inputs["warm_up"], views)
+        shown = self.device.layout(warped.images)
+        return self.vae.losses(shown, attributes, inputs["warm_up"], views, inputs["progress"])
 
 
 def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE:
@@ -147,8 +150,8 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         card = EncoderCard(
             name=run.folder.name,
             trained_on=trained_on(bank, config.data.make().caution),
-            method=f"VAE with {guidance}, {config.optim.steps} steps of {draws.shuffle.batch} pictures"
-            + (f" under {config.views} warps each" if config.views > 1 else ""),
+            method=f"VAE with {guidance}{_parts_named(config.vae)}, {config.optim.steps} steps of "
+            f"{draws.shuffle.batch} pictures" + (f" under {config.views} warps each" if config.views > 1 else ""),
             licence=f"of the pictures: {config.data.make().licence}",
             trained_classes=classes_seen(bank),
             trained_images=images_seen(bank),
@@ -156,3 +159,16 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         )
         save_encoder(vae.encoder, run.folder / "encoder", card)
     return vae
+
+
+def _parts_named(vae: VAESection) -> str:
+    """The prior and the inference of a VAE where they are not the usual ones, for its card."""
+    usual = VAESection()
+    return "".join(
+        f", {part} {chosen['name']}"
+        for part, chosen, common in (
+            ("prior", vae.prior, usual.prior),
+            ("inference", vae.inference, usual.inference),
+        )
+        if chosen != common
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,28 +12,9 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.encoders.norm import full_precision
-from metagvae.guidance.base import Guidance, GuidanceInputs, Views
-
-
-class StandardNormal(nn.Module):
-    """The prior N(0, I)."""
-
-    def kl(self, posterior: Posterior, z: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)) per picture and unit, ``[B, latent]``, in nats; ``z`` is for priors without a formula."""
-        mean, log_var = posterior.mean, posterior.log_var
-        return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
-
-    def sample(self, count: int, latent: int) -> Tensor:
-        """``[count, latent]``."""
-        return torch.randn(count, latent)
-
-
-Inference = Callable[[Encoder, nn.Module, Tensor], Posterior]
-
-
-def one_pass(encoder: Encoder, decoder: nn.Module, images: Tensor) -> Posterior:
-    """Amortised inference: what the encoder says at once."""
-    return encoder.posterior(images)
+from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
+from metagvae.vae.inference import Amortised, Inference
+from metagvae.vae.priors import Labels, Prior, StandardNormal
 
 
 def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str, sigma: float) -> Tensor:
@@ -59,7 +41,8 @@ class GuidedVAE(nn.Module):
         beta: weight of the KL term (Higgins et al., ICLR 2017).
         likelihood: ``bernoulli`` or ``gaussian``.
         sigma: standard deviation of the Gaussian likelihood, in units of the picture's range.
-        prior, inference: parts of their own, so that others can take their place.
+        prior: of the latent; the standard normal if None.
+        inference: how `infer` gets from images to a posterior; one pass of the encoder if None.
     """
 
     def __init__(
@@ -70,8 +53,8 @@ class GuidedVAE(nn.Module):
         beta: float = 1.0,
         likelihood: str = "bernoulli",
         sigma: float = 0.2,
-        prior: StandardNormal | None = None,
-        inference: Inference = one_pass,
+        prior: Prior | None = None,
+        inference: Inference | None = None,
     ) -> None:
         super().__init__()
         if likelihood not in ("bernoulli", "gaussian"):
@@ -79,10 +62,17 @@ class GuidedVAE(nn.Module):
         if beta < 0 or sigma <= 0:
             raise InputError(f"vae.beta must be >= 0 and vae.sigma > 0; received {beta} and {sigma}.")
         self.encoder, self.decoder = encoder, decoder
-        self.guidances = nn.ModuleList(guidances)
-        self.prior = prior or StandardNormal()
-        self.inference = inference
+        # a list of modules to torch, of guidances to whoever asks them
+        self.guidances = cast(Sequence[Guidance], nn.ModuleList(guidances))
+        config = encoder.config
+        context = GuidanceContext(config.channels, config.size, config.units)
+        self.prior = StandardNormal(context) if prior is None else prior
+        self.inference = Amortised(context) if inference is None else inference
         self.beta, self.likelihood, self.sigma = beta, likelihood, sigma
+
+    def infer(self, images: Tensor) -> Posterior:
+        """q(z|x) of images ``[B, C, H, W]`` in [0, 1]: the one door to the posterior, in training and out of it."""
+        return self.inference(self, images)
 
     def losses(
         self,
@@ -90,6 +80,7 @@ class GuidedVAE(nn.Module):
         attributes: dict[str, Tensor] | None = None,
         warm_up: float | Tensor = 1.0,
         views: Views | None = None,
+        progress: float | Tensor = 1.0,
     ) -> dict[str, Tensor]:
         """Named, weighted loss terms; their sum is what to minimise.
 
@@ -98,18 +89,18 @@ class GuidedVAE(nn.Module):
             attributes: int64 ``[B]`` by name, for the guidances that need labels.
             warm_up: in [0, 1], multiplies beta; a tensor of one number where a captured step is to follow it.
             views: which pictures are warps of one; only the first of each is then rebuilt, to spare the decoder.
+            progress: how much of the training is behind, in [0, 1], for the guidances and the prior; as ``warm_up``.
         """
-        posterior = self.inference(self.encoder, self.decoder, images)
+        posterior, labels = self.infer(images), attributes or {}
         z = posterior.sample()
         rebuilt = slice(None, None, views.count if views else 1)
         logits = self.decoder(z[rebuilt])
         terms = {
-            "reconstruction": reconstruction_error(logits, images[rebuilt], self.likelihood, self.sigma),
-            "kl": warm_up * self.beta * self.prior.kl(posterior, z).sum(-1).mean(),
+            "reconstruction": self.reconstruction(logits, images[rebuilt]),
+            "kl": warm_up * self.beta * self._kl(posterior, z, labels, progress).mean(),
         }
-        inputs = GuidanceInputs(images, posterior, z, self.decoder, attributes or {}, views)
+        inputs = GuidanceInputs(images, posterior, z, self.decoder, labels, views, progress)
         for guidance in self.guidances:
-            assert isinstance(guidance, Guidance)
             for name, value in guidance(inputs).items():
                 terms[f"{guidance.name}/{name}"] = value
         return terms
@@ -117,14 +108,51 @@ class GuidedVAE(nn.Module):
     def check_views(self, views: int) -> None:
         """Raises `InputError` if a guidance compares warps of a picture and there are fewer than two of each."""
         for guidance in self.guidances:
-            assert isinstance(guidance, Guidance)
             if guidance.needs_views and views < 2:
                 raise InputError(
                     f"the guidance '{guidance.name}' compares warps of one picture; set views to 2 or more, and "
                     f"augment to what a warp may do. Received views {views}."
                 )
 
+    def reconstruction(self, logits: Tensor, images: Tensor) -> Tensor:
+        """`reconstruction_error` under this VAE's likelihood."""
+        return reconstruction_error(logits, images, self.likelihood, self.sigma)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean images ``[B, C, H, W]`` in [0, 1] of latents ``[B, latent]``."""
+        return full_precision(self.decoder(z)).sigmoid()
+
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Mean pictures ``[B, C, H, W]`` in [0, 1] of the posterior means."""
-        posterior = self.inference(self.encoder, self.decoder, images)
-        return full_precision(self.decoder(posterior.mean)).sigmoid()
+        """Mean images ``[B, C, H, W]`` in [0, 1] of the posterior means."""
+        return self.decode(self.infer(images).mean)
+
+    def kl(self, posterior: Posterior) -> Tensor:
+        """KL from the prior of each image's posterior, ``[B]``, in nats, labels unknown; the same at every call."""
+        return self._kl(posterior, _fixed_draw(posterior), {})
+
+    def kl_of_units(self, posterior: Posterior) -> Tensor | None:
+        """What each latent unit carries, ``[latent]``, in nats: its part of `kl`, averaged over the images.
+
+        None if the prior has no such parts.
+        """
+        each = self.prior.kl_per_unit(posterior, _fixed_draw(posterior), {})
+        return None if each is None else each.mean(0)
+
+    def _kl(self, posterior: Posterior, z: Tensor, labels: Labels, progress: float | Tensor = 1.0) -> Tensor:
+        self.prior.progress = progress
+        try:
+            kl = self.prior.kl(posterior, z, labels)
+        finally:
+            self.prior.progress = 1.0
+        if kl.shape != z.shape[:1]:
+            raise InputError(
+                f"the prior '{self.prior.name}' must give one KL per image, [{len(z)}]; received {list(kl.shape)}. "
+                "Sum over the latent units in its kl()."
+            )
+        return kl
+
+
+def _fixed_draw(posterior: Posterior) -> Tensor:
+    """A draw ``[B, latent]`` that is the same at every call and takes nothing from torch's generator."""
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(0))
+    return posterior.mean + noise.to(posterior.mean) * (0.5 * posterior.log_var).exp()

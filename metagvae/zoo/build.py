@@ -17,6 +17,8 @@ from metagvae.guidance import GuidanceContext, assign_units, make_guidances
 from metagvae.storage.strict_load import build
 from metagvae.vae.decoders import DECODERS
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.inference import INFERENCES
+from metagvae.vae.priors import PRIORS
 
 
 def attribute_sizes(bank: ImageBank) -> dict[str, int]:
@@ -42,6 +44,8 @@ def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
     """Raises `InputError` for what is wrong with the sections of a new encoder, before any picture is decoded."""
     _encoder_config(encoder, vae).check()
     DECODERS.find(vae.decoder, "vae.decoder: ")
+    PRIORS.chosen(vae.prior, "vae.prior: ")
+    INFERENCES.chosen(vae.inference, "vae.inference: ")
 
 
 def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
@@ -79,6 +83,8 @@ def new_vae(
     """
     config = encoder.config
     DECODERS.find(vae.decoder, "vae.decoder: ")
+    prior, of_prior = PRIORS.chosen(vae.prior, "vae.prior: ")
+    inference, of_inference = INFERENCES.chosen(vae.inference, "vae.inference: ")
     if vae.decoder_width < 1:
         raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
 
@@ -86,7 +92,16 @@ def new_vae(
         context = GuidanceContext(config.channels, config.size, config.units, sizes)
         decoder = DECODERS[vae.decoder](config.latent, config.channels, config.size, vae.decoder_width)
         guidances = make_guidances(vae.guidance, context)
-        return GuidedVAE(encoder, decoder, guidances, vae.beta, vae.likelihood, vae.sigma)
+        return GuidedVAE(
+            encoder,
+            decoder,
+            guidances,
+            vae.beta,
+            vae.likelihood,
+            vae.sigma,
+            prior(context, **of_prior),
+            inference(context, **of_inference),
+        )
 
     return build(make, where, tensors)
 

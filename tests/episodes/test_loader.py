@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from episodes import EpisodeLoader, EpisodeSampler, ImageBank, make_batch
+from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank, make_batch
 
 
 def numbered(classes: int = 30, size: int = 9) -> ImageBank:
@@ -18,7 +18,7 @@ def numbered(classes: int = 30, size: int = 9) -> ImageBank:
 @pytest.mark.parametrize("turns", [False, True])
 def test_any_step_is_the_batch_of_its_episodes(threads: int, turns: bool) -> None:
     bank = numbered()
-    sampler = EpisodeSampler(bank, 5, 2, 3, seed=4, turns=turns)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(5, 2, 3), seed=4, rotations=turns))
     with EpisodeLoader(bank, sampler, tasks=3, threads=threads) as loader:
         for step in (0, 1, 2, 3, 700, 701, 1, 10**9):
             expected = make_batch(bank, sampler.span(3 * step, 3))
@@ -31,7 +31,7 @@ def test_any_step_is_the_batch_of_its_episodes(threads: int, turns: bool) -> Non
 
 def test_ranks_name_their_own_episodes() -> None:
     bank = numbered()
-    sampler = EpisodeSampler(bank, 5, 1, 2)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 2)))
     shares = [
         EpisodeLoader(bank, sampler, 2, numbers=lambda step, rank=rank: torch.arange(2) + 4 * step + 2 * rank)
         for rank in (0, 1)
@@ -46,7 +46,7 @@ def test_a_bank_mapped_from_a_file_is_gathered_ahead(tmp_path) -> None:
     mapped = ImageBank(
         torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c")), bank.offsets, bank.class_names
     )
-    sampler = EpisodeSampler(mapped, 5, 1, 15)
+    sampler = EpisodeSampler(mapped, Episodes(EpisodeShape(5, 1, 15)))
     with EpisodeLoader(mapped, sampler, 4, threads=2) as loader:
         for step in range(40):
             assert torch.equal(loader[step].images, bank.gather(sampler.span(4 * step, 4).images))

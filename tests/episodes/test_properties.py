@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from episodes import EpisodeIndices, EpisodeSampler, ImageBank, make_batch
+from episodes import EpisodeIndices, Episodes, EpisodeSampler, EpisodeShape, ImageBank, make_batch
 from episodes.datasets.folder import assign_classes, class_counts
 from episodes.datasets.miniimagenet import ravi_split
 from episodes.datasets.omniglot import vinyals_split
@@ -38,7 +38,10 @@ def samplers(draw: st.DrawFn) -> tuple[EpisodeSampler, ImageBank]:
     small = draw(st.lists(st.integers(1, max(1, shot + query - 1)), max_size=5))
     sizes = draw(st.permutations(fit + small))
     bank = bank_of(sizes)
-    return EpisodeSampler(bank, way, shot, query, draw(SEEDS), draw(STREAMS), draw(st.booleans())), bank
+    return EpisodeSampler(
+        bank,
+        Episodes(EpisodeShape(way, shot, query), seed=draw(SEEDS), stream=draw(STREAMS), rotations=draw(st.booleans())),
+    ), bank
 
 
 def same(one: EpisodeIndices, other: EpisodeIndices) -> bool:
@@ -97,7 +100,9 @@ def test_episodes_do_not_depend_on_order_batch_or_rank(drawn_from, start: int, c
 @given(samplers(), STARTS)
 def test_a_batch_holds_the_pictures_it_names(drawn_from, start: int) -> None:
     sampler, bank = drawn_from
-    own = EpisodeSampler(bank, sampler.way, sampler.shot, sampler.query, sampler.seed, sampler.stream)
+    own = EpisodeSampler(
+        bank, Episodes(EpisodeShape(sampler.way, sampler.shot, sampler.query), seed=sampler.seed, stream=sampler.stream)
+    )
     batch = make_batch(bank, own.span(start, 3))
     planes = (batch.images[..., 0, 0] * 255).round().long()
     assert torch.equal(planes[..., 0] + 256 * planes[..., 1] + 65536 * planes[..., 2], batch.indices)
@@ -112,9 +117,12 @@ def test_a_batch_holds_the_pictures_it_names(drawn_from, start: int) -> None:
 def test_another_seed_gives_other_episodes_and_turns_change_no_picture(seed: int, other: int, start: int) -> None:
     assume(other != seed)
     bank = bank_of([30] * 40)
-    one, two = (EpisodeSampler(bank, 5, 2, 3, number, turns=True).span(start, 20) for number in (seed, other))
+    one, two = (
+        EpisodeSampler(bank, Episodes(EpisodeShape(5, 2, 3), seed=number, rotations=True)).span(start, 20)
+        for number in (seed, other)
+    )
     assert not torch.equal(one.images, two.images)
-    plain = EpisodeSampler(bank, 5, 2, 3, seed).span(start, 20)
+    plain = EpisodeSampler(bank, Episodes(EpisodeShape(5, 2, 3), seed=seed)).span(start, 20)
     assert torch.equal(plain.images, one.images)
 
 
@@ -142,7 +150,15 @@ def test_a_million_episodes_keep_the_invariants() -> None:
         done = 0
         while done < wanted:
             stream = ("train", "validation", "test")[(done // block) % 3]
-            sampler = EpisodeSampler(bank, way, shot, query, int(rng.integers(0, 2**62)), stream, turns=done % 2 == 0)
+            sampler = EpisodeSampler(
+                bank,
+                Episodes(
+                    EpisodeShape(way, shot, query),
+                    seed=int(rng.integers(0, 2**62)),
+                    stream=stream,
+                    rotations=done % 2 == 0,
+                ),
+            )
             check_invariants(sampler.span(int(rng.integers(0, 2**40)), block), bank, way, shot, query)
             done += block
         drawn += done
@@ -155,7 +171,9 @@ def test_classes_pictures_and_their_pairs_are_uniform(stream: str, way: int, sho
     """Chi-square at fixed seeds: 9 cases of 4 tests each, refused below one in ten thousand."""
     classes, size = 12, 6
     bank = bank_of([size] * classes)
-    drawn = EpisodeSampler(bank, way, shot, query, seed=11, stream=stream, turns=True).span(0, 20_000)
+    drawn = EpisodeSampler(bank, Episodes(EpisodeShape(way, shot, query), seed=11, stream=stream, rotations=True)).span(
+        0, 20_000
+    )
     limit = 1e-4
     if way < classes:  # at each place every class
         for place in (0, way - 1):
@@ -180,7 +198,12 @@ def test_neighbouring_episodes_and_seeds_are_independent() -> None:
     bank = bank_of([4] * classes)
 
     def firsts(seed: int, stream: str) -> np.ndarray:
-        return EpisodeSampler(bank, 2, 1, 1, seed, stream).span(0, count).classes[:, 0].numpy()
+        return (
+            EpisodeSampler(bank, Episodes(EpisodeShape(2, 1, 1), seed=seed, stream=stream))
+            .span(0, count)
+            .classes[:, 0]
+            .numpy()
+        )
 
     base = firsts(0, "train")
     for other in (np.roll(base, 1), firsts(1, "train"), firsts(0, "validation"), firsts(0, "test")):

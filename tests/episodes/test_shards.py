@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from episodes import EpisodeLoader, EpisodeSampler, ImageBank, InputError, shards
+from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, shards
 from episodes.datasets.cache import cache_folder, cached_classes
 from episodes.datasets.cache_entry import Decoding
 from episodes.datasets.folder import Folder
@@ -45,7 +45,10 @@ def pair(tmp_path: Path) -> tuple[ImageBank, ImageBank]:
 @pytest.mark.parametrize("turns", [False, True])
 def test_episodes_are_bit_identical(pair: tuple[ImageBank, ImageBank], threads: int, turns: bool) -> None:
     loaders = [
-        EpisodeLoader(bank, EpisodeSampler(bank, 5, 2, 3, seed=4, turns=turns), 3, threads=threads) for bank in pair
+        EpisodeLoader(
+            bank, EpisodeSampler(bank, Episodes(EpisodeShape(5, 2, 3), seed=4, rotations=turns)), 3, threads=threads
+        )
+        for bank in pair
     ]
     for step in (*range(30), 10**9):
         one, other = (loader[step] for loader in loaders)

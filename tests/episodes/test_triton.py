@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from episodes import EpisodeBatch, EpisodeLoader, EpisodeSampler, ImageBank
+from episodes import EpisodeBatch, EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank
 from episodes import loader as loader_module
 from episodes.batch import gather_batch
 from episodes.loader import _kernel
@@ -71,26 +71,26 @@ def test_what_it_is_for() -> None:
     from episodes import _triton
 
     plain = bank()
-    assert _triton.fits(plain, EpisodeSampler(plain, 3, 1, 2))
-    assert _triton.fits(plain, EpisodeSampler(plain, 3, 1, 2, turns=True))
+    assert _triton.fits(plain, EpisodeSampler(plain, Episodes(EpisodeShape(3, 1, 2))))
+    assert _triton.fits(plain, EpisodeSampler(plain, Episodes(EpisodeShape(3, 1, 2), rotations=True)))
     wide = ImageBank(plain.images[..., :4], plain.offsets, plain.class_names)
-    assert not _triton.fits(wide, EpisodeSampler(wide, 3, 1, 2))  # not in one piece
+    assert not _triton.fits(wide, EpisodeSampler(wide, Episodes(EpisodeShape(3, 1, 2))))  # not in one piece
     tall = ImageBank(plain.images[..., :4].contiguous(), plain.offsets, plain.class_names)
-    assert _triton.fits(tall, EpisodeSampler(tall, 3, 1, 2))
-    assert not _triton.fits(tall, EpisodeSampler(tall, 3, 1, 2, turns=True))  # not square
+    assert _triton.fits(tall, EpisodeSampler(tall, Episodes(EpisodeShape(3, 1, 2))))
+    assert not _triton.fits(tall, EpisodeSampler(tall, Episodes(EpisodeShape(3, 1, 2), rotations=True)))  # not square
     pictures = picture_classes(plain)
-    assert not _triton.fits(pictures, ViewSampler(pictures, 3, 1, 2))
+    assert not _triton.fits(pictures, ViewSampler(pictures, Episodes(EpisodeShape(3, 1, 2))))
     assert issubclass(WithinSampler, EpisodeSampler)  # a subclass draws otherwise, so the kernel leaves it alone
 
 
 def test_a_processor_and_who_asks_for_torch_get_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bank()
-    assert _kernel(plain, EpisodeSampler(plain, 3, 1, 2)) is None
+    assert _kernel(plain, EpisodeSampler(plain, Episodes(EpisodeShape(3, 1, 2)))) is None
     elsewhere = _Elsewhere(plain)
     monkeypatch.setenv("METAGVAE_COMPILED", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _kernel(elsewhere, EpisodeSampler(plain, 3, 1, 2)) is None  # type: ignore[arg-type]
+        assert _kernel(elsewhere, EpisodeSampler(plain, Episodes(EpisodeShape(3, 1, 2)))) is None  # type: ignore[arg-type]
 
 
 class _Elsewhere:
@@ -105,12 +105,12 @@ def test_where_the_kernel_cannot_be_made_torch_draws_and_says_so(monkeypatch: py
     monkeypatch.setenv("METAGVAE_COMPILED", "1")
     plain = bank()
     with pytest.warns(UserWarning, match="torch draws the episodes"):
-        assert _kernel(_Elsewhere(plain), EpisodeSampler(plain, 3, 1, 2)) is None  # type: ignore[arg-type]
+        assert _kernel(_Elsewhere(plain), EpisodeSampler(plain, Episodes(EpisodeShape(3, 1, 2)))) is None  # type: ignore[arg-type]
 
 
 def test_the_loader_gives_the_kernel_each_steps_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = bank()
-    sampler = EpisodeSampler(plain, 3, 1, 2)
+    sampler = EpisodeSampler(plain, Episodes(EpisodeShape(3, 1, 2)))
     asked = []
 
     def kernel(bank: ImageBank, sampler: EpisodeSampler, numbers: torch.Tensor) -> EpisodeBatch:
@@ -134,9 +134,9 @@ def test_the_loader_gives_the_kernel_each_steps_episodes(monkeypatch: pytest.Mon
 def test_on_a_gpu_the_loader_takes_it_and_the_batches_are_torchs() -> None:
     here = bank(28).to("cuda")
     for turns in (False, True):
-        loader = EpisodeLoader(here, EpisodeSampler(here, 5, 1, 4, turns=turns), 64)
+        loader = EpisodeLoader(here, EpisodeSampler(here, Episodes(EpisodeShape(5, 1, 4), rotations=turns)), 64)
         assert loader._kernel is not None
-        plain = EpisodeLoader(bank(28), EpisodeSampler(bank(28), 5, 1, 4, turns=turns), 64)
+        plain = EpisodeLoader(bank(28), EpisodeSampler(bank(28), Episodes(EpisodeShape(5, 1, 4), rotations=turns)), 64)
         for step in (0, 3, 1000):
             ours, theirs = loader[step], plain[step]
             assert torch.equal(ours.images.cpu(), theirs.images)

@@ -13,7 +13,7 @@ os.environ["METAGVAE_COMPILED"] = "0"  # the oracle is torch's path
 
 import torch
 
-from episodes import EpisodeSampler, ImageBank, _triton
+from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, _triton
 from episodes.batch import gather_batch
 
 # what a word of the gather is: eight bytes, four, one; and sides of no power of two
@@ -30,7 +30,7 @@ def bank_of(sizes: list[int], shape: tuple[int, int, int], seed: int) -> ImageBa
 
 
 def check(bank: ImageBank, way: int, shot: int, query: int, seed: int, turns: bool, numbers: torch.Tensor) -> None:
-    sampler = EpisodeSampler(bank, way, shot, query, seed, "train", turns)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(way, shot, query), seed=seed, stream="train", rotations=turns))
     assert _triton.fits(bank, sampler)
     ours = _triton.draw_and_gather(bank, sampler, numbers)
     theirs = gather_batch(bank, sampler.draw(numbers))

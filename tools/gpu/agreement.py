@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from episodes import EpisodeLoader, EpisodeSampler, ImageBank
+from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank
 from gpu.cases import GUIDANCES, LEARNERS, Problem, guidance_problem, learner_problem
 from gpu.setup import Report, Setup
 from metagvae.compute.device import Device, channels_last
@@ -118,7 +118,13 @@ def batches(setup: Setup, bank: ImageBank) -> dict[str, Any]:
     kernels, wrong = 0, []
     for (way, shot, query), turns, seed in cases:
         ours, theirs = (
-            EpisodeLoader(where, EpisodeSampler(where, way, shot, query, seed, "train", turns), 8)
+            EpisodeLoader(
+                where,
+                EpisodeSampler(
+                    where, Episodes(EpisodeShape(way, shot, query), seed=seed, stream="train", rotations=turns)
+                ),
+                8,
+            )
             for where in (there, bank)
         )
         kernels += ours._kernel is not None

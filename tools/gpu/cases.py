@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from episodes import AugmentConfig, EpisodeBatch, EpisodeSampler, ImageBank, make_batch, to_float, warp
+from episodes import (
+    AugmentConfig,
+    EpisodeBatch,
+    Episodes,
+    EpisodeSampler,
+    EpisodeShape,
+    ImageBank,
+    make_batch,
+    to_float,
+    warp,
+)
 from metagvae.config.sections import EncoderSection, VAESection
 from metagvae.guidance import Views
 from metagvae.learners import make_learner
@@ -89,7 +99,7 @@ def learner_problem(case: LearnerCase, bank: ImageBank, width: int, tasks: int) 
     torch.manual_seed(0)
     section = EncoderSection(width=width, norm=case.norm, features=["backbone"])
     learner = make_learner(case.learner, new_encoder(section, VAESection(), bank, 0), 5, **case.options)
-    batch = make_batch(bank, EpisodeSampler(bank, 5, 1, 5).span(0, tasks))
+    batch = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 5))).span(0, tasks))
 
     def terms(module: nn.Module, put: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         placed = EpisodeBatch(put(batch.images), batch.shot, put(batch.classes), put(batch.indices))

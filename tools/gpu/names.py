@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from episodes import Episodes, EpisodeShape
 from gpu.setup import Report, Setup
 from metagvae.compute.device import Device
 from metagvae.config.sections import (
@@ -36,7 +37,7 @@ def run(setup: Setup, report: Report) -> None:
         config.run = section("train", name)
         learner = train(config, bank, bank)
         device = Device.choose(name)
-        (errors,) = Evaluator(bank, 5, 8, device=device).errors(learner, [(5, 1)])
+        (errors,) = Evaluator(bank, Episodes(EpisodeShape(5, 1, 5), stream="test"), 8, device).errors(learner, [(5, 1)])
         return {"device": str(device.device), "precision": device.precision_name, "errors": len(errors)}
 
     def pretraining(name: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def maml_row(context: Context, steps: int) -> dict[str, Any]:
 
 def seconds_per_step(setup: Setup, bank: ImageBank, name: str, optim: dict[str, Any], **sections: Any) -> float:
     """Of `metagvae.training.episodic.train` itself, from what it logs; the median over the later half of the lines."""
-    steps, every = (4, 1) if setup.few else (setup.size(300, 12), setup.size(25, 2))
+    steps, every = (4, 1) if setup.few else (setup.size(100 if "maml" in name else 300, 12), setup.size(20, 2))
     folder = setup.folder / name
     config = TrainConfig(
         DataConfig("omniglot"),
@@ -172,7 +172,8 @@ def training_rows(setup: Setup, report: Report) -> None:
         ways["eager"] = {"graph": False if bool in (hints["graph"], *get_args(hints["graph"])) else "off"}
     for number, (name, sections) in enumerate(list(TRAININGS.items())[: 1 if setup.few else None]):
         for way, optim in ways.items():
-            folder = f"steps-{number}-{way}"
+            kind = sections.get("learner", LearnerSection()).name
+            folder = f"steps-{number}-{kind}-{way}"
             report.attempt(
                 f"step of {name}: {way}",
                 lambda s=sections, o=optim, f=folder: {  # type: ignore[misc]

@@ -28,7 +28,7 @@ from gpu.setup import REPOSITORY, Report, Setup
 
 PLAN = Path(__file__).with_name("trainings.yaml")
 ARCHIVE = 14 * 2**20  # bytes: what comes back from a lent machine comes in files of at most 16 MiB
-SIDE_BY_SIDE = 7  # more would wait for each other on one GPU
+SIDE_BY_SIDE = 2  # one starts or is evaluated while another trains; seven took turns, each seven times as slow
 CLOSING = 15  # seconds before the end at which trainings are asked to stop and leave a state
 LEFT_OUT = {"state", "events", "lock", "figures"}
 

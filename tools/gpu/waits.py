@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from episodes import AugmentConfig, ImageBank
+from episodes import AugmentConfig, Episodes, EpisodeShape, ImageBank
 from gpu.cases import GUIDANCES, LEARNERS, WARPS, GuidanceCase, LearnerCase
 from gpu.setup import REPOSITORY, Report, Setup
 from metagvae.compute.device import Device
@@ -136,7 +136,9 @@ def evaluation(case: LearnerCase, bank: ImageBank) -> dict[str, Any]:
     learner = make_learner(case.learner, new_encoder(section, VAESection(), bank, 0), 5, **case.options)
 
     def measured(thousands: int) -> None:
-        Evaluator(bank, 5, 1000 * thousands, device=Device.choose("cuda")).errors(learner, [(5, 1)])
+        Evaluator(bank, Episodes(EpisodeShape(5, 1, 5), stream="test"), 1000 * thousands, Device.choose("cuda")).errors(
+            learner, [(5, 1)]
+        )
 
     found = per_step(measured, (1, 3))
     return {"waits per 1,000 episodes": found["waits per step"], "places": found["places"]}

@@ -11,6 +11,7 @@ import numpy as np
 from episodes.untrusted.plain_files import read_json, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import interval
+from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_beside, write_json
 from metagvae.studies.sweep.search_space import Range, SweepConfig, with_values
@@ -68,9 +69,7 @@ class Sweep:
     def table(self) -> str:
         """Plain text, a line per trial."""
         rows = self.rows()
-        lines = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return text_table([list(rows[0]), *(list(row.values()) for row in rows)] if rows else [])
 
     def about(self) -> str:
         """The gain over the base's own values, in a sentence; empty where there is none to tell."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from episodes import InputError
+from episodes import Episodes, EpisodeShape, InputError
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_yaml, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
@@ -108,12 +108,12 @@ class _Judge:
             given = getattr(plan, name)
             return given if given is not None else getattr(getattr(base, "validation", None), name, usual)
 
-        self.way, self.shot, self.query = shape("way", 5), shape("shot", 1), shape("query", 15)
+        self.shape = EpisodeShape(shape("way", 5), shape("shot", 1), shape("query", 15))
         self.plan = plan
         if plan.prune and isinstance(base, TrainConfig) and not base.validation.every:
             raise InputError("prune goes by the validation curve; set validation.every in the base.")
-        base.data.make().check_episodes("validation", self.way, self.shot, self.query)
-        self._evaluator(base).check(self.way, self.shot)
+        base.data.make().check_episodes("validation", self.shape)
+        self._evaluator(base).check(self.shape.way, self.shape.shot)
 
     def _evaluator(self, config: Base) -> Evaluator:
         dataset, plan = config.data.make(), self.plan
@@ -121,7 +121,7 @@ class _Judge:
         turns = dataset.rotations == "episode"
         within = config.validation.within if isinstance(config, TrainConfig) else None
         bank = dataset.load("validation")
-        return Evaluator(bank, self.query, plan.episodes, plan.seed, "validation", device, turns, within)
+        return Evaluator(bank, Episodes(self.shape, plan.seed, "validation", turns, within), plan.episodes, device)
 
     def errors(self, config: Base, watch: Callable[[int, float], None]) -> np.ndarray:
         """Trains, or goes on with, one config, and measures it: float64 ``[episodes]``."""
@@ -129,8 +129,8 @@ class _Judge:
         if isinstance(config, TrainConfig):
             learner = train(config, watch=watch)
         else:
-            learner = make_learner("prototypes", pretrain(config).encoder, self.way)
-        (errors,) = self._evaluator(config).errors(learner, [(self.way, self.shot)])
+            learner = make_learner("prototypes", pretrain(config).encoder, self.shape.way)
+        (errors,) = self._evaluator(config).errors(learner, [(self.shape.way, self.shape.shot)])
         return errors
 
 
@@ -239,9 +239,7 @@ def _run(
         study.tell(asked, state=states.FAIL)
     else:
         content = {
-            "way": judge.way,
-            "shot": judge.shot,
-            "query": judge.query,
+            **asdict(judge.shape),
             "seed": plan.seed,
             "error": float(errors.mean()),
             "half_width": interval(errors),

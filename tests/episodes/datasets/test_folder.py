@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from episodes import EpisodeSampler, InputError
+from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.check import check_dataset
 from episodes.datasets.folder import Folder, assign_classes, class_counts
@@ -71,7 +71,7 @@ def test_twelve_classes_of_six(tmp_path: Path) -> None:
     assert banks[0].polarity == "light"
     assert banks[0].dataset == f"folder-{tmp_path.name}"
     assert banks[0].notes == ()
-    EpisodeSampler(banks[0], way=5, shot=1, query=5)
+    EpisodeSampler(banks[0], Episodes(EpisodeShape(5, 1, 5)))
 
 
 @pytest.mark.parametrize(

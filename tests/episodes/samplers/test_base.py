@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from episodes import EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch
 from episodes.counter_rng import below, distinct, fold, mix
 from episodes.samplers import _numba as compiled
 
@@ -72,9 +72,9 @@ def test_any_episode_is_distinct_disjoint_and_exact(sizes, way, shot, query, see
     bank = ragged(sizes)
     if sum(size >= shot + query for size in sizes) < way:
         with pytest.raises(InputError, match=f"{way}-way"):
-            EpisodeSampler(bank, way, shot, query, seed)
+            EpisodeSampler(bank, Episodes(EpisodeShape(way, shot, query), seed=seed))
         return
-    drawn = EpisodeSampler(bank, way, shot, query, seed).span(start, 5)
+    drawn = EpisodeSampler(bank, Episodes(EpisodeShape(way, shot, query), seed=seed)).span(start, 5)
     assert drawn.images.shape == (5, way, shot + query)
     for classes, images in zip(drawn.classes, drawn.images, strict=True):
         assert len(set(classes.tolist())) == way
@@ -83,7 +83,7 @@ def test_any_episode_is_distinct_disjoint_and_exact(sizes, way, shot, query, see
 
 
 def test_an_episode_does_not_depend_on_batch_order_or_neighbours() -> None:
-    sampler = EpisodeSampler(ragged([9] * 50), 5, 2, 3, seed=3)
+    sampler = EpisodeSampler(ragged([9] * 50), Episodes(EpisodeShape(5, 2, 3), seed=3))
     whole = sampler.span(100, 64)
     for number in (163, 100, 131):
         alone = sampler.span(number, 1)
@@ -95,7 +95,7 @@ def test_an_episode_does_not_depend_on_batch_order_or_neighbours() -> None:
 def test_seeds_and_streams_differ() -> None:
     bank = ragged([9] * 50)
     spans = [
-        EpisodeSampler(bank, 5, 2, 3, seed, stream).span(0, 20).images
+        EpisodeSampler(bank, Episodes(EpisodeShape(5, 2, 3), seed=seed, stream=stream)).span(0, 20).images
         for seed in (0, 1)
         for stream in ("train", "validation", "test")
     ]
@@ -105,7 +105,7 @@ def test_seeds_and_streams_differ() -> None:
 
 
 def test_classes_and_their_places_are_uniform() -> None:
-    drawn = EpisodeSampler(ragged([4] * 10), 3, 1, 1).span(0, 30_000)
+    drawn = EpisodeSampler(ragged([4] * 10), Episodes(EpisodeShape(3, 1, 1))).span(0, 30_000)
     for place in range(3):
         counts = np.bincount(drawn.classes[:, place].numpy(), minlength=10)
         assert stats.chisquare(counts).pvalue > 1e-4
@@ -116,7 +116,7 @@ def test_classes_and_their_places_are_uniform() -> None:
 
 def test_known_episode_stays_what_it_is() -> None:
     """Benchmarks name episodes by number; changing the sampler would change them silently."""
-    drawn = EpisodeSampler(ragged([20] * 100), 5, 1, 1, seed=0, stream="test").span(0, 1)
+    drawn = EpisodeSampler(ragged([20] * 100), Episodes(EpisodeShape(5, 1, 1), seed=0, stream="test")).span(0, 1)
     assert drawn.classes.tolist() == KNOWN_CLASSES
     assert drawn.images.tolist() == KNOWN_IMAGES
 
@@ -129,7 +129,9 @@ def test_the_compiled_draw_is_the_same(monkeypatch, sizes, way, size, turns) -> 
     pytest.importorskip("numba")
     monkeypatch.setenv("METAGVAE_COMPILED", "1")
     compiled.kernel.cache_clear()
-    sampler = EpisodeSampler(ragged(sizes), way, 1, size - 1, seed=2**40 + 3, stream="test", turns=turns)
+    sampler = EpisodeSampler(
+        ragged(sizes), Episodes(EpisodeShape(way, 1, size - 1), seed=2**40 + 3, stream="test", rotations=turns)
+    )
     numbers = torch.cat([torch.arange(77), torch.tensor([10**12, 5, 2**61])])
     fast = sampler.draw(numbers)
     monkeypatch.setattr(compiled, "kernel", lambda: None)
@@ -149,7 +151,7 @@ def test_cost_does_not_follow_the_number_of_classes(monkeypatch) -> None:
     for name, value in (("split", "train"), ("dataset", "big"), ("class_names", range(1_000_000))):
         object.__setattr__(bank, name, value)
     monkeypatch.setattr(compiled, "kernel", lambda: None)  # what torch does can be watched
-    sampler = EpisodeSampler(bank, 5, 1, 15)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 15)))
     sizes: list[int] = []
     with _Watch(sizes):
         sampler.span(0, 4)
@@ -174,17 +176,17 @@ class _Watch(torch.utils._python_dispatch.TorchDispatchMode):
 def test_senseless_shapes_are_refused(field: str, value: int) -> None:
     shape = {"way": 2, "shot": 1, "query": 1, field: value}
     with pytest.raises(InputError, match=field):
-        EpisodeSampler(ragged([4, 4, 4]), **shape)
+        EpisodeSampler(ragged([4, 4, 4]), Episodes(EpisodeShape(**shape)))
 
 
 def test_unknown_stream_is_refused() -> None:
     with pytest.raises(InputError, match="stream"):
-        EpisodeSampler(ragged([4, 4]), 2, 1, 1, stream="tset")
+        EpisodeSampler(ragged([4, 4]), Episodes(EpisodeShape(2, 1, 1), stream="tset"))
 
 
 def test_batch_has_the_pictures_it_says() -> None:
     bank = ragged([6] * 8)
-    batch = make_batch(bank, EpisodeSampler(bank, 3, 2, 3).span(7, 4))
+    batch = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(3, 2, 3))).span(7, 4))
     assert batch.support.shape == (4, 3, 2, 1, 8, 8)
     assert batch.query.shape == (4, 3, 3, 1, 8, 8)
     assert torch.equal(batch.images[..., 0, 0, 0] * 255, batch.classes.unsqueeze(-1).expand(-1, -1, 5).float())
@@ -194,7 +196,7 @@ def test_batch_has_the_pictures_it_says() -> None:
 def test_turns_turn_whole_classes() -> None:
     picture = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(4, 1, 8, 8)
     bank = ImageBank.from_classes([(str(i), picture.clone()) for i in range(6)])
-    drawn = EpisodeSampler(bank, 3, 1, 2, turns=True).span(0, 200)
+    drawn = EpisodeSampler(bank, Episodes(EpisodeShape(3, 1, 2), rotations=True)).span(0, 200)
     assert drawn.turns is not None
     assert stats.chisquare(torch.bincount(drawn.turns.flatten(), minlength=4).numpy()).pvalue > 1e-4
     batch = make_batch(bank, drawn)

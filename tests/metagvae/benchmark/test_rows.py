@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from episodes import EpisodeBatch, EpisodeSampler, InputError, make_batch, to_float
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch, to_float
 from metagvae.benchmark import (
     GROUPS,
     Context,
@@ -122,7 +122,7 @@ def test_drawn_bytes_are_the_gathers(context: Context) -> None:
     draw = sampling.drawing(bank, 2, torch.device("cpu"))
     draw()
     images = draw()
-    numbers = EpisodeSampler(bank, 5, 1, 15).span(2, 2).images
+    numbers = EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 15))).span(2, 2).images
     assert images.dtype == torch.uint8
     assert torch.equal(images, bank.images[numbers.flatten()].view(2, 5, 16, 1, 28, 28))
     assert sampling.gathering(bank, 160)().nbytes == images.nbytes
@@ -162,7 +162,7 @@ def test_conv4_of_torchs_layers_is_ours() -> None:
 def test_our_prototypes_answer_as_easyfsls() -> None:
     needs(easyfsl)
     bank = noise_bank(12, 20)
-    batch = make_batch(bank, EpisodeSampler(bank, 5, 2, 3).span(0, 1))
+    batch = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(5, 2, 3))).span(0, 1))
     encoder = conv4_encoder(8, "running").eval()
     ours = PrototypicalNetwork(encoder).eval()
     theirs = easyfsl().methods.PrototypicalNetworks(PlainConv4(8).copy_from(encoder)).eval()
@@ -177,7 +177,7 @@ def test_our_prototypes_answer_as_easyfsls() -> None:
 def test_our_meta_gradient_is_learn2learns(steps: int) -> None:
     needs(learn2learn)
     bank = noise_bank(12, 20)
-    batch = make_batch(bank, EpisodeSampler(bank, 5, 1, 5).span(0, 2))
+    batch = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(5, 1, 5))).span(0, 2))
     batch = EpisodeBatch(batch.images.double(), batch.shot, batch.classes, batch.indices)
     learner = maml.our_learner(4, steps).double()
     network = maml.peer_network(learner, 4).double()
@@ -201,7 +201,7 @@ def test_both_ways_pretrain_on_the_same_pictures_and_network(context: Context) -
 
 def test_prototypes_see_as_many_pictures_as_the_peers(context: Context) -> None:
     bank = noise_bank(30, 20)
-    batch = make_batch(bank, EpisodeSampler(bank, 20, 5, 15).span(0, 2))
+    batch = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(20, 5, 15))).span(0, 2))
     assert prototypes.ours(context, batch).units == prototypes.supervised(context, batch).units == 800
     needs(easyfsl)
     assert prototypes.with_easyfsl(context, batch).units == 400

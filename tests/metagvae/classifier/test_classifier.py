@@ -263,7 +263,7 @@ def test_the_five_lines_need_no_network_and_err_as_evaluate_says(tmp_path: Path)
 import socket
 def refuse(*args): raise AssertionError("the network was asked for")
 socket.socket.connect = socket.getaddrinfo = refuse
-from episodes import EpisodeSampler
+from episodes import Episodes, EpisodeSampler, EpisodeShape
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.studies.compare import encoder_learner
@@ -273,8 +273,9 @@ from metagvae.evaluation.evaluator import Evaluator
 digits = make_dataset("digits").load("test")
 classifier = FewShotClassifier()
 learner = encoder_learner("guided-protonet-omniglot", digits, digits, "prototypes", None, {})
-errors = Evaluator(digits, query=5, episodes=4, device=Device.choose("cpu", "float32")).errors(learner, [(10, 1)])[0]
-drawn = EpisodeSampler(digits, 10, 1, 5, 0, "test").span(0, 4)
+episodes = Episodes(EpisodeShape(10, 1, 5), stream="test")
+errors = Evaluator(digits, episodes, 4, Device.choose("cpu", "float32")).errors(learner, [(10, 1)])[0]
+drawn = EpisodeSampler(digits, episodes).span(0, 4)
 for number in range(4):
     pictures, way = drawn.images[number], range(10)
     classifier.fit(digits.images[pictures[:, 0]], way)

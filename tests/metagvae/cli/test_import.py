@@ -13,6 +13,8 @@ from episodes.datasets import DATASETS
 from episodes.registry import Registry
 from metagvae.guidance import GUIDANCES
 from metagvae.learners import LEARNERS
+from metagvae.vae.inference import INFERENCES
+from metagvae.vae.priors import PRIORS
 
 MODULE = """
 from dataclasses import dataclass
@@ -113,7 +115,9 @@ def test_what_cannot_be_imported_is_one_sentence(tmp_path: Path, text: str | Non
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("registry", [DATASETS, GUIDANCES, LEARNERS], ids=lambda registry: registry.what)
+@pytest.mark.parametrize(
+    "registry", [DATASETS, GUIDANCES, LEARNERS, PRIORS, INFERENCES], ids=lambda registry: registry.what
+)
 def test_an_unknown_name_is_the_same_error_everywhere(registry: Registry[object]) -> None:
     with pytest.raises(InputError, match=f"unknown {registry.what} 'nothing'; known: {sorted(registry)[0]}"):
         registry.checked("nothing", {})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from episodes import AugmentConfig, EpisodeSampler, ImageBank, InputError, warp
+from episodes import AugmentConfig, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, warp
 from episodes.batch_share import Share, holding, normal_like
 from metagvae.cli import main
 from metagvae.compute.batch_statistics import batch_mean, batch_rows
@@ -162,7 +162,7 @@ def test_without_kinks_two_processes_train_as_one_in_float32(name: str, tmp_path
 def test_shares_are_the_batch_in_order_with_the_whole_batch_s_episodes_and_draws(bank: ImageBank, size: int):
     shares = [Ranks(rank, size).share(5, "episodes.tasks") for rank in range(size)]
     assert sum(share.weight for share in shares) == pytest.approx(1)
-    sampler = EpisodeSampler(bank, 3, 1, 2)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(3, 1, 2)))
     parts = torch.cat([sampler.span(10 + share.first, share.count).images for share in shares])
     assert torch.equal(parts, sampler.span(10, 5).images)
     pictures, config = torch.rand(5, 6, 1, 16, 16), AugmentConfig(30, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2, 0.5)
@@ -230,7 +230,7 @@ def test_measured_errors_are_the_same_to_the_last_bit_and_in_order(tmp_path: Pat
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 6))
     learner = make_learner("prototypes", encoder, 0)
     # three chunks of episodes, the last one short, and one of pictures
-    evaluator = Evaluator(bank(), 5, 2300, device=Device.choose("cpu"))
+    evaluator = Evaluator(bank(), Episodes(EpisodeShape(3, 1, 5), stream="test"), 2300, Device.choose("cpu"))
     alone = evaluator.errors(learner, [(2, 1), (5, 3)])
 
     def compare(rank: int) -> None:

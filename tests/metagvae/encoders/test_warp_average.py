@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from episodes import EpisodeSampler, InputError
+from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError
 from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.encoders.controls import Pixels
@@ -42,7 +42,7 @@ def test_it_averages_pixels_of_warped_copies() -> None:
 
 
 def test_prescribed_episodes_are_those_measured() -> None:
-    drawn = EpisodeSampler(noisy(), 4, 2, 3, 0, "test").span(0, 50)
+    drawn = EpisodeSampler(noisy(), Episodes(EpisodeShape(4, 2, 3), seed=0, stream="test")).span(0, 50)
     learner = make_learner("prototypes", encoder(), 0).eval()
     (usual,) = evaluator().measure("m", learner, [(4, 2)])
     (fixed,) = evaluator(fixed=FixedEpisodes(drawn)).measure("m", learner, [(4, 2)])

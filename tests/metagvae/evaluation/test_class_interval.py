@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from episodes import ImageBank, InputError
+from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.bank import Attribute
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import Pixels
@@ -153,7 +153,8 @@ def test_too_few_units_say_so_and_no_mistake_is_not_certainty() -> None:
 
 
 def measured(names: list[str], **options: object) -> Comparison:
-    meter = Evaluator(stripes(noise=4.0), query=3, episodes=60, device=FLOAT32, **options)  # type: ignore[arg-type]
+    drawn = Episodes(EpisodeShape(4, 2, 3), stream="test")
+    meter = Evaluator(stripes(noise=4.0), drawn, 60, FLOAT32, **options)  # type: ignore[arg-type]
     found = []
     for number, name in enumerate(names):
         head = make_learner("prototypes", Pixels(), 0, **({"distance": "cosine"} if number else {}))
@@ -205,7 +206,7 @@ def test_seeds_are_averaged_unit_by_unit() -> None:
 
 def test_chunks_and_processes_add_up() -> None:
     learner = make_learner("prototypes", Pixels(), 0)
-    meter = Evaluator(stripes(noise=4.0), query=3, episodes=60, device=FLOAT32)
+    meter = Evaluator(stripes(noise=4.0), Episodes(EpisodeShape(4, 2, 3), stream="test"), 60, FLOAT32)
     ((_, whole),) = meter.tallied(learner, [(4, 2)])
     meter._episodes_at_once = lambda *_: 7  # type: ignore[method-assign]
     ((_, parts),) = meter.tallied(learner, [(4, 2)])

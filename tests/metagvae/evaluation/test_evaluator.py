@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from episodes import EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch
 from episodes.datasets import make_dataset
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import PCA, Pixels, random_encoder
@@ -35,17 +35,19 @@ def noisy() -> ImageBank:
 
 
 def evaluator(**options: object) -> Evaluator:
-    return Evaluator(noisy(), query=3, episodes=50, device=FLOAT32, **options)  # type: ignore[arg-type]
+    unit = options.pop("unit", None)
+    drawn = Episodes(EpisodeShape(4, 2, 3), **{"stream": "test", **options})  # type: ignore[arg-type]
+    return Evaluator(noisy(), drawn, 50, FLOAT32, unit)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("head", ["prototypes", "ridge"])
 def test_features_drawn_once_give_exactly_the_per_episode_errors(head: str, turns: bool) -> None:
     learner = make_learner(head, encoder(), 0).eval()
-    fast = evaluator(turns=turns)
+    fast = evaluator(rotations=turns)
     (errors,) = fast.errors(learner, [(4, 2)])
     bank = noisy()
-    sampler = EpisodeSampler(bank, 4, 2, 3, 0, "test", turns)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(4, 2, 3), seed=0, stream="test", rotations=turns))
     slow = []
     with torch.no_grad():
         for number in range(50):
@@ -59,7 +61,7 @@ def test_per_task_norms_are_evaluated_per_task() -> None:
     learner = make_learner("prototypes", encoder("support"), 0).eval()
     (errors,) = evaluator().errors(learner, [(4, 2)])
     bank = noisy()
-    sampler = EpisodeSampler(bank, 4, 2, 3, 0, "test")
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(4, 2, 3), seed=0, stream="test"))
     with torch.no_grad():
         batch = make_batch(bank, sampler.span(11, 1))
         logits = learner.predict(learner.adapt(batch.support), batch.query)
@@ -72,7 +74,9 @@ def test_pixels_agree_with_scikit_learns_nearest_centroid() -> None:
     (errors,) = evaluator().errors(make_learner("prototypes", Pixels(), 0), [(4, 2)])
     bank = noisy()
     for number in range(10):
-        batch = make_batch(bank, EpisodeSampler(bank, 4, 2, 3, 0, "test").span(number, 1))
+        batch = make_batch(
+            bank, EpisodeSampler(bank, Episodes(EpisodeShape(4, 2, 3), seed=0, stream="test")).span(number, 1)
+        )
         support = batch.support[0].flatten(2).flatten(0, 1).numpy()
         model = NearestCentroid().fit(support, np.repeat(np.arange(4), 2))
         predicted = model.predict(batch.query[0].flatten(2).flatten(0, 1).numpy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from episodes import EpisodeBatch, EpisodeSampler, InputError, make_batch
+from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.norm import POLICIES
 from metagvae.learners import LEARNERS, FeatureLearner, Learner, make_learner
@@ -27,7 +27,7 @@ def build(name: str, policy: str = "group", **options: object) -> Learner:
 
 def batch(seed: int = 0) -> EpisodeBatch:
     bank = stripes()
-    return make_batch(bank, EpisodeSampler(bank, WAY, SHOT, QUERY, seed).span(0, TASKS))
+    return make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY), seed=seed)).span(0, TASKS))
 
 
 def ask(learner: Learner, support: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
@@ -126,7 +126,7 @@ def test_it_learns(name: str) -> None:
     options = {"inner_lr": 0.5} if name in ("maml", "anil") else {}
     learner = build(name, **options)
     bank = stripes()
-    sampler = EpisodeSampler(bank, WAY, SHOT, QUERY)
+    sampler = EpisodeSampler(bank, Episodes(EpisodeShape(WAY, SHOT, QUERY)))
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], 1e-2)
     losses = []
     for step in range(60):
@@ -155,7 +155,7 @@ def test_more_ways_than_trained_for(name: str) -> None:
     if not learner.any_way:
         pytest.skip("its head has a fixed number of ways")
     bank = stripes()
-    episodes = make_batch(bank, EpisodeSampler(bank, 7, 1, 2).span(0, 2))
+    episodes = make_batch(bank, EpisodeSampler(bank, Episodes(EpisodeShape(7, 1, 2))).span(0, 2))
     assert learner(episodes)[1].shape == (2, 14, 7)
 
 

@@ -19,7 +19,7 @@ import torch
 import yaml
 from PIL import Image
 
-from episodes import EpisodeIndices, InputError
+from episodes import EpisodeIndices, Episodes, EpisodeShape, InputError
 from episodes.augment import affine_matrix
 from metagvae.cli import build_parser, main
 from metagvae.encoders.controls import Pixels
@@ -258,7 +258,7 @@ def test_the_shape_is_what_the_data_can_give() -> None:
 
 
 def test_answers_are_what_errors_count() -> None:
-    evaluator = Evaluator(stripes(classes=8, noise=2.0), query=4, episodes=30)
+    evaluator = Evaluator(stripes(classes=8, noise=2.0), Episodes(EpisodeShape(5, 1, 4), stream="test"), 30)
     learner = make_learner("prototypes", Pixels(), 0)
     drawn, found = evaluator.answers(learner, 5, 1)
     (errors,) = evaluator.errors(learner, [(5, 1)])
@@ -268,7 +268,7 @@ def test_answers_are_what_errors_count() -> None:
 
 
 def test_large_episodes_show_their_first_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator = Evaluator(stripes(classes=8, noise=2.0), query=4, episodes=3)
+    evaluator = Evaluator(stripes(classes=8, noise=2.0), Episodes(EpisodeShape(5, 1, 4), stream="test"), 3)
     drawn, found = evaluator.answers(make_learner("prototypes", Pixels(), 0), 5, 1)
     answers = Answers(evaluator, drawn, found.unflatten(1, (5, -1)))
     monkeypatch.setattr(episodes, "MOST", 3 * 5 * 3)
@@ -287,7 +287,7 @@ def test_confused_pairs_are_counted_by_hand() -> None:
     ways[1, 0, 2] = 2
     ways[1, 1, 0] = 0
     drawn = EpisodeIndices(classes, torch.zeros(2, 3, 4, dtype=torch.int64), 1)
-    answers = Answers(Evaluator(stripes(), episodes=2), drawn, ways)
+    answers = Answers(Evaluator(stripes(), Episodes(EpisodeShape(5, 1), stream="test"), 2), drawn, ways)
     assert confused_pairs(answers, 9) == [(2, 4, 3, 12), (4, 7, 1, 12)]
     names = [f"Latin/character{number // 4 + 1:02}/rot{90 * (number % 4):03}" for number in range(9)]
     assert between_turns(confused_pairs(answers, 9), names) == 1 / 4  # 4 and 7 are turns of character02

@@ -46,7 +46,7 @@ def episodes(device: Device, learner: str, options: dict[str, Any]) -> Made:
 
     def draw(step: int) -> StepInputs:
         batch = loader[step]
-        return {"images": batch.images, "classes": batch.classes, "indices": batch.indices}
+        return {"images": batch.images, "classes": batch.classes, "indices": batch.indices, "progress": 0.5}
 
     return parts.learner.train(), draw, EpisodeTerms(config, parts, bank, device)
 

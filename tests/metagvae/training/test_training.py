@@ -12,7 +12,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from episodes import AugmentConfig, CaptureConfig, EpisodeSampler, ImageBank, InputError, make_batch
+from episodes import (
+    AugmentConfig,
+    CaptureConfig,
+    Episodes,
+    EpisodeSampler,
+    EpisodeShape,
+    ImageBank,
+    InputError,
+    make_batch,
+)
 from episodes.samplers.by_attribute import Within
 from metagvae import zoo
 from metagvae.config.parse import from_dict
@@ -110,9 +119,9 @@ def test_beta_grows_over_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     seen: list[float] = []
     losses = GuidedVAE.losses
 
-    def noted(vae: GuidedVAE, images: Tensor, attributes: dict, warm_up: float, views: object) -> dict[str, Tensor]:
+    def noted(vae: GuidedVAE, images: Tensor, attributes: dict, warm_up: float, *others: object) -> dict[str, Tensor]:
         seen.append(warm_up)
-        return losses(vae, images, attributes, warm_up, views)  # type: ignore[arg-type]
+        return losses(vae, images, attributes, warm_up, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(GuidedVAE, "losses", noted)
     pretrain(pretrain_config(tmp_path / "run", steps=7), bank())
@@ -527,7 +536,9 @@ def test_a_compiled_backbone_learns_the_same(tmp_path: Path) -> None:
         config = replace(config, optim=replace(config.optim, compile=compiled, precision="float32"))
         learner = train(config, bank(), bank("validation"))
         with torch.no_grad():
-            said.append(learner(make_batch(bank(), EpisodeSampler(bank(), 3, 1, 2).span(0, 2)))[1])
+            said.append(
+                learner(make_batch(bank(), EpisodeSampler(bank(), Episodes(EpisodeShape(3, 1, 2))).span(0, 2)))[1]
+            )
     torch.testing.assert_close(said[1], said[0], rtol=1e-2, atol=1e-3)
 
 

@@ -9,7 +9,7 @@ from metagvae.config.sections import VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.guidance import Views
 from metagvae.vae.decoders import DECODERS, Decoder
-from metagvae.vae.guided_vae import GuidedVAE, StandardNormal, reconstruction_error
+from metagvae.vae.guided_vae import GuidedVAE, reconstruction_error
 from metagvae.zoo.build import new_vae
 from tests.conftest import stripes
 
@@ -19,11 +19,26 @@ def small(**options: object) -> GuidedVAE:
     return GuidedVAE(Encoder(EncoderConfig(width=8, latent=6)), Decoder(6, 1, 28, 8), **options)  # type: ignore[arg-type]
 
 
-def test_kl_is_torchs() -> None:
+def test_kl_and_log_prob_are_torchs() -> None:
     posterior = Posterior(torch.randn(4, 6), torch.randn(4, 6))
     q = Normal(posterior.mean, (0.5 * posterior.log_var).exp())
-    expected = kl_divergence(q, Normal(0.0, 1.0))
-    assert torch.allclose(StandardNormal().kl(posterior, q.sample()), expected, atol=1e-6)
+    expected, z = kl_divergence(q, Normal(0.0, 1.0)), q.sample()
+    prior = small().prior
+    per_unit = prior.kl_per_unit(posterior, z, {})
+    assert per_unit is not None
+    assert torch.allclose(per_unit, expected, atol=1e-6)
+    assert torch.allclose(prior.kl(posterior, z, {}), expected.sum(-1), atol=1e-5)
+    assert torch.allclose(posterior.log_prob(z), q.log_prob(z).sum(-1), atol=1e-5)
+
+
+def test_the_standard_normal_is_sampled_and_adds_no_weight() -> None:
+    vae = small()
+    torch.manual_seed(0)
+    z = vae.prior.sample(100_000, {})
+    assert z.shape == (100_000, 6)
+    assert torch.allclose(z.mean(0), torch.zeros(6), atol=0.02)
+    assert torch.allclose(torch.cov(z.T), torch.eye(6), atol=0.02)
+    assert {name.partition(".")[0] for name in vae.state_dict()} == {"encoder", "decoder"}
 
 
 def test_likelihoods_are_torchs() -> None:
@@ -50,7 +65,7 @@ def test_of_warps_of_a_picture_the_first_alone_is_rebuilt() -> None:
     torch.manual_seed(1)
     error = vae.losses(images, views=Views(2, torch.zeros(6, 7)))["reconstruction"]
     torch.manual_seed(1)
-    z = vae.encoder.posterior(images).sample()
+    z = vae.infer(images).sample()
     expected = reconstruction_error(vae.decoder(z[::2]), images[::2], "bernoulli", 1.0)
     assert float(error) == pytest.approx(float(expected), rel=1e-5)
 

@@ -1,0 +1,6 @@
+"""Priors of the latent, one file each. A new one is a file with a `Prior` subclass under ``@PRIORS.register``."""
+
+from metagvae.vae.priors.base import PRIORS, Labels, Prior
+from metagvae.vae.priors.standard_normal import StandardNormal
+
+__all__ = ["PRIORS", "Labels", "Prior", "StandardNormal"]

@@ -1,0 +1,50 @@
+"""The contract of a prior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from episodes.registry import Registry
+from metagvae.encoders.encoder import Posterior
+
+Labels = Mapping[str, Tensor]
+
+
+class Prior(nn.Module, ABC):
+    """p(z), or p(z | labels). A subclass's constructor takes a `GuidanceContext`, then its options.
+
+    ``labels`` are int64 ``[B]`` by attribute name, as the guidances get them. They are empty where nobody knows
+    them, such as in a report on new classes, and a prior must answer then too.
+
+    Attributes:
+        progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. It is set
+            for the time of a training step, and is 1 outside of training.
+    """
+
+    name: ClassVar[str]
+    progress: float | Tensor = 1.0
+
+    @abstractmethod
+    def kl(self, posterior: Posterior, z: Tensor, labels: Labels) -> Tensor:
+        """KL(q(z|x) || p(z)) of each image, ``[B]``, in nats.
+
+        Args:
+            posterior: q(z|x), ``[B, latent]``.
+            z: ``[B, latent]``, one reparametrised draw from it. A prior without a formula takes the estimate
+                ``posterior.log_prob(z)`` less its own log p(z).
+        """
+
+    def kl_per_unit(self, posterior: Posterior, z: Tensor, labels: Labels) -> Tensor | None:
+        """The part of each unit in `kl`, ``[B, latent]``; None if the prior has no such parts."""
+        return None
+
+    @abstractmethod
+    def sample(self, count: int, labels: Labels) -> Tensor:
+        """Draws ``[count, latent]`` from torch's generator, on the prior's device; labels are ``[count]`` each."""
+
+
+PRIORS: Registry[type[Prior]] = Registry("prior", "metagvae.vae.priors", given=("context",))
