@@ -60,6 +60,11 @@ class Dataset(ABC):
     def side(self) -> int:
         return self.size or self.default_size
 
+    @property
+    def caution(self) -> str:
+        """What the card of an encoder trained on it has to say of its use; empty for most."""
+        return ""
+
     def load(self, split: str) -> ImageBank:
         """The bank of ``train``, ``validation`` or ``test``.
 

@@ -43,6 +43,11 @@ class Handwriting(Dataset):
         if self.splits not in SPLITTINGS:
             raise InputError(f"handwriting's splits must be one of {', '.join(SPLITTINGS)}; received {self.splits!r}.")
 
+    @property
+    def caution(self) -> str:
+        whole = "every class of Omniglot and of the glyphs, not for Omniglot's benchmark"
+        return whole if self.splits == "all" else ""
+
     def load(self, split: str) -> ImageBank:
         return self._loaded(split, "classes" if self.rotations == "classes" else "none")
 

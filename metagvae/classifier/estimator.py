@@ -35,7 +35,7 @@ from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
 
-DEFAULT_ENCODER = "guided-protonet-omniglot"
+DEFAULT_ENCODER = "handwriting"  # the one that errs least on images as they come (docs/classifier.md)
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
 
 

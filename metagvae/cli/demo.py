@@ -6,9 +6,9 @@ from episodes.errors import InputError
 
 
 def demo(
-    encoder: str = "guided-protonet-omniglot",
+    encoder: str = "handwriting",
     run: str | None = None,
-    data: str = "glyphs",
+    data: str = "digits",
     root: str | None = None,
     way: int = 5,
     host: str = "127.0.0.1",
@@ -19,7 +19,8 @@ def demo(
     Args:
         encoder: a shipped name, an encoder or run folder; of the tabs Draw and Episodes.
         run: folder of a finished `metagvae pretrain`, for the tab Latent.
-        data: a registered data set, whose test pictures are played with and moved.
+        data: a registered data set, whose test pictures are played with and moved; none whose classes the encoder was
+            trained on.
         root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
         way: characters to choose from in an episode.
         host: address to serve on; the default cannot be reached from other machines.
@@ -41,11 +42,14 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     from metagvae.demo.moving import LatentView
     from metagvae.demo.page import build, serve
     from metagvae.demo.playing import Game
+    from metagvae.studies.compare import refuse_trained_classes
 
     if not 2 <= way <= 10:
         raise InputError(f"--way must be between 2 and 10 for a page; received {way}.")
-    loaded, vae = zoo.open(encoder).encoder(), zoo.open(run).vae() if run else None
+    trained = zoo.open(encoder)
+    loaded, vae = trained.encoder(), zoo.open(run).vae() if run else None
     size = loaded.config.size
     pictures = make_dataset(data, root=root, size=size).load("test")
+    refuse_trained_classes(trained, pictures)
     view = LatentView(vae, pictures) if vae else None
     serve(build(encoder, Game(loaded, pictures, way), view), host, port)

@@ -11,7 +11,7 @@ def predict(
     examples: str,
     pictures: str,
     out: str = "predictions.csv",
-    encoder: str = "guided-protonet-omniglot",
+    encoder: str = "handwriting",
     head: str = "prototype",
     features: list[str] | None = None,
     invert: bool | None = None,

@@ -40,7 +40,7 @@ def _draw_tab(encoder: str) -> None:
 
     gr.Markdown(
         "Make up characters: draw each once, up to five times, or upload pictures of them. Then draw one again on "
-        "the right: the encoder, which was trained on none of them, says which it is after every stroke."
+        "the right: the encoder says which it is after every stroke, and nothing is trained."
     )
     held = gr.State(lambda: Characters(encoder), time_to_live=_FORGET)
     with gr.Row():

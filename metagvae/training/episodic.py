@@ -36,7 +36,7 @@ from metagvae.zoo.build import (
     new_encoder,
     new_vae,
 )
-from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import Trained, classes_seen, images_seen
 
@@ -313,7 +313,7 @@ def _export(
     shape, kept = config.episodes, "best of validation" if config.validation.every else "kept"
     card = EncoderCard(
         name=run.folder.name,
-        trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
+        trained_on=trained_on(bank, config.data.make().caution),
         method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{origin}, "
         f"{kept} at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {config.data.make().licence}",

@@ -18,7 +18,7 @@ from metagvae.training.loop import fit, run_device
 from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, check_sections, new_encoder, new_vae
-from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen, images_seen
 
@@ -149,7 +149,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
         card = EncoderCard(
             name=run.folder.name,
-            trained_on=f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}",
+            trained_on=trained_on(bank, config.data.make().caution),
             method=f"VAE with {guidance}{_parts_named(config.vae)}, {config.optim.steps} steps of "
             f"{draws.shuffle.batch} pictures" + (f" under {config.views} warps each" if config.views > 1 else ""),
             licence=f"of the pictures: {config.data.make().licence}",

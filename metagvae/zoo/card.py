@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from episodes import ImageBank
 from metagvae.encoders.encoder import EncoderConfig
 
 
@@ -47,6 +48,12 @@ def counted(names: Iterable[str]) -> dict[str, Any]:
     """How many class names there are, and the SHA-256 of them, sorted, one a line: what a result keeps of a list."""
     lines = sorted(names)
     return {"count": len(lines), "sha256": sha256("\n".join(lines).encode()).hexdigest()}
+
+
+def trained_on(bank: ImageBank, caution: str) -> str:
+    """`EncoderCard.trained_on` of an encoder trained on a bank whose data set has that to say of its use."""
+    seen = f"{bank.dataset}, {bank.split} split, fingerprint {bank.fingerprint}"
+    return f"{seen}: {caution}" if caution else seen
 
 
 def card_text(card: EncoderCard, config: EncoderConfig) -> str:

@@ -70,7 +70,7 @@ def test_a_few_pictures_are_enough_and_more_are_better(digits, head: str) -> Non
         assert probabilities.shape == (200, 10)
         np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-9)
         assert (classifier.classes_[probabilities.argmax(1)] == classifier.predict(Xq)).all()
-    assert scores[1] > 0.45
+    assert scores[1] > 0.75
     assert scores[10] > max(0.8, scores[1])
 
 
@@ -272,7 +272,7 @@ from metagvae.evaluation.evaluator import Evaluator
 
 digits = make_dataset("digits").load("test")
 classifier = FewShotClassifier()
-learner = encoder_learner("guided-protonet-omniglot", digits, digits, "prototypes", None, {})
+learner = encoder_learner("handwriting", digits, digits, "prototypes", None, {})
 episodes = Episodes(EpisodeShape(10, 1, 5), stream="test")
 errors = Evaluator(digits, episodes, 4, Device.choose("cpu", "float32")).errors(learner, [(10, 1)])[0]
 drawn = EpisodeSampler(digits, episodes).span(0, 4)

@@ -15,6 +15,7 @@ import torch
 import metagvae
 from episodes import InputError
 from metagvae import FewShotClassifier
+from metagvae.classifier.estimator import DEFAULT_ENCODER
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from tests.support.strokes import Array, strokes
 
@@ -163,7 +164,7 @@ def test_a_failed_fit_leaves_what_was(drawn: tuple[Array, ...], tmp_path: Path) 
     ):
         with pytest.raises(InputError):
             classifier.set_params(**settings).fit(pictures, labels)
-        classifier.set_params(encoder="guided-protonet-omniglot", features=None, value_range=None)
+        classifier.set_params(encoder=DEFAULT_ENCODER, features=None, value_range=None)
         assert vars(classifier) == held
         np.testing.assert_array_equal(classifier.predict_proba(Xq), before)
         with pytest.raises(InputError):
