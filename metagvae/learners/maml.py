@@ -183,14 +183,14 @@ class MAML(InnerLoopLearner):
             return {**start, **{name: part.view_as(weight) for (name, weight), part in parts}}
 
         def loss(flat: Tensor) -> Tensor:
-            return self._loss(parted(flat), rows, labels) * self.inner_lr
+            return self._loss(parted(flat), rows, labels)
 
         flat = torch.cat([weight.reshape(-1) for weight in moving.values()])  # so that a step is one subtraction
         for _ in range(self.steps):
             # torch.func.grad differentiates under no_grad too, and keeps a graph only outside of it
             with self.inner_grad_mode():
                 slope = grad(loss)(flat)
-            flat = flat - slope
+            flat = flat - self.inner_lr * slope
         return parted(flat)
 
     def _fit(self, rows: Tensor, labels: Tensor) -> Weights:
