@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -122,12 +123,7 @@ class ForeignEncoder(Encoder):
 def _package(provider: str) -> ModuleType:
     """timm, or torchvision.models."""
     try:
-        if provider == "timm":
-            import timm as package
-        else:
-            from torchvision import models as package
-        found: ModuleType = package
-        return found
+        return import_module("timm" if provider == "timm" else "torchvision.models")
     except ImportError as error:
         raise InputError(f"{provider}:NAME needs the package {provider}; pip install {provider}.") from error
 

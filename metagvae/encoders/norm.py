@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.batch_share import held
 from metagvae.compute.batch_statistics import batch_moments
+from metagvae.encoders.twice_differentiable import batch_norm, batch_norm_by_lead
 
 POLICIES = ("running", "group", "support", "transductive")
 
@@ -51,7 +52,7 @@ class Norm2d(nn.Module):
             self.register_buffer("running_var", torch.ones(channels))
         # (tasks, leading rows of each task that give the statistics; None for all)
         self.rows: tuple[int, int | None] = (1, None)
-        self.fused = False
+        self.fused = self.twice = False
 
     def forward(self, x: Tensor) -> Tensor:
         if self.policy == "running":
@@ -64,6 +65,10 @@ class Norm2d(nn.Module):
         tasks, lead = self.rows
         if self.fused and tasks == 1 and lead in (None, len(x)):
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        if self.twice and tasks == 1 and lead in (None, len(x)):
+            return batch_norm(full_precision(x), self.weight, self.bias, self.eps).to(x.dtype)
+        if self.twice and tasks == 1 and lead and self.policy == "support":
+            return batch_norm_by_lead(full_precision(x), self.weight, self.bias, self.eps, lead).to(x.dtype)
         per_task = x.reshape(tasks, -1, *x.shape[1:])
         source = per_task[:, :lead] if self.policy == "support" else per_task
         # bfloat16 has too few digits for a variance
@@ -84,22 +89,26 @@ class Norm2d(nn.Module):
 
 
 @contextmanager
-def task_rows(module: nn.Module, tasks: int, lead: int | None, fused: bool = False) -> Iterator[None]:
+def task_rows(
+    module: nn.Module, tasks: int, lead: int | None, fused: bool = False, twice: bool = False
+) -> Iterator[None]:
     """Within it, a batch given to ``module`` is ``tasks`` equal runs of rows, the first ``lead`` of each support.
 
     Args:
         fused: let torch's own batch norm do what it can. Not under vmap, whose rule for it gives wrong second
             derivatives where there are affine weights.
+        twice: let statistics of the whole batch be those of `metagvae.encoders.twice_differentiable`: fewer kernels
+            for a gradient of a gradient under vmap.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, Norm2d)]
-    before = [(layer.rows, layer.fused) for layer in layers]
+    before = [(layer.rows, layer.fused, layer.twice) for layer in layers]
     for layer in layers:
-        layer.rows, layer.fused = (tasks, lead), fused
+        layer.rows, layer.fused, layer.twice = (tasks, lead), fused, twice
     try:
         yield
     finally:
         for layer, state in zip(layers, before, strict=True):
-            layer.rows, layer.fused = state
+            layer.rows, layer.fused, layer.twice = state
 
 
 def norm_policy(module: nn.Module) -> str:

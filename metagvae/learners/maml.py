@@ -137,6 +137,7 @@ class MAML(InnerLoopLearner):
             )
         self.batching = "loop" if foreign is not None else batching
         self._averages_checked = False
+        self._moved: dict[tuple[str, ...], list[str]] = {}
 
     def _vmapped(self, images: Tensor) -> bool:
         return self.batching == "vmap" or (self.batching == "auto" and images.device.type != "cpu")
@@ -168,15 +169,37 @@ class MAML(InnerLoopLearner):
     def _loss(self, fast: Weights, rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(full_precision(self._logits(fast, rows)), labels)
 
-    def _fit_vmapped(self, rows: Tensor, labels: Tensor) -> Weights:
-        """The adapted weights of one task from its support rows ``[N * K, C, H, W]``, for vmap."""
-        fast: Weights = dict(self.named_parameters())
+    def _moving(self, rows: Tensor, labels: Tensor) -> list[str]:
+        """Names of the weights that a support's loss depends on, looked for at the first one: no others move."""
+        asked = tuple(getattr(self.encoder, "features", ()))
+        if asked not in self._moved:
+            point = {name: value.detach().requires_grad_() for name, value in self.named_parameters()}
+            with torch.enable_grad():
+                loss = self._loss(point, rows, labels)
+            slopes = torch.autograd.grad(loss, list(point.values()), allow_unused=True)
+            self._moved[asked] = [name for name, slope in zip(point, slopes, strict=True) if slope is not None]
+        return self._moved[asked]
+
+    def _fit_vmapped(self, rows: Tensor, labels: Tensor, names: list[str]) -> Weights:
+        """The adapted weights of one task from its support rows ``[N * K, C, H, W]``, those of ``names``, for vmap."""
+        start = dict(self.named_parameters())
+        moving = {name: start[name] for name in names}
+        sizes = [weight.numel() for weight in moving.values()]
+
+        def parted(flat: Tensor) -> Weights:
+            parts = zip(moving.items(), flat.split(sizes), strict=True)
+            return {**start, **{name: part.view_as(weight) for (name, weight), part in parts}}
+
+        def loss(flat: Tensor) -> Tensor:
+            return self._loss(parted(flat), rows, labels)
+
+        flat = torch.cat([weight.reshape(-1) for weight in moving.values()])  # so that a step is one subtraction
         for _ in range(self.steps):
             # torch.func.grad differentiates under no_grad too, and keeps a graph only outside of it
             with self.inner_grad_mode():
-                slopes = grad(self._loss)(fast, rows, labels)
-            fast = {name: value - self.inner_lr * slopes[name] for name, value in fast.items()}
-        return fast
+                slope = grad(loss)(flat)
+            flat = flat - self.inner_lr * slope
+        return parted(flat)
 
     def _fit(self, rows: Tensor, labels: Tensor) -> Weights:
         """The same for a loop over tasks, where plain autograd costs less than torch.func."""
@@ -215,9 +238,10 @@ class MAML(InnerLoopLearner):
         rows = support.flatten(1, 2)
         fast: Weights | list[Weights]
         vmapped = self._vmapped(support)
-        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, fused=not vmapped):
+        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, not vmapped, vmapped):
             if vmapped:
-                fast = vmap(self._fit_vmapped, in_dims=(0, None), randomness="different")(rows, labels)
+                names = self._moving(rows[0], labels)
+                fast = vmap(self._fit_vmapped, in_dims=(0, None, None), randomness="different")(rows, labels, names)
             else:
                 fast = [self._fit(channels_last(task), labels) for task in rows]
         return MAMLState(fast, rows if norm_policy(self.encoder) == "support" else None)
@@ -230,7 +254,7 @@ class MAML(InnerLoopLearner):
             lead = state.support.shape[1]
             rows = torch.cat([state.support, rows], 1)
         vmapped = isinstance(state.fast, dict)
-        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, lead or None, fused=not vmapped):
+        with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, lead or None, not vmapped, vmapped):
             if isinstance(state.fast, dict):
                 logits = vmap(self._logits, randomness="different")(state.fast, rows)
             else:

@@ -365,6 +365,13 @@ BUDGETS: list[tuple[str, Callable[[], EpisodeWork | PictureWork], int]] = [
     ("prototypes", lambda: EpisodeWork("prototypes", {}, LARGE, augment=AugmentConfig(), width=64), 150),
     ("prototypes, warped", lambda: EpisodeWork("prototypes", {}, LARGE, augment=WARPED, width=64), 190),
     ("ridge", lambda: EpisodeWork("ridge", {}, LARGE, augment=AugmentConfig(), width=64), 150),
+    (
+        "maml, all tasks in one pass",
+        lambda: EpisodeWork(
+            "maml", {}, EpisodeSection(way=5, shot=1, query=5, tasks=4), augment=AugmentConfig(), width=64
+        ),
+        600,
+    ),
     ("anil", lambda: EpisodeWork("anil", {}, SMALL, augment=AugmentConfig()), 200),
     ("statistician", lambda: EpisodeWork("statistician", {}, SMALL, augment=AugmentConfig()), 330),
     ("plain VAE", lambda: PictureWork([], AugmentConfig(), "conv4", 32), 150),

@@ -100,6 +100,7 @@ class Recorder(TorchDispatchMode):
             self.note("repeat_interleave by a tensor")
         elif name in ("_to_copy", "copy_") and not (kwargs.get("non_blocking") or args[2:3] == (True,)):
             source = args[0] if name == "_to_copy" else args[1]
+            source = source if isinstance(source, Tensor) else torch.empty(())  # a number of Python's
             target = (kwargs.get("device") or source.device) if name == "_to_copy" else args[0].device
             if source.device.type != target.type and self.device in (source.device.type, target.type):
                 self.note("copy between host and device")
