@@ -130,9 +130,11 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     Under `torch.func.vmap` too, where torch's own batch norm with weights gives wrong ones. Third derivatives are not
     asked of it.
     """
-    return _Normalised.apply(x, weight, bias, eps)[0]
+    normalised: Tensor = _Normalised.apply(x, weight, bias, eps)[0]
+    return normalised
 
 
 def batch_norm_by_lead(x: Tensor, weight: Tensor, bias: Tensor, eps: float, lead: int) -> Tensor:
     """The same with the statistics of the first ``lead`` rows; its first derivatives alone can be asked for."""
-    return _ByLead.apply(x, weight, bias, eps, lead)[0]
+    normalised: Tensor = _ByLead.apply(x, weight, bias, eps, lead)[0]
+    return normalised
