@@ -272,7 +272,7 @@ from metagvae.evaluation.evaluator import Evaluator
 
 digits = make_dataset("digits").load("test")
 classifier = FewShotClassifier()
-learner = encoder_learner("guided-protonet-omniglot", digits, digits, "prototypes", None, {})
+learner = encoder_learner("handwriting", digits, digits, "prototypes", None, {})
 episodes = Episodes(EpisodeShape(10, 1, 5), stream="test")
 errors = Evaluator(digits, episodes, 4, Device.choose("cpu", "float32")).errors(learner, [(10, 1)])[0]
 drawn = EpisodeSampler(digits, episodes).span(0, 4)
