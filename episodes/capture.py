@@ -17,6 +17,7 @@ from torch import Tensor
 
 from episodes.batch_share import uniform
 from episodes.errors import InputError
+from episodes.precision import autocast_off
 
 _DRAWS = 13
 _INK = 0.25  # brightness from which a pixel counts as ink, where its box is looked for
@@ -121,13 +122,13 @@ def ink_box(ink: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         steps = torch.arange(side, device=ink.device, dtype=ink.dtype)
         hit = profile > _INK
         hit = hit | ~hit.any(1, keepdim=True)
-        low = torch.where(hit, steps, side).amin(1)
-        high = torch.where(hit, steps + 1, 0.0).amax(1)
+        low = steps.masked_fill(~hit, side).amin(1)
+        high = (steps + 1).masked_fill(~hit, 0).amax(1)
         middles.append((low + high) / 2)
         extents.append(high - low)
         total = mass.sum(1)
         centre = (mass * (steps + 0.5)).sum(1) / total.clamp(min=1e-6)
-        masses.append(torch.where(total > 0, centre, side / 2))
+        masses.append(centre.masked_fill(~(total > 0), side / 2))
     return torch.stack(middles, 1), torch.maximum(*extents), torch.stack(masses, 1)
 
 
@@ -198,7 +199,7 @@ def capture(images: Tensor, config: CaptureConfig, generator: torch.Generator | 
         raise InputError(f"augment.capture takes square pictures; received {list(shape)}.")
     u = _drawn(images, config, generator)
     flat = images.reshape(-1, *shape[-3:])
-    with torch.autocast(images.device.type, enabled=False):  # pictures have 8 bits, and bfloat16's numbers as many
+    with autocast_off(images):  # pictures have 8 bits, and bfloat16's numbers as many
         if config.fit:
             flat = _framed(flat, config, u)
         if config.pen:

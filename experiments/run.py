@@ -3,7 +3,7 @@
 An experiment is a chain of runs for each seed and one or more measurements of them all. In its lines `{NAME}` stands
 for the run NAME of the same seed, in its measurements for those of all seeds, and `{NAME+}` for these joined. A result
 goes to experiments/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which experiments/tables.py writes
-the tables of docs/results.md.
+the tables of docs/results/.
 """
 
 from __future__ import annotations

@@ -19,6 +19,14 @@ from metagvae.evaluation.class_interval import ClassInterval, percent
 from metagvae.evaluation.text_table import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
+# files and column heads that had other names when some of the results were written
+MOVED = {
+    "docs/results/": "experiments/results/",
+    "scripts/fuzz.py": "tools/fuzz.py",
+    "scripts/matrix.py": "tools/matrix.py",
+    "`experiments.py ": "`experiments/run.py ",
+}
+HEADS = {"peer": "baseline", "peer's": "baseline's", "wanted": "target"}
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -65,7 +73,10 @@ def brackets(results: list[dict[str, Any]]) -> str:
 def command(content: dict[str, Any]) -> str:
     """The command that made a result, the seeds of a run taken together as a shell reads them."""
     text = re.sub(r"(\S+-seed)(\d)((?: \1\d)+)", _braced, content["provenance"]["command"])
-    return f"`{text}` at commit {content['provenance']['commit']}."
+    line = f"`{text}` at commit {content['provenance']['commit']}."
+    for old, new in MOVED.items():
+        line = line.replace(old, new)
+    return line
 
 
 def _braced(match: re.Match[str]) -> str:
@@ -132,7 +143,7 @@ def plain_table(content: dict[str, Any]) -> str:
     """Markdown of measurements other than errors: ``rows`` of the same keys, the keys being the columns."""
     rows = content["rows"]
     cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
-    lines = [markdown_table([list(rows[0]), *cells]), ""]
+    lines = [markdown_table([[HEADS.get(name, name) for name in rows[0]], *cells]), ""]
     lines += [content["about"]] if "about" in content else []
     lines.append(command(content))
     return "\n".join(lines) + "\n"

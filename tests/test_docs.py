@@ -85,6 +85,28 @@ def test_tables_are_those_of_the_results() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+OVERVIEW = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (ROOT / "docs" / "results.md").read_text().splitlines()
+    if line.startswith("| ") and "](results/" in line
+]
+
+
+def test_the_overview_links_every_page_of_results() -> None:
+    linked = {re.search(r"\]\(results/([\w-]+\.md)", row[0])[1] for row in OVERVIEW}  # type: ignore[index]
+    assert linked == {page.name for page in (ROOT / "docs" / "results").glob("*.md")}
+
+
+@pytest.mark.parametrize("row", OVERVIEW, ids=lambda row: row[0][:40])
+def test_the_overview_gives_figures_of_its_pages_tables(row: list[str]) -> None:
+    """Each bold figure, rounded as it stands there, is in a table that was written from a JSON file."""
+    page = ROOT / "docs" / re.findall(r"\]\((results/[\w-]+\.md)", row[0])[0]
+    tables = "".join(re.findall(r"<!-- table .*?<!-- end -->", page.read_text(), re.DOTALL))
+    measured = [float(number) for number in re.findall(r"\d+\.\d+", tables)]
+    for figure in re.findall(r"\d+\.\d+", "".join(re.findall(r"\*\*(.*?)\*\*", row[1]))):
+        assert float(figure) in {round(number, len(figure.split(".")[1])) for number in measured}, figure
+
+
 def test_the_repository_is_light_and_names_no_machine() -> None:
     """No file over 2 MB, no path of one machine."""
     if not (ROOT / ".git").exists():

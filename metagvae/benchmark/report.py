@@ -49,15 +49,15 @@ class Report:
             ratio = number(row.ratio)
             if row.low != row.high:
                 ratio += f" ({number(row.low)}–{number(row.high)})"
-        wanted = f"{SIGNS[row.sense]} {number(row.wanted)}{' s' if row.sense == 'seconds' else ''}"
+        target = f"{SIGNS[row.sense]} {number(row.wanted)}{' s' if row.sense == 'seconds' else ''}"
         reached = {True: ", reached", False: ", not reached", None: ""}[row.reached]
         return {
             "row": row.name,
-            "peer": row.peer or "–",
+            "baseline": row.peer or "–",
             "ours": f"{number(row.ours)} {row.unit}" if row.ours is not None else "–",
-            "peer's": f"{number(row.theirs)} {row.unit}" if row.theirs is not None else "–",
+            "baseline's": f"{number(row.theirs)} {row.unit}" if row.theirs is not None else "–",
             "ratio": ratio,
-            "wanted": wanted + reached if row.wanted is not None else "–",
+            "target": target + reached if row.wanted is not None else "–",
             "limit": self.limit(row) or "–",
             "note": row.note or "–",
         }
@@ -65,7 +65,7 @@ class Report:
     def table(self) -> str:
         """Plain text: a line per row, its note below it."""
         cells = [self.cells(row) for row in self.rows]
-        columns = ["row", "peer", "ours", "peer's", "ratio", "wanted", "limit"]
+        columns = ["row", "baseline", "ours", "baseline's", "ratio", "target", "limit"]
         lines = [columns, *([line[name] for name in columns] for line in cells)]
         text = text_table(lines, rule=True).split("\n")
         notes = [f"      {line['note']}" if line["note"] != "–" else "" for line in cells]

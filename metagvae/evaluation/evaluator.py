@@ -35,6 +35,7 @@ from metagvae.evaluation.text_table import text_table
 from metagvae.learners import FeatureLearner, Learner
 
 ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
+GPU_TIMES = 4  # on a GPU, so many times as much of a frozen encoder at a time: a launch costs as much as its work
 MOST_EPISODES = 10**8
 _PATIENCE = 5.0  # seconds before anything is shown
 NUMBERS = 2**24  # at most, in the features in flight
@@ -155,20 +156,27 @@ def pictures_at_once(bank: ImageBank) -> int:
     return max(64, ROWS * 28 * 28 // (height * width))
 
 
+def _times(device: Device) -> int:
+    """How many times a processor's chunk this device takes of a frozen encoder's pictures and features."""
+    return GPU_TIMES if device.device.type == "cuda" else 1
+
+
 @torch.no_grad()
 def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device, progress: bool = False) -> Tensor:
     """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
     bar = _bar("images", len(bank), progress)
 
     def embed(start: int, stop: int) -> Tensor:
-        images = to_float(bank.images[start:stop].to(device.device))
+        images = to_float(bank.images[start:stop].to(device.device, non_blocking=True))
         with device.precision():
             features = encoder(device.layout(images)).float()
+        if device.device.type == "cuda":
+            features = features.clone()  # a compiled encoder replays a graph, which writes over its last answer
         bar.update(ranks().size * len(features))
         return features
 
     with bar:
-        return ranks().split(len(bank), pictures_at_once(bank) // 8, embed, device.device)
+        return ranks().split(len(bank), pictures_at_once(bank) // 8 * _times(device), embed, device.device)
 
 
 def _bar(what: str, total: int, progress: bool) -> tqdm[NoReturn]:
@@ -330,15 +338,11 @@ class Evaluator:
                 tally: ClassTally = tally,
                 bar: tqdm[NoReturn] = bar,
             ) -> Tensor:
-                drawn = sampler.span(start, stop - start)
-                logits, labels = self._logits(learner, drawn, features)
-                answers = logits.argmax(-1)
-                others = logits.scatter(-1, answers.unsqueeze(-1), -torch.inf).argmax(-1)
-                tally.add(drawn.classes, answers, others, labels)
-                wrong = (answers != labels).float()
-                return wrong.masked_fill(~logits.isfinite().all(-1), torch.nan).mean(-1)
+                bar.update(ranks().size * (stop - start))
+                return self._wrong(learner, sampler.span(start, stop - start), features, tally)
 
-            wrong = ranks().split(self.count, chunk, measured, self.device.device)
+            with bar:
+                wrong = ranks().split(self.count, chunk, measured, self.device.device)
             results.append((_measured(wrong.double().cpu().numpy(), learner), tally.result(ranks().sum)))
         learner.train(was_training)
         return results
@@ -356,8 +360,20 @@ class Evaluator:
         return drawn, torch.cat(parts)
 
     def _episodes_at_once(self, features: Tensor | None, way: int, shot: int) -> int:
-        rows = pictures_at_once(self.bank) if features is None else min(ROWS, NUMBERS // features.shape[-1])
+        if features is None:
+            rows = pictures_at_once(self.bank)
+        else:
+            rows = min(ROWS, NUMBERS // features.shape[-1]) * _times(self.device)
         return max(1, rows // (way * (shot + self.query)))
+
+    def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None, tally: ClassTally) -> Tensor:
+        """The share of queries got wrong, ``[T]``; NaN where a logit is not finite. The host waits for none of it."""
+        logits, labels = self._logits(learner, drawn, features)
+        answers = logits.argmax(-1)
+        others = logits.scatter(-1, answers.unsqueeze(-1), -torch.inf).argmax(-1)
+        tally.add(drawn.classes, answers, others, labels)
+        wrong = (answers != labels).float()
+        return wrong.masked_fill(~logits.isfinite().all(-1), torch.nan).mean(-1)
 
     @torch.no_grad()
     def _logits(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None) -> tuple[Tensor, Tensor]:

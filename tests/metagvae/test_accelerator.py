@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -14,7 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from episodes import AugmentConfig, EpisodeBatch, EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, ImageBank
 from episodes.batch_share import Share
+from episodes.capture import CaptureConfig
 from episodes.devices import exact
+from episodes.samplers.by_attribute import Within
+from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.compute import device as device_module
 from metagvae.compute.device import Device
 from metagvae.compute.processes import Ranks
@@ -27,12 +31,18 @@ from metagvae.config.sections import (
     TrainConfig,
     VAESection,
 )
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.evaluation.class_interval import ClassTally
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.learners import make_learner
 from metagvae.training.episodic import EpisodeTerms, build_parts
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.conftest import stripes
 from tests.support.recorder import listed, recorded
+
+Built = TypeVar("Built", EpisodeSampler, ClassTally)
 
 NAMES = ("auto", "cuda", "cuda:0", "cuda:1")
 
@@ -67,10 +77,12 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch, current: int = 0) -> Iterator[Non
         FakeTensorMode.cache_clear()
 
 
-def moved(sampler: EpisodeSampler, device: torch.device) -> EpisodeSampler:
-    """A sampler that was built on the CPU, where the sizes of classes can be read."""
-    sampler.spans, sampler._key = sampler.spans.to(device), sampler._key.to(device)
-    return sampler
+def moved(built: Built, device: torch.device) -> Built:
+    """A sampler or a tally that was built on the CPU, where the sizes of classes can be read."""
+    for name, value in vars(built).items():
+        if isinstance(value, Tensor):
+            setattr(built, name, value.to(device))
+    return built
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,6 +149,10 @@ GUIDANCE: list[list[dict[str, Any]]] = [
 WARPED = AugmentConfig(
     rotation=20, scale=0.2, shear=0.2, translation=0.1, elastic=0.02, flip=0.5, brightness=0.1, stroke=0.3
 )
+SEEN = replace(
+    WARPED,
+    capture=CaptureConfig(fit=0.5, margin=0.2, offset=0.5, pen=0.1, resolution=8, blur=0.1, contrast=0.2, noise=0.1),
+)
 
 
 def taken(
@@ -172,14 +188,16 @@ class EpisodeWork:
             width=rest.pop("width", 8), latent=16, norm="support" if learner == "maml" else "running"
         )
         chosen = LearnerSection(learner, options)
+        self.freeze, classes = rest.pop("freeze", False), rest.pop("classes", episodes.way + 1)
         self.config = TrainConfig(encoder=section, learner=chosen, episodes=episodes, **rest)
-        self.bank = stripes(classes=episodes.way + 1, per_class=episodes.shot + episodes.query, size=28)
-        self.sampler = self.config.episodes.sampler(self.bank, 0, "train", False)  # on the CPU: it reads sizes
+        self.bank = stripes(classes=classes, per_class=episodes.shot + episodes.query, size=28)
+        self.sampler = episodes.sampler(episodes.bank(self.bank), 0, "train", False)  # on the CPU: it reads sizes
 
     def on(self, device: Device, whole: bool) -> Callable[[], object]:
         """The work of a step, or of its loss terms alone."""
         tasks, bank = self.config.episodes.tasks, self.bank.to(device.device)
         parts = build_parts(self.config, self.bank)
+        parts.learner.encoder.requires_grad_(not self.freeze)
         modules = nn.ModuleList([parts.learner, *([parts.vae] if parts.vae else [])]).train()
         device.place(modules)
         loader = EpisodeLoader(bank, moved(self.sampler, device.device), tasks, device.device)
@@ -204,6 +222,29 @@ SMALL = EpisodeSection(way=4, shot=1, query=2, tasks=2)
 def test_no_learners_step_waits_for_the_host(learner: str, options: dict[str, Any], fused_on_meta: None) -> None:
     record = recorded(EpisodeWork(learner, options, SMALL, augment=WARPED).on(META, whole=True))
     assert record.kernels["_fused_adamw_"] == 1
+    assert not record.waits, listed(record.waits)
+
+
+KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("pictures as a camera sees them", {"augment": SEEN}),
+    ("pictures as classes", {"episodes": EpisodeSection(way=4, shot=1, query=2, tasks=2, classes="pictures")}),
+    (
+        "within an attribute",
+        {"episodes": EpisodeSection(way=2, shot=1, query=2, tasks=2, within=Within("third", 0.5, True)), "classes": 9},
+    ),
+    ("the encoder frozen", {"freeze": True, "learner": "ridge"}),
+    ("guided", {"mode": "guided", "vae": VAESection(guidance=[{"name": "deformable_pca"}], decoder_width=8)}),
+    (
+        "guided by views",
+        {"mode": "guided", "views": 2, "vae": VAESection(guidance=[{"name": "warp_pairs"}], decoder_width=8)},
+    ),
+]
+
+
+@pytest.mark.parametrize("changes", [pytest.param(changes, id=name) for name, changes in KINDS])
+def test_no_kind_of_episode_waits_for_the_host(changes: dict[str, Any], fused_on_meta: None) -> None:
+    given = {"augment": WARPED, "episodes": SMALL, "learner": "prototypes", **changes}
+    record = recorded(EpisodeWork(given.pop("learner"), {}, given.pop("episodes"), **given).on(META, whole=True))
     assert not record.waits, listed(record.waits)
 
 
@@ -264,6 +305,57 @@ def test_no_tensors_of_two_devices_meet_in_a_guidances_step(
     made = PictureWork(guidance, WARPED, "conv4", 8)
     with fake_cuda(monkeypatch):
         record = recorded(made.on(Device.choose("cuda", "bfloat16"), whole=False), "cuda")
+    assert not record.waits, listed(record.waits)
+
+
+MEASURED: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"learner": name}) for name in ("prototypes", "ridge", "anil", "statistician")),
+    ("maml", {"learner": "maml", "norm": "support"}),
+    ("prototypes, normalised by the support", {"learner": "prototypes", "norm": "support"}),
+    ("prescribed episodes", {"learner": "ridge", "prescribed": True}),
+    ("quarter turns", {"learner": "prototypes", "rotations": True, "norm": "support"}),
+    ("within an attribute", {"learner": "prototypes", "within": Within("third", 0.5), "way": 2}),
+]
+
+
+class Measuring:
+    """A chunk of an evaluation, from the draw to the share of queries got wrong, its frozen features at hand."""
+
+    def __init__(
+        self, learner: str, norm: str = "running", way: int = 4, prescribed: bool = False, **options: Any
+    ) -> None:
+        self.bank, self.name, self.norm, self.way = stripes(classes=9, per_class=4, size=28), learner, norm, way
+        drawn = Episodes(EpisodeShape(way, 1, 2), **options)
+        if prescribed:
+            drawn = replace(drawn, fixed=FixedEpisodes(EpisodeSampler(self.bank, drawn).span(0, 8)))
+        self.evaluator = Evaluator(self.bank, drawn, 8, device=Device.choose("cpu", "float32"))
+        self.sampler, self.tally = self.evaluator.sampler(way, 1), ClassTally(self.bank)  # these read sizes
+
+    def on(self, device: Device) -> Callable[[], object]:
+        evaluator, sampler, tally = self.evaluator, self.sampler, moved(self.tally, device.device)
+        sampler = sampler.to(device.device) if isinstance(sampler, FixedEpisodes) else moved(sampler, device.device)
+        evaluator.device, evaluator.bank = device, self.bank.to(device.device)
+        encoder = Encoder(EncoderConfig(width=8, latent=16, norm=self.norm))
+        learner = make_learner(self.name, encoder, self.way).eval()
+        device.place(learner)
+        features = evaluator._features(learner)
+        return lambda: evaluator._wrong(learner, sampler.span(2, 4), features, tally)
+
+
+@pytest.mark.parametrize("given", [pytest.param(given, id=name) for name, given in MEASURED])
+def test_no_chunk_of_an_evaluation_waits_for_the_host(given: dict[str, Any]) -> None:
+    record = recorded(Measuring(**given).on(META))
+    assert record.total > 20
+    assert not record.waits, listed(record.waits)
+
+
+@pytest.mark.parametrize("given", [pytest.param(given, id=name) for name, given in MEASURED if name != "maml"])
+def test_no_tensors_of_two_devices_meet_in_an_evaluation(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Measuring(**given)
+    with fake_cuda(monkeypatch):
+        record = recorded(made.on(Device.choose("cuda", "bfloat16")), "cuda")
     assert not record.waits, listed(record.waits)
 
 
