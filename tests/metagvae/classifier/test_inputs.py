@@ -300,7 +300,7 @@ def test_what_is_no_picture_is_one_sentence(fitted: FewShotClassifier, tmp_path:
         ([b""], "picture 0 is not a readable picture"),
         ([b"/etc/passwd"], "picture 0 is not a readable picture"),
         (["a\0b"], "cannot be read"),
-        (["~nobody-of-that-name/x.png"], "cannot be read"),
+        (["~nobody-of-that-name/x.png"], "cannot be found"),
         ([pipe], "no regular file"),
         ([tmp_path], "no regular file"),
         ([io.StringIO("x")], "file of text"),
