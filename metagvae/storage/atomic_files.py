@@ -135,10 +135,13 @@ def write_json(path: Path, content: Any) -> None:
 def check_links(folder: Path) -> None:
     """Raises `InputError` if a link anywhere in a folder leads out of it: what is written there would land elsewhere.
 
-    The folder itself may be reached by one, which its user made; those inside may be a stranger's.
+    The folder itself may be reached by one, which its user made; those inside may be a stranger's. The logs that wandb
+    links to lie inside folders that it makes anew for each launch, and are not looked at.
     """
     top = folder.resolve()
     for place, folders, files in os.walk(top):
+        if Path(place) == top / "wandb":
+            folders.clear()
         for path in (Path(place, name) for name in (*folders, *files)):
             if path.is_symlink() and not _leads_inside(path, top):
                 raise InputError(

@@ -349,6 +349,9 @@ def compare(
             f"the controls would be fitted on {train.dataset} ({train.image_shape}, {train.polarity}) and measured on "
             f"{bank.dataset} ({bank.image_shape}, {bank.polarity}); choose fit_data of the same kind of pictures."
         )
+    for folder in (folder for name in runs for folder in parts(name)):
+        if not (expanded(folder) / "config.yaml").is_file():
+            raise InputError(f"{folder} is no run folder: it has no config.yaml.")
     # each is opened once; a control is known by its name alone
     opened = {
         name: [part if part in CONTROLS else zoo.open(part) for part in parts(name)] for name in (*encoders, *runs)
