@@ -62,7 +62,7 @@ class Dataset(ABC):
 
     @property
     def caution(self) -> str:
-        """What the card of an encoder trained on it has to say of its use; empty for most."""
+        """Words on what the card of an encoder trained on it has to say of its use; empty for most."""
         return ""
 
     def load(self, split: str) -> ImageBank:
