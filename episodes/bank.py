@@ -30,8 +30,8 @@ class Attribute:
         >>> import torch
         >>> from episodes import Attribute
         >>> alphabet = Attribute(torch.tensor([0, 0, 1]), ("Greek", "Latin"))
-        >>> [alphabet.names[value] for value in alphabet.values.tolist()]
-        ['Greek', 'Greek', 'Latin']
+        >>> print(*(alphabet.names[value] for value in alphabet.values.tolist()))
+        Greek Greek Latin
     """
 
     values: Tensor

@@ -34,8 +34,8 @@ class Dataset(ABC):
     Example:
         >>> from dataclasses import dataclass
         >>> from episodes.datasets import DATASETS, make_dataset
-        >>> sorted(DATASETS)[:3]
-        ['digits', 'folder', 'glyphs']
+        >>> print(*sorted(DATASETS)[:3])
+        digits folder glyphs
         >>> make_dataset("glyphs", size=32).side
         32
     """
