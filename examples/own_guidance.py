@@ -69,7 +69,7 @@ def main() -> None:
             )
             vae = pretrain(config, bank)
         with torch.no_grad():
-            means = vae.encoder.posterior(images).mean[:, vae.encoder.units["content"]]
+            means = vae.infer(images).mean[:, vae.encoder.units["content"]]
         across = torch.corrcoef(means.T).abs().fill_diagonal_(0).sum() / (means.shape[1] * (means.shape[1] - 1))
         print(f"weight {weight:4.1f}: mean absolute correlation of two content units {float(across):.3f}")
 

@@ -32,7 +32,7 @@ entries() { awk -v not="${2:-}" -v names="^($1)==" '/^[^ ]/ { kept = ($0 ~ names
 tools='pip|setuptools|wheel|cython'
 if [ -n "$unlocked" ]; then
     pip install --quiet --upgrade "pip>=24" "setuptools>=68" wheel cython
-    pip install --quiet -e ".[test,dev,encoders,export,docs,demo,sweep,wandb,benchmark]" requests dill gym
+    pip install --quiet -e ".[test,dev,encoders,export,docs,demo,sweep,wandb,benchmark,causal,photos]" requests dill gym
 else
     left_out=''
     if [[ "$(version torch)" == *+* ]]; then

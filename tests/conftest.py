@@ -19,9 +19,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory):
-    """Decoded banks go to a folder of this session's own."""
+    """Decoded banks go to a folder of this session's own, which the processes of one session share."""
     before = os.environ.get("METAGVAE_CACHE")
-    os.environ["METAGVAE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["METAGVAE_CACHE"] = str(folder / "cache")
     yield
     if before is None:
         del os.environ["METAGVAE_CACHE"]

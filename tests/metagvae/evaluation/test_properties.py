@@ -211,6 +211,7 @@ CHOICES = {
     "mode": ["finetune", "guided"],
     "schedule": ["cosine", "halving", "constant"],
     "precision": ["auto", "float32", "bfloat16"],
+    "graph": ["auto", "on", "off"],
     "classes": ["labels", "pictures"],
     "views": [1],
     "vae_share": [0.25, 1.0],
