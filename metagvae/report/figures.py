@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, ImageBank, InputError, to_float
+from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.evaluator import Result
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
@@ -79,6 +80,14 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
     _tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
 
 
+def atoms(encoder: SparseEncoder, path: Path, most: int = 128, columns: int = 16) -> None:
+    """The atoms of a dictionary, each at its own contrast, grey where it is zero."""
+    shown = encoder.atom_images()[:most]
+    rows = list(shown.split(columns))
+    about = f"{len(shown)} of {encoder.config.atoms} atoms of {encoder.config.side} x {encoder.config.side} pixels"
+    _tile(rows, [f"{columns * line}" for line in range(len(rows))], path, about)
+
+
 def episode(batch: EpisodeBatch, path: Path) -> None:
     """The first episode of a batch: per way its support, then its queries."""
     rows = [batch.images[0, way, : batch.shot + min(batch.queries, 10)] for way in range(batch.way)]
@@ -93,7 +102,8 @@ def curves(run: Path, path: Path) -> None:
     figure = Figure(figsize=(6, 3.2), dpi=120)
     axis = figure.subplots()
     losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-    axis.plot(*zip(*losses, strict=True), color="#4C72B0", label="loss")
+    if losses:
+        axis.plot(*zip(*losses, strict=True), color="#4C72B0", label="loss")
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
     errors = [(line["step"], 100 * line["validation_error"]) for line in lines if "validation_error" in line]

@@ -107,6 +107,8 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     """
     if config.encoder.source is not None:
         raise InputError("pretrain makes a new encoder; leave out encoder.source (train takes one).")
+    if config.dictionary is not None:
+        raise InputError("pretrain learns a VAE; metagvae.training.dictionaries.learn_dictionary takes a dictionary.")
     if config.batch < 1 or config.vae.warm_up < 0:
         raise InputError(f"batch must be >= 1 and vae.warm_up >= 0; received {config.batch}, {config.vae.warm_up}.")
     if config.views < 1:
