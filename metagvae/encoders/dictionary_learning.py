@@ -102,9 +102,7 @@ class DictionaryLearner(nn.Module):
             self._descend()
         else:
             step = self.rate / (1 + count / 100)
-            self.dictionary.copy_(
-                F.normalize(self.dictionary.addmm(codes.T, residual, alpha=step / len(rows)), dim=1)
-            )
+            self.dictionary.copy_(F.normalize(self.dictionary.addmm(codes.T, residual, alpha=step / len(rows)), dim=1))
         self._replace_dead(rows, count)
         return terms
 
@@ -130,7 +128,7 @@ class DictionaryLearner(nn.Module):
 
 
 def matched_cosines(found: Tensor, planted: Tensor) -> Tensor:
-    """|cosine| of each planted atom ``[k, p]`` with the found one that the best one-to-one matching gives it, ``[k]``."""
+    """|cosine| of each planted atom ``[k, p]`` with the found one that the best matching gives it, ``[k]``."""
     from scipy.optimize import linear_sum_assignment
 
     cosines = (F.normalize(planted, dim=1) @ F.normalize(found, dim=1).T).abs()

@@ -91,7 +91,8 @@ class SparseConfig(EncoderConfig):
             raise InputError(f"encoder.pad must be between 0 and the patch's side {self.side}; received {self.pad}.")
         if self.side > self.size + 2 * self.border:
             raise InputError(
-                f"encoder.side must be at most the picture's {self.size} pixels with their border; received {self.side}."
+                f"encoder.side must be at most the picture's {self.size} pixels with their border; received "
+                f"{self.side}."
             )
         places = (self.size + 2 * self.border - self.side) // self.stride + 1
         if self.grid > places:
@@ -112,7 +113,9 @@ class SparseConfig(EncoderConfig):
             ("polarity", self.polarity, ("ink", "light")),
         ):
             if chosen not in allowed:
-                raise InputError(f"encoder.{name} must be {' or '.join(map(repr, allowed))}; received {chosen[:100]!r}.")
+                raise InputError(
+                    f"encoder.{name} must be {' or '.join(map(repr, allowed))}; received {chosen[:100]!r}."
+                )
         if self.latent or self.units:
             raise InputError("a sparse encoder has no latent: encoder.latent must be 0 and encoder.units empty.")
         self.check_features(self.features)

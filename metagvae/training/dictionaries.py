@@ -200,7 +200,9 @@ def _restored(run: Run, learner: DictionaryLearner, total: int) -> tuple[int, fl
     assert isinstance(module, dict)
     load_strictly(learner, module, str(where))
     if int(learner.updates) != step:
-        raise InputError(f"the state {where} is of step {step} and its dictionary of {int(learner.updates)}; delete it.")
+        raise InputError(
+            f"the state {where} is of step {step} and its dictionary of {int(learner.updates)}; delete it."
+        )
     return step, seconds
 
 

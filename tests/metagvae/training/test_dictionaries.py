@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from episodes import InputError, to_float
-from metagvae import zoo
-from metagvae import FewShotClassifier
+from metagvae import FewShotClassifier, zoo
 from metagvae.cli import main
 from metagvae.config.sections import (
     AugmentConfig,
