@@ -18,7 +18,8 @@ def evaluate(
     run: list[str] | None = None,
     encoder: list[str] | None = None,
     features: list[str] | None = None,
-    head: str = "prototypes",
+    learner: list[str] | None = None,
+    head: str | None = None,
     head_options: dict[str, Any] | None = None,
     way: list[int] | None = None,
     shot: list[int] | None = None,
@@ -48,8 +49,10 @@ def evaluate(
             method with the features of both side by side.
         encoder: pixels, pca, random, a shipped name, an encoder folder or a run folder.
         features: what encoders return: latent, backbone, or groups such as content.
-        head: for --encoder: prototypes | ridge.
-        head_options: options of that head, such as distance: cosine.
+        learner: for --encoder, a row for each: prototypes | ridge | soft-k-means | easyfsl:METHOD (such as
+            easyfsl:SimpleShot); leave out for prototypes.
+        head: the same of one, as it was called before.
+        head_options: options of that learner, such as distance: cosine.
         way: classes per episode, one or more numbers; leave out for 5, or what the data set prescribes.
         shot: support pictures per class, one or more numbers; leave out for 1, or what the data set prescribes.
         query: query pictures per class.
@@ -90,7 +93,7 @@ def evaluate(
         episodes=episodes,
         seed=seed,
         split=split,
-        head=head,
+        heads=learner or [head or "prototypes"],
         head_options=head_options,
         features=features,
         device=Device.choose(device),

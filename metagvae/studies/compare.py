@@ -43,7 +43,8 @@ from metagvae.evaluation.over_seeds import (
     seed_reductions,
     spreads_over_seeds,
 )
-from metagvae.learners import FeatureLearner, Learner, make_learner
+from metagvae.interop.easyfsl import PREFIX, EasyfslLearner
+from metagvae.learners import FeatureLearner, Learner, PrototypicalNetwork, make_learner
 from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import classes_by_family, provenance, read_config
@@ -51,6 +52,8 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.zoo.build import check_pictures
 from metagvae.zoo.card import counted
 from metagvae.zoo.trained import Trained
+
+HEADS = ("prototypes", "ridge", "soft-k-means")  # learners without weights to be trained first
 
 
 @dataclass
@@ -142,24 +145,31 @@ class Comparison:
         )
 
 
-def encoder_learner(
-    name: str | Trained,
-    bank: ImageBank,
-    train: ImageBank | None,
-    head: str,
-    features: list[str] | None,
-    options: dict[str, Any],
-) -> Learner:
-    """A head on an encoder by name: a control, a shipped name, an encoder or run folder."""
-    encoder: nn.Module
+def named_encoder(
+    name: str | Trained, bank: ImageBank, train: ImageBank | None, features: list[str] | None = None
+) -> nn.Module:
+    """An encoder by name, for the bank's pictures: a control, a shipped name, an encoder or run folder."""
     if isinstance(name, str) and name in CONTROLS:
         assert train is not None
-        encoder = make_control(name, train)
-    else:
-        encoder = zoo.open(name).encoder(features)
-        check_pictures(encoder, bank, name)
-    if head not in ("prototypes", "ridge"):
-        raise InputError(f"a frozen encoder takes the head 'prototypes' or 'ridge'; received {head!r}.")
+        return make_control(name, train)
+    encoder = zoo.open(name).encoder(features)
+    check_pictures(encoder, bank, name)
+    return encoder
+
+
+def head_on(encoder: nn.Module, head: str, options: dict[str, Any]) -> Learner:
+    """A learner by name on a frozen encoder; those that begin with ``easyfsl:`` are easyfsl's methods.
+
+    Raises:
+        InputError: if there is no such learner for a frozen encoder, or no such option.
+    """
+    if head.startswith(PREFIX):
+        return EasyfslLearner(encoder, head.removeprefix(PREFIX), **options)
+    if head not in HEADS:
+        raise InputError(
+            f"a frozen encoder takes the learner {', '.join(HEADS)}, or a method of easyfsl such as "
+            f"{PREFIX}SimpleShot; received {head!r}."
+        )
     return make_learner(head, encoder, 0, **options)
 
 
@@ -293,7 +303,7 @@ def compare(
     episodes: int = 1000,
     seed: int = 0,
     split: str = "test",
-    head: str = "prototypes",
+    heads: Sequence[str] = ("prototypes",),
     head_options: dict[str, Any] | None = None,
     features: list[str] | None = None,
     device: Device | None = None,
@@ -307,10 +317,12 @@ def compare(
 
     Args:
         dataset: whose ``split`` the episodes are drawn from.
-        encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
+        encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get each of ``heads``.
         runs: run folders, each with its own learner; errors of names that differ in a trailing -seedN are averaged.
             ``A+B``, here and among the encoders, is one method that has the features of both
             (`metagvae.encoders.joined`).
+        heads: learners on the frozen encoders, of `HEADS` or easyfsl's, such as ``easyfsl:SimpleShot``; of several, the
+            inductive ones come first.
         ways, shots: every pair of them is measured; None takes what the data set prescribes, else 5 and 1.
         features: what the encoders return; None keeps each one's own choice.
         fit_data: whose training split the controls pca and random are fitted on; None takes ``dataset``.
@@ -338,7 +350,7 @@ def compare(
     fixed = FixedEpisodes(prescribed) if prescribed is not None else None
     drawn = Episodes(EpisodeShape(*shapes[0], query), seed, split, dataset.rotations == "episode", within, fixed)
     evaluator = Evaluator(bank, drawn, episodes, device, unit)
-    evaluator.progress = progress
+    evaluator.progress, evaluator.frozen = progress, True
     for way, shot in shapes:
         evaluator.check(way, shot)
     fitted = fitted_controls(part for name in encoders for part in parts(name))
@@ -364,14 +376,18 @@ def compare(
     learners: dict[str, Learner] = {}
     methods: dict[str, Any] = {}
 
-    def add(name: str, learner: Learner) -> None:
-        method = joined_name(name) if joined_name(name) not in learners else name
+    def add(name: str, learner: Learner, head: str = "") -> None:
+        method = head + joined_name(name)
+        method = method if method not in learners else head + name
         learners[method] = learner
         methods[method] = describe(opened[name][0], len(opened[name]))
 
     for name in encoders:
-        heads = [encoder_learner(part, bank, train, head, features, head_options or {}) for part in opened[name]]
-        add(name, join_learners(heads, name))
+        joined = [PrototypicalNetwork(named_encoder(part, bank, train, features)) for part in opened[name]]
+        encoder = join_learners(joined, name).encoder
+        made = [head_on(encoder, head, head_options or {}) for head in dict.fromkeys(heads)]
+        for learner in sorted(made, key=lambda learner: learner.transductive):
+            add(name, learner, f"{learner.name} on " if len(made) > 1 else "")
     for name in runs:
         learner = join_learners([run_learner(part, bank, features) for part in opened[name]], name)
         if learner.way is not None and {way for way, _ in shapes} != {learner.way}:
@@ -380,12 +396,14 @@ def compare(
                 f"--way {learner.way}."
             )
         add(name, learner)
+    averaged: dict[nn.Module, nn.Module] = {}  # learners on one encoder keep one encoder
     for method, learner in learners.items():
         if warps:
             if not isinstance(learner, FeatureLearner):
                 raise InputError(
                     f"the learner '{learner.name}' of {method} has no features to average; leave out warps."
                 )
-            learner.encoder = WarpAverage(learner.encoder, warps)
+            plain = learner.encoder
+            averaged[plain] = learner.encoder = averaged.get(plain) or WarpAverage(plain, warps)
     results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
     return Comparison.of(results, methods)
