@@ -149,9 +149,9 @@ def main() -> None:
     checks = [agreement(part, shot, size) for shot, part in drawn.items()]
     print(checks)
     about = (
-        f"{ENCODER} on {test.bank.dataset}, test split, {arguments.episodes} episodes of {QUERY} queries per class, seed "
-        "0, the same for every row; error in %, ± the 95 % interval over episodes; episodes per second of processor time, "
-        "the head alone."
+        f"{ENCODER} on {test.bank.dataset}, test split, {arguments.episodes} episodes of {QUERY} queries per class, "
+        "seed 0, the same for every row; error in %, ± the 95 % interval over episodes; episodes per second of processor "
+        "time, the head alone."
     )
     if arguments.json:
         content = {"provenance": provenance(), "about": about, "groups": groups, "prototypes": checks}
