@@ -57,8 +57,8 @@ def compare(
         >>> from metagvae.studies.compare import compare
         >>> from metagvae.studies.protocol import Protocol
         >>> found = compare(make_dataset("digits"), ["pixels"], protocol=Protocol(ways=[3], episodes=5))
-        >>> [result.method for result in found.results]
-        ['pixels']
+        >>> print(found.results[0].method)
+        pixels
     """
     if not encoders and not runs:
         raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")

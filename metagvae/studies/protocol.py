@@ -65,8 +65,8 @@ class Head:
 
     Example:
         >>> from metagvae.studies.protocol import Head
-        >>> Head("prototypes", {"distance": "cosine"}, features=["content"]).head
-        'prototypes'
+        >>> print(Head("prototypes", {"distance": "cosine"}, features=["content"]).head)
+        prototypes
     """
 
     head: str = "prototypes"
