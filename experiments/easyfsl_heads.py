@@ -150,8 +150,8 @@ def main() -> None:
     print(checks)
     about = (
         f"{ENCODER} on {test.bank.dataset}, test split, {arguments.episodes} episodes of {QUERY} queries per class, "
-        "seed 0, the same for every row; error in %, ± the 95 % interval over episodes; episodes per second of processor "
-        "time, the head alone."
+        "seed 0, the same for every row; error in %, ± the 95 % interval over episodes; episodes per second of "
+        "processor time, the head alone."
     )
     if arguments.json:
         content = {"provenance": provenance(), "about": about, "groups": groups, "prototypes": checks}
