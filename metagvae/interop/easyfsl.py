@@ -94,6 +94,14 @@ class EasyfslLearner(FeatureLearner):
 
     Raises:
         InputError: if there is no such method or option, or easyfsl is not installed.
+
+    Example:
+        >>> import torch
+        >>> from metagvae import Encoder, EncoderConfig
+        >>> from metagvae.interop import EasyfslLearner
+        >>> learner = EasyfslLearner(Encoder(EncoderConfig(width=8, latent=6)), "SimpleShot").eval()
+        >>> learner.predict(learner.adapt(torch.rand(2, 5, 1, 1, 28, 28)), torch.rand(2, 5, 3, 1, 28, 28)).shape
+        torch.Size([2, 15, 5])
     """
 
     def __init__(self, encoder: nn.Module, method: str, **options: Any) -> None:
