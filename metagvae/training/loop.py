@@ -71,7 +71,7 @@ def _taken(work: TrainingStep, optim: OptimSection, device: Device) -> TrainingS
 
 @dataclass(frozen=True)
 class Task:
-    """What a loop trains, and on what.
+    """A module to train, and where its steps come from.
 
     Args:
         module: its trainable parameters are fitted.

@@ -71,7 +71,7 @@ class PictureDraws:
         return {**rows, "warm_up": warm_up, "progress": step / self.steps}
 
     def place(self, step: int) -> str:
-        """What a step is made of, for messages."""
+        """The epoch and batch of a step, for messages."""
         epoch, batch = divmod(step, self.shuffle.per_epoch)
         return f"epoch {epoch}, batch {batch}, seed {self.shuffle.seed}"
 
