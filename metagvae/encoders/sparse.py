@@ -158,14 +158,14 @@ class SparseEncoder(Encoder):
         config.check()
         self.config: SparseConfig = replace(config, features=list(config.features))
         self.patches = Patches(config.channels, config.size, config.side, config.stride, config.border, config.whiten)
-        self.backbone_size = config.atoms * config.grid**2
+        self.backbone_size: int = config.atoms * config.grid**2
         atoms = F.normalize(torch.randn(config.atoms, self.patches.length), dim=1)
         self.register_buffer("dictionary", atoms)
         self.register_buffer("feature_mean", torch.zeros(self.backbone_size))
         # both follow from the dictionary; exported programs have no eigenvalues
         self.register_buffer("gram", torch.eye(config.atoms), persistent=False)
         self.register_buffer("rate", torch.ones(()), persistent=False)
-        self.register_load_state_dict_post_hook(_loaded)
+        self.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
         if not atoms.is_meta:
             self.set_dictionary(atoms)
 

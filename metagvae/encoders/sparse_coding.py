@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,11 +37,12 @@ class LassoProblem:
     penalty: float
     positive: bool = True
 
-    def shrink(self, values: Tensor, by: Tensor | float) -> Tensor:
-        """Values drawn towards zero by ``by``, those that would cross it set to zero."""
+    def shrink(self, values: Tensor, by: Any) -> Tensor:
+        """Values drawn towards zero by ``by``, a number or a scalar; those that would cross zero are set to it."""
         if self.positive:
             return (values - by).clamp(min=0)
-        return values - values.clamp(-by, by)
+        kept: Tensor = values - values.clamp(-by, by)
+        return kept
 
 
 Solver = Callable[[LassoProblem, int], Tensor]

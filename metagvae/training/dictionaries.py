@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -133,7 +133,7 @@ def _learner(
     encoder.patches.fit(some, torch.Generator().manual_seed(seed_for(seed, _FIRST, 0)))
     per_image = max(chosen.patches, -(-4 * chosen.atoms // len(some)))
     rows = encoder.patches.drawn(some, per_image, torch.Generator().manual_seed(seed_for(seed, _FIRST, 1)))
-    rule = "local" if chosen.rule == "local" else "online"
+    rule: Literal["online", "local"] = "local" if chosen.rule == "local" else "online"
     return DictionaryLearner(
         rows, chosen.atoms, chosen.penalty, rule, chosen.rate, chosen.steps, chosen.positive, seed
     ).to(device.device)
