@@ -39,10 +39,8 @@ class LassoProblem:
 
     def shrink(self, values: Tensor, by: Any) -> Tensor:
         """Values drawn towards zero by ``by``, a number or a scalar; those that would cross zero are set to it."""
-        if self.positive:
-            return (values - by).clamp(min=0)
-        kept: Tensor = values - values.clamp(-by, by)
-        return kept
+        shrunk: Tensor = (values - by).clamp(min=0) if self.positive else values - values.clamp(-by, by)
+        return shrunk
 
 
 Solver = Callable[[LassoProblem, int], Tensor]
