@@ -75,7 +75,8 @@ def compare(
     opened = _opened(encoders, runs, bank)
     asked = [(name, each) for name in encoders for each in encoder_learners(opened[name], name, bank, train, head)]
     asked += [
-        (name, join_learners([run_learner(part, bank, head.features) for part in opened[name]], name)) for name in runs
+        (name, join_learners([run_learner(part, bank, head.features) for part in opened[name]], name, head.equal_parts))
+        for name in runs
     ]
     learners: dict[str, Learner] = {}
     methods = {}

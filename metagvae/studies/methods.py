@@ -42,7 +42,7 @@ def encoder_learners(
         InputError: if there is no such learner for a frozen encoder, or no such option.
     """
     plain = [PrototypicalNetwork(_encoder(part, bank, train, head.features)) for part in parts]
-    encoder = join_learners(plain, name).encoder
+    encoder = join_learners(plain, name, head.equal_parts).encoder
     made = [_learner_on(encoder, learner, head.head_options or {}) for learner in head.names]
     return sorted(made, key=lambda learner: learner.transductive)
 

@@ -64,6 +64,7 @@ class Head:
         head_options: options of that learner, such as distance: cosine.
         features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
         warps: average each image's features with those of so many mildly warped copies.
+        equal_parts: bring each part of a joined encoder (A+B) to length 1 first, so that all have equal votes.
 
     Example:
         >>> from metagvae.studies.protocol import Head
@@ -76,6 +77,7 @@ class Head:
     features: list[str] | None = None
     warps: int = 0
     learner: list[str] | None = None
+    equal_parts: bool = False
 
     @property
     def names(self) -> list[str]:
