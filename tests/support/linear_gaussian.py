@@ -50,7 +50,7 @@ class LinearGaussian:
         z = torch.randn(5, latent, generator=generator, dtype=torch.float64)
         self.rows = 0.5 + z @ self.weight.T + sigma * noise
         self.precision = torch.eye(latent, dtype=torch.float64) + self.weight.T @ self.weight / sigma**2
-        self.encoder.answer(*map(lambda x: x.double(), (torch.zeros(latent), torch.ones(latent))))
+        self.encoder.answer(torch.zeros(latent).double(), torch.ones(latent).double())
 
     @property
     def images(self) -> Tensor:

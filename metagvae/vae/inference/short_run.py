@@ -79,7 +79,8 @@ class ShortRun(Inference):
             )
         if not 0 <= temperature <= 100 or not 1 <= chains <= 1000:
             raise InputError(
-                f"short_run needs a temperature from 0 to 100 and 1 to 1,000 chains; received {temperature} and {chains}."
+                f"short_run needs a temperature from 0 to 100 and 1 to 1,000 chains; received {temperature} and "
+                f"{chains}."
             )
         check_seed(seed, "short_run: seed")
         self.latent, self.start, self.temperature, self.chains, self.seed = (
@@ -127,7 +128,8 @@ class ShortRun(Inference):
                 )
         finally:
             vae.decoder.train(training)
-        return z.unflatten(0, (-1, self.chains)).mean(1)
+        ends: Tensor = z.unflatten(0, (-1, self.chains))
+        return ends.mean(1)
 
     def _salt(self, device: torch.device) -> Tensor | int:
         """In training one fresh number per step, the same on every process; else the seed."""
