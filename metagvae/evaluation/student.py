@@ -55,6 +55,7 @@ class Student:
     def draw(self, noise: Tensor) -> Tensor:
         """Draws ``[B, n, latent]`` out of standard normal noise ``[B, n, latent + FREEDOM]``."""
         latent = self.location.shape[-1]
+        noise = noise.double()
         spread = (noise[..., latent:].square().sum(-1, keepdim=True) / FREEDOM).sqrt()
         return self.location.unsqueeze(1) + (noise[..., :latent] / spread) @ self.factor.transpose(1, 2)
 
