@@ -208,7 +208,7 @@ class LikelihoodTable:
         return f"{self.about()}\n\n" + text_table([list(rows[0]), *(list(row.values()) for row in rows)])
 
     def about(self) -> str:
-        """What was measured, in one sentence."""
+        """A sentence that says how it was measured."""
         s = self.sampling
         kinds = {row.about["likelihood"] for row in self.rows}
         binary = s.binarise if s.binarise is not None else kinds == {"bernoulli"}
