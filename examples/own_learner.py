@@ -28,7 +28,8 @@ from metagvae.config.sections import (
     TrainConfig,
     ValidationSection,
 )
-from metagvae.evaluation.evaluator import Evaluator, format_table, legend
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.evaluation.results import format_table, legend
 from metagvae.learners import LEARNERS, FeatureLearner
 from metagvae.training.episodic import train
 
