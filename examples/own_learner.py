@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from episodes import Episodes, EpisodeShape, InputError
 from episodes.datasets import make_dataset
-from metagvae.config.sections import (
+from metagvae.config import (
     EncoderSection,
     EpisodeSection,
     LearnerSection,
