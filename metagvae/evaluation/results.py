@@ -141,11 +141,11 @@ def legend(results: Sequence[Result]) -> str:
 def format_table(results: Sequence[Result]) -> str:
     """A plain-text table of errors in percent, one row per method and data set, one column per shape."""
     shapes = sorted({(r.way, r.shot) for r in results})
-    header = ["method", "data", "norm"] + [f"{way}-way {shot}-shot" for way, shot in shapes]
-    rows: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
+    header = ["method", "data", "norm", "setting"] + [f"{way}-way {shot}-shot" for way, shot in shapes]
+    rows: dict[tuple[str, str, str, str], dict[tuple[int, int], str]] = {}
     for r in results:
-        norm = f"{r.norm}, transductive" if r.transductive else r.norm
+        setting = "transductive" if r.transductive else "inductive"
         cell = percent(r.error, r.half_width, r.over_classes)
-        rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
+        rows.setdefault((r.method, f"{r.dataset} {r.split}", r.norm, setting), {})[r.way, r.shot] = cell
     lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
     return text_table(lines, rule=True)
