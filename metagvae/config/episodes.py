@@ -32,6 +32,11 @@ class EpisodeSection:
             neighbours (each class is a picture and those that encoder.source takes for the same).
         neighbours: how many pictures at most are taken for the same, for classes: neighbours.
         within: which episodes have classes that share a value of an attribute; null for none. Needs labels.
+
+    Example:
+        >>> from metagvae.config import EpisodeSection
+        >>> print(EpisodeSection(way=20, shot=1, query=5, tasks=4).shape)
+        20-way 1-shot
     """
 
     way: int = 20
@@ -85,6 +90,11 @@ class ValidationSection:
         query: query pictures per class.
         episodes: how many.
         within: as for training episodes.
+
+    Example:
+        >>> from metagvae.config import ValidationSection
+        >>> print(ValidationSection(every=500, way=5, shot=1).shape)
+        5-way 1-shot
     """
 
     every: int = 500

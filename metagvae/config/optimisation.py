@@ -32,6 +32,10 @@ class OptimSection:
             processor cores a compiled Conv-4 step took 1.4 times as long, after 10 to 30 seconds of compiling.
         graph: auto | on | off: capture a whole step in a CUDA graph and replay it, which spares the host some hundred
             launches a step. auto does so on a GPU, in one process, without compile, where a step can be captured.
+
+    Example:
+        >>> from metagvae.config import OptimSection
+        >>> section = OptimSection(steps=2000, lr=0.001, schedule="cosine", precision="float32")
     """
 
     steps: int = 2000
@@ -88,6 +92,10 @@ class RunSection:
         deterministic: on a GPU, take only kernels that give the same bits each time, so that a resumed run ends
             bit-identical there too; slower, and an error where torch has no such kernel.
         wandb: project at wandb that gets the metrics and the config too; null for none.
+
+    Example:
+        >>> from metagvae.config import RunSection
+        >>> section = RunSection("runs/protonet", resume="auto", seed=1)
     """
 
     folder: str = "runs/unnamed"

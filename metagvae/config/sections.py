@@ -21,6 +21,11 @@ class DataConfig:
         size: side of the square pictures in pixels; null takes the data set's usual one.
         rotations: none | classes (quarter turns as classes of their own) | episode (one turn per sampled class).
         options: further options of that data set, such as splits for omniglot or fractions for folder.
+
+    Example:
+        >>> from metagvae.config import DataConfig
+        >>> DataConfig("digits", size=16).make().side
+        16
     """
 
     name: str = "glyphs"
@@ -49,6 +54,10 @@ class EncoderSection:
         mean: subtracted from the pictures, which are in [0, 1].
         std: divides the pictures after that.
         features: what learners see: latent, backbone, or groups such as content; several are put side by side.
+
+    Example:
+        >>> from metagvae.config import EncoderSection
+        >>> section = EncoderSection(backbone="conv4", latent=32, norm="group")
     """
 
     source: str | None = None
@@ -75,6 +84,10 @@ class VAESection:
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
         prior: of the latent, a mapping of its name and options.
         inference: how images become a posterior, a mapping of its name and options.
+
+    Example:
+        >>> from metagvae.config import VAESection
+        >>> section = VAESection(beta=2.0, guidance=[{"name": "deformable_pca", "transforms": ["rotation"]}])
     """
 
     beta: float = 1.0
@@ -95,6 +108,10 @@ class LearnerSection:
     Args:
         name: prototypes | ridge | maml | anil | statistician.
         options: of that learner, such as distance: cosine for prototypes.
+
+    Example:
+        >>> from metagvae.config import LearnerSection
+        >>> section = LearnerSection("prototypes", {"distance": "cosine"})
     """
 
     name: str = "prototypes"
@@ -114,6 +131,10 @@ class PretrainConfig:
         views: warps of each picture per step, drawn by augment, for guidances that compare them.
         optim: the optimiser.
         run: the run folder.
+
+    Example:
+        >>> from metagvae.config import DataConfig, OptimSection, PretrainConfig, RunSection
+        >>> config = PretrainConfig(DataConfig("glyphs"), optim=OptimSection(steps=600), run=RunSection("runs/vae"))
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -146,6 +167,10 @@ class TrainConfig:
         validation: how the best state is chosen.
         optim: the optimiser.
         run: the run folder.
+
+    Example:
+        >>> from metagvae.config import EncoderSection, TrainConfig
+        >>> config = TrainConfig(encoder=EncoderSection(source="guided-vae-omniglot"), mode="guided")
     """
 
     data: DataConfig = field(default_factory=DataConfig)
