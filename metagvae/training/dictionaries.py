@@ -15,7 +15,9 @@ from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
-from metagvae.config.sections import DictionarySection, OptimSection, PretrainConfig, to_dict
+from metagvae.config.dictionary import DictionarySection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import PretrainConfig, to_dict
 from metagvae.encoders.dictionary_learning import DictionaryLearner
 from metagvae.encoders.sparse import SparseConfig, SparseEncoder
 from metagvae.runs.run import Run, open_run, without_places

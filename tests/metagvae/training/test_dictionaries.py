@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from episodes import InputError, to_float
+from episodes import AugmentConfig, InputError, to_float
 from metagvae import FewShotClassifier, zoo
 from metagvae.cli import main
+from metagvae.config.dictionary import DictionarySection
+from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import (
-    AugmentConfig,
     DataConfig,
-    DictionarySection,
     EncoderSection,
-    OptimSection,
     PretrainConfig,
-    RunSection,
     VAESection,
 )
 from metagvae.encoders.sparse import SparseEncoder
