@@ -24,7 +24,9 @@ class DictionarySection:
         pool: max | mean of an atom's codes within a cell of the grid.
         grid: cells of the image in each direction.
         power: that the pooled codes' sizes are raised to.
-        centre: subtract the mean of the training images' features.
+        centre: subtract the mean of the training images' pooled codes.
+        components: keep so many of these codes' principal directions; null keeps all codes as they are.
+        balance: of the kept directions' spreads: 0 leaves them as they are, 1 makes them equal.
         unit: bring an image's feature to length 1.
         rule: online (block coordinate descent, no step size) | local (Hebbian, on the residual) | patches (training
             patches as they are, the control without learning) | gaussian (random atoms, the control without data).
@@ -45,6 +47,8 @@ class DictionarySection:
     grid: int = 4
     power: float = 0.5
     centre: bool = True
+    components: int | None = None
+    balance: float = 0.25
     unit: bool = True
     rule: str = "online"
     rate: float = 1.0

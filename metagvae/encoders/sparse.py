@@ -40,7 +40,10 @@ class SparseConfig(EncoderConfig):
         pool: ``max`` or ``mean`` of an atom's codes within a cell of the grid.
         grid: cells of the picture in each direction.
         power: that the pooled codes' sizes are raised to; below 1 it evens out strong and weak answers.
-        centre: subtract the mean of the training pictures' features.
+        centre: subtract the mean of the training pictures' pooled codes.
+        components: keep so many of these codes' principal directions, found on training pictures; None keeps all of
+            the codes as they are. Needs ``centre``.
+        balance: of the kept directions' spreads: 0 leaves them as they are, 1 makes them equal.
         unit: bring a picture's feature to length 1.
 
     Example:
@@ -65,7 +68,14 @@ class SparseConfig(EncoderConfig):
     grid: int = 4
     power: float = 0.5
     centre: bool = True
+    components: int | None = None
+    balance: float = 0.25
     unit: bool = True
+
+    @property
+    def length(self) -> int:
+        """Of a picture's feature."""
+        return self.components or self.atoms * self.grid**2
 
     @property
     def border(self) -> int:
@@ -104,9 +114,17 @@ class SparseConfig(EncoderConfig):
                 f"encoder.atoms times the cells of encoder.grid must be at most {MAX_FEATURES:,}; received "
                 f"{self.atoms} and {self.grid} x {self.grid}."
             )
-        for name, value, most in (("penalty", self.penalty, 1e6), ("power", self.power, 4.0)):
-            if not (math.isfinite(value) and 0 < value <= most):
-                raise InputError(f"encoder.{name} must be above 0 and at most {most:g}; received {value}.")
+        most = self.atoms * self.grid**2
+        if self.components is not None and not (self.centre and 1 <= self.components <= most):
+            raise InputError(
+                f"encoder.components must be between 1 and the {most} pooled codes, with encoder.centre true; received "
+                f"{self.components} and {str(self.centre).lower()}."
+            )
+        if not 0 <= self.balance <= 1:
+            raise InputError(f"encoder.balance must be in [0, 1]; received {self.balance}.")
+        for name, value, largest in (("penalty", self.penalty, 1e6), ("power", self.power, 4.0)):
+            if not (math.isfinite(value) and 0 < value <= largest):
+                raise InputError(f"encoder.{name} must be above 0 and at most {largest:g}; received {value}.")
         SOLVERS.find(self.solver, "encoder.solver: ")
         for name, chosen, allowed in (
             ("pool", self.pool, ("max", "mean")),
@@ -131,9 +149,10 @@ class SparseEncoder(Encoder):
     """Pooled sparse codes of a picture's patches.
 
     Each patch x is coded by argmin over a of 1/2 |x - a D|^2 + penalty * |a|_1; atoms compete to explain it. The codes
-    of an atom are pooled over each cell of a grid, raised to a power, centred by the training pictures' mean, and the
-    whole is brought to length 1. The dictionary is learnt by `metagvae.training.dictionaries.learn_dictionary`; a new
-    encoder's atoms are random. As in Yang, Yu, Gong & Huang (CVPR 2009), without their labels and their pyramid.
+    of an atom are pooled over each cell of a grid, raised to a power, centred by the training pictures' mean, turned to
+    their principal directions where asked, and the whole is brought to length 1. The dictionary is learnt by
+    `metagvae.training.dictionaries.learn_dictionary`; a new encoder's atoms are random. As in Yang, Yu, Gong & Huang
+    (CVPR 2009), without their labels and their pyramid.
 
     Example:
         >>> import torch
@@ -150,6 +169,7 @@ class SparseEncoder(Encoder):
 
     dictionary: Tensor
     feature_mean: Tensor
+    projection: Tensor
     gram: Tensor
     rate: Tensor
 
@@ -158,10 +178,13 @@ class SparseEncoder(Encoder):
         config.check()
         self.config: SparseConfig = replace(config, features=list(config.features))
         self.patches = Patches(config.channels, config.size, config.side, config.stride, config.border, config.whiten)
-        self.backbone_size: int = config.atoms * config.grid**2
+        self.backbone_size: int = config.length
+        pooled = config.atoms * config.grid**2
         atoms = F.normalize(torch.randn(config.atoms, self.patches.length), dim=1)
         self.register_buffer("dictionary", atoms)
-        self.register_buffer("feature_mean", torch.zeros(self.backbone_size))
+        self.register_buffer("feature_mean", torch.zeros(pooled))
+        if config.components is not None:
+            self.register_buffer("projection", torch.eye(pooled, config.components))
         # both follow from the dictionary; exported programs have no eigenvalues
         self.register_buffer("gram", torch.eye(config.atoms), persistent=False)
         self.register_buffer("rate", torch.ones(()), persistent=False)
@@ -191,6 +214,34 @@ class SparseEncoder(Encoder):
         gram, rate = gram_and_rate(self.dictionary.double())
         self.gram.copy_(gram)
         self.rate.copy_(rate)
+
+    @torch.no_grad()
+    def fit_features(self, images: Tensor, generator: torch.Generator) -> None:
+        """Finds the mean and, where asked, the principal directions of the pooled codes of training pictures.
+
+        Args:
+            images: ``[B, C, size, size]``.
+            generator: of the random start of the decomposition.
+
+        Raises:
+            InputError: if there are fewer pictures than components.
+        """
+        pooled = torch.cat([self.pooled(part) for part in images.split(256)]).double()
+        self.feature_mean.copy_(pooled.mean(0))
+        kept = self.config.components
+        if kept is None:
+            return
+        if len(images) <= kept:
+            raise InputError(f"{kept} components need more training images than that; received {len(images)}.")
+        centred = pooled - pooled.mean(0)
+        start = torch.randn(centred.shape[1], kept + 16, generator=generator, dtype=torch.float64).to(centred.device)
+        basis = torch.linalg.qr(start)[0]
+        for _ in range(4):  # subspace iteration: Halko, Martinsson & Tropp, SIAM Review 2011, algorithm 4.4
+            basis = torch.linalg.qr(centred.T @ (centred @ basis))[0]
+        _, spreads, turn = torch.linalg.svd(centred @ basis, full_matrices=False)
+        directions = (basis @ turn.T)[:, :kept]
+        spreads = spreads[:kept].clamp(min=1e-6 * float(spreads[0]) + 1e-12)
+        self.projection.copy_(directions / (spreads / spreads[0]) ** self.config.balance)
 
     def codes(self, images: Tensor) -> Tensor:
         """Codes ``[B, places, places, atoms]`` of the patches of pictures ``[B, C, size, size]`` in [0, 1].
@@ -228,7 +279,7 @@ class SparseEncoder(Encoder):
         return codes
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Pooled codes raised to their power, ``[B, feature_size]``, before they are centred."""
+        """Pooled codes raised to their power, ``[B, atoms * cells]``, before they are centred."""
         config = self.config
         maps = self.codes(images).abs().permute(0, 3, 1, 2)
         pool = F.adaptive_max_pool2d if config.pool == "max" else F.adaptive_avg_pool2d
@@ -258,6 +309,9 @@ class SparseEncoder(Encoder):
         features = self.pooled(images)
         if self.config.centre:
             features = features - self.feature_mean.to(features.dtype)
+        if self.config.components is not None:
+            with autocast_off(features):
+                features = features @ self.projection.to(features.dtype)
         return F.normalize(features, dim=-1) if self.config.unit else features
 
     def posterior(self, images: Tensor) -> Posterior:

@@ -78,7 +78,7 @@ def learn_dictionary(config: PretrainConfig, bank: ImageBank | None = None) -> S
             encoder.set_dictionary(learner.dictionary)
         else:
             run.start_metrics(0)
-        encoder.feature_mean.copy_(_mean_feature(encoder, bank, device))
+        encoder.fit_features(_some(bank, device), torch.Generator().manual_seed(seed_for(config.run.seed, _FIRST, 2)))
         encoder.eval().to("cpu")
         caution, licence = config.data.make().caution, config.data.make().licence
         card = EncoderCard(
@@ -208,23 +208,14 @@ def _restored(run: Run, learner: DictionaryLearner, total: int) -> tuple[int, fl
     return step, seconds
 
 
-@torch.no_grad()
-def _mean_feature(encoder: SparseEncoder, bank: ImageBank, device: Device) -> Tensor:
-    """The mean of the training images' pooled codes."""
-    some = _some(bank, device)
-    total = torch.zeros(encoder.feature_size, dtype=torch.float64, device=some.device)
-    for part in some.split(256):
-        total += encoder.pooled(part).double().sum(0)
-    return (total / len(some)).float()
-
-
 def _described(config: PretrainConfig, chosen: DictionarySection) -> str:
     """The method, for the encoder's card."""
     steps = f", {config.optim.steps} steps of {config.batch} x {chosen.patches} patches"
     learnt = _RULES[chosen.rule] + (steps if chosen.rule in ("online", "local") else "")
+    turned = f", {chosen.components} principal directions" if chosen.components else ""
     whitened = "whitened " if chosen.whiten else ""
     return (
         f"sparse codes ({chosen.solver}, lambda {chosen.penalty:g}) of {whitened}{chosen.side} x {chosen.side} patches "
         f"at stride {chosen.stride}, {chosen.atoms} atoms {learnt}; {chosen.pool} over {chosen.grid} x {chosen.grid} "
-        f"cells, power {chosen.power:g}"
+        f"cells, power {chosen.power:g}{turned}"
     )

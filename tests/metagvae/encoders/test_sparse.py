@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.decomposition import PCA
 
 from episodes import InputError
 from metagvae import zoo
@@ -139,6 +141,8 @@ def test_saved_opened_exported(tmp_path: Path) -> None:
         ("polarity", "x" * 1000, "encoder.polarity must be"),
         ("latent", 3, "encoder.latent must be 0"),
         ("features", ["latent"], "features .* alone; received"),
+        ("components", 10**6, "encoder.components must be between 1 and the 384 pooled codes"),
+        ("balance", 2.0, r"encoder.balance must be in \[0, 1\]"),
         ("steps", 10**9, "encoder.steps must be between 1 and 10000"),
     ],
 )
@@ -170,3 +174,18 @@ def test_other_pictures_are_one_sentence() -> None:
         _encoder()(torch.rand(2, 1, 32, 32))
     with pytest.raises(InputError, match="has no posterior"):
         _encoder().posterior(torch.rand(1, 1, 28, 28))
+
+
+def test_components_are_the_principal_directions() -> None:
+    images = _strokes(112) + 0.3 * torch.rand(112, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    encoder = _encoder(components=12, balance=0.0, unit=False, grid=2, atoms=16)
+    encoder.fit_features(images, torch.Generator().manual_seed(0))
+    features = encoder(images).double()
+    oracle = PCA(12, svd_solver="full").fit(encoder.pooled(images).double().numpy())
+    assert np.allclose(features.var(0).numpy(), oracle.explained_variance_, rtol=1e-3)
+    assert (features.T.corrcoef() - torch.eye(12)).abs().max() < 1e-3
+    even = _encoder(components=12, balance=1.0, unit=False, grid=2, atoms=16)
+    even.fit_features(images, torch.Generator().manual_seed(0))
+    assert torch.allclose(even(images).var(0), features.var(0)[0].float().expand(12), rtol=1e-3)
+    with pytest.raises(InputError, match="12 components need more training images than that; received 5"):
+        even.fit_features(images[:5], torch.Generator())

@@ -31,10 +31,15 @@ from metagvae.training.dictionaries import learn_dictionary
 from metagvae.training.pretraining import pretrain
 
 
+SMALL: dict[str, Any] = {"atoms": 16, "grid": 2, "steps": 20, "patches": 4, "components": 32}
+
+
 def _config(folder: Path, steps: int = 12, run: dict[str, Any] | None = None, **dictionary: Any) -> PretrainConfig:
     return PretrainConfig(
         data=DataConfig(name="glyphs"),
-        dictionary=DictionarySection(**{"atoms": 16, "grid": 2, "steps": 20, "patches": 4, **dictionary}),
+        dictionary=DictionarySection(
+            **{"atoms": 16, "grid": 2, "steps": 20, "patches": 4, "components": 32, **dictionary}
+        ),
         batch=64,
         optim=OptimSection(steps=steps),
         run=RunSection(folder=str(folder), device="cpu", log_every=4, **(run or {})),
@@ -51,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_left_and_its_encoder_opens(finished: Path) -> None:
     encoder = zoo.load_encoder(finished)
     assert isinstance(encoder, SparseEncoder)
-    assert encoder(torch.rand(2, 1, 28, 28)).shape == (2, 64)
+    assert encoder(torch.rand(2, 1, 28, 28)).shape == (2, 32)
     card = zoo.read_card(finished)
     assert "16 atoms learnt online, 12 steps of 64 x 4 patches" in card.method
     assert card.trained_classes["glyphs"]
