@@ -30,7 +30,6 @@ from metagvae.storage.tensors import read_tensors
 from metagvae.training.dictionaries import learn_dictionary
 from metagvae.training.pretraining import pretrain
 
-
 SMALL: dict[str, Any] = {"atoms": 16, "grid": 2, "steps": 20, "patches": 4, "components": 32}
 
 
