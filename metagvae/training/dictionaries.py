@@ -30,6 +30,7 @@ from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen, images_seen
 
 SEEN = 2000  # pictures, evenly spread, that whitening, the first atoms and the features' mean are found on
+LEARNT_STEPS = 30  # of the solver at least, while atoms are learnt: from codes of 15 they got worse
 _FIRST, _DRAWN = 21, 22
 _RULES = {
     "online": "learnt online",
@@ -137,7 +138,7 @@ def _learner(
     rows = encoder.patches.drawn(some, per_image, torch.Generator().manual_seed(seed_for(seed, _FIRST, 1)))
     rule: Literal["online", "local"] = "local" if chosen.rule == "local" else "online"
     return DictionaryLearner(
-        rows, chosen.atoms, chosen.penalty, rule, chosen.rate, chosen.steps, chosen.positive, seed
+        rows, chosen.atoms, chosen.penalty, rule, chosen.rate, max(chosen.steps, LEARNT_STEPS), chosen.positive, seed
     ).to(device.device)
 
 
