@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from episodes.batch_share import uniform
+from episodes.errors import InputError
 from episodes.precision import autocast_off
 from episodes.ranges import check_range
 
