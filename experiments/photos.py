@@ -28,7 +28,9 @@ from metagvae.learners import PrototypicalNetwork
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 
-SEEN = "ImageNet, and so all of these classes, was what the encoder was trained on; the errors are not of unseen classes"
+SEEN = (
+    "ImageNet, and so all of these classes, was what the encoder was trained on; the errors are not of unseen classes"
+)
 
 
 def write_card(path: Path) -> None:

@@ -71,7 +71,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the labels seen, sorted, of the type they were given in.
         encoder_: the encoder's copy, in evaluation mode.
-        support_: float32 ``[n, D]``, the features of all pictures fitted on (at length 1 if the encoder's card says so).
+        support_: float32 ``[n, D]``, the features of all pictures fitted on, at length 1 if the card says so.
         labels_: int64 ``[n]``, positions in ``classes_``.
         scale_: how numbers become brightness.
         calibration_: temperature and spread; see `metagvae.classifier.calibration`.

@@ -12,6 +12,7 @@ from episodes import ImageBank, InputError
 from episodes.paths import expanded
 from episodes.untrusted.typed import fits
 from metagvae import zoo
+from metagvae.classifier.calibration import Calibration
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.learners import Learner, make_learner
@@ -30,14 +31,19 @@ def encoder_learner(name: str | Trained, bank: ImageBank, train: ImageBank, head
         train: the images that a control is fitted on.
     """
     encoder: nn.Module
+    options = head.head_options or {}
     if isinstance(name, str) and name in CONTROLS:
         encoder = make_control(name, train)
     else:
-        encoder = zoo.open(name).encoder(head.features)
+        trained = zoo.open(name)
+        encoder = trained.encoder(head.features)
         check_pictures(encoder, bank, name)
+        known = Calibration.read(trained.card.details, encoder.features)
+        if head.head == "prototypes" and known is not None and known.normalise and "distance" not in options:
+            options = {"normalise": known.normalise, **options}  # the card knows what its distances want
     if head.head not in ("prototypes", "ridge"):
         raise InputError(f"a frozen encoder takes the head 'prototypes' or 'ridge'; received {head.head!r}.")
-    return make_learner(head.head, encoder, 0, **(head.head_options or {}))
+    return make_learner(head.head, encoder, 0, **options)
 
 
 def run_learner(run: str | Trained, bank: ImageBank, features: list[str] | None) -> Learner:

@@ -89,7 +89,7 @@ def test_imagenets_own_classes_are_known(whole: dict[str, Tensor], real_data: Pa
         features = metagvae.load_encoder("photos")(to_float(bank.images[chosen]))
         found = F.linear(features, whole["_fc.weight"], whole["_fc.bias"]).argmax(1)
     assert (found == truth).float().mean() > 0.25  # of 84 x 84 pictures; a guess is right once in a thousand
-    with pytest.raises(InputError, match="16 of the 16 classes .* were trained on by photos"):
+    with pytest.raises(InputError, match=r"16 of the 16 classes .* were trained on by photos"):
         refuse_trained_classes("photos", bank)
 
 
@@ -118,7 +118,7 @@ def test_another_file_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     spec = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: spec)
     monkeypatch.setattr(wheels.torch, "load", lambda *a, **k: pytest.fail("read all the same"))
-    with pytest.raises(InputError, match="SHA-256 is .* It was not read"):
+    with pytest.raises(InputError, match=r"SHA-256 is .* It was not read"):
         read_wheel(NAME, "photos")
     file.unlink()
     with pytest.raises(InputError, match="cannot be read"):
