@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from episodes import Episodes, EpisodeShape
 from episodes.datasets import make_dataset
@@ -24,13 +25,23 @@ from metagvae.encoders.controls import Pixels
 from metagvae.encoders.external import load_foreign
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
-from metagvae.learners import PrototypicalNetwork
+from metagvae.learners import Learner, PrototypicalNetwork
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 
 SEEN = (
     "ImageNet, and so all of these classes, was what the encoder was trained on; the errors are not of unseen classes"
 )
+
+
+class EmbeddedOnce(Evaluator):
+    """An evaluator that keeps what an encoder gave for the next learner on it."""
+
+    def _features(self, learner: Learner) -> Tensor | None:
+        kept: dict[nn.Module, Tensor | None] = self.__dict__.setdefault("kept", {})
+        if learner.encoder not in kept:
+            kept[learner.encoder] = super()._features(learner)
+        return kept[learner.encoder]
 
 
 def write_card(path: Path) -> None:
@@ -46,11 +57,12 @@ def write_card(path: Path) -> None:
 def measure(path: Path, episodes: int) -> None:
     bank = make_dataset("miniimagenet").load("test")
     device = Device.choose("cpu")
-    evaluator = Evaluator(bank, Episodes(EpisodeShape(5, 1, 15), seed=0, stream="test"), episodes, device)
+    evaluator = EmbeddedOnce(bank, Episodes(EpisodeShape(5, 1, 15), seed=0, stream="test"), episodes, device)
     torch.manual_seed(0)
+    photos = load_encoder("photos")
     methods = {
-        "photos": PrototypicalNetwork(load_encoder("photos"), normalise=1.0),
-        "photos, features not brought to length 1": PrototypicalNetwork(load_encoder("photos")),
+        "photos": PrototypicalNetwork(photos, normalise=1.0),
+        "photos, features not brought to length 1": PrototypicalNetwork(photos),
         "untrained network": PrototypicalNetwork(load_foreign("timm:tf_efficientnet_lite0", pretrained=False)),
         "raw pixels": PrototypicalNetwork(Pixels()),
     }
