@@ -42,7 +42,8 @@ from metagvae.runs.signals import Interrupted
 from metagvae.storage.tensors import read_tensors
 from metagvae.studies.compare import compare
 from metagvae.studies.protocol import Protocol
-from metagvae.training.episodic import _vae_batch, train
+from metagvae.training.episode_terms import _vae_batch
+from metagvae.training.episodic import train
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
 from metagvae.vae.guided_vae import GuidedVAE
