@@ -40,7 +40,7 @@ def test_maps_say_where_and_which_way() -> None:
     maps = direction_maps(read_strokes(TEXT, "a.txt"), size=21, bins=8)
     assert maps.shape == (8, 21, 21)
     across, down = maps[0], maps[6]  # to the right; straight down
-    assert across[9:11, 3:18].sum() > 0.95 * across.sum() > 5  # y of -50 of 105 is row 10 of 21, half-way to row 9
+    assert across[9:11, 1:19].sum() > 0.95 * across.sum() > 5  # y of -50 of 105 is row 10 of 21, half-way to row 9
     assert down[4:16, 10].sum() > 0.9 * down.sum() > 5
     assert float(maps[[1, 2, 3, 4, 5, 7]].sum()) == 0
     assert float(maps.max()) <= 1
