@@ -61,7 +61,7 @@ def direction_maps(strokes: Sequence[Tensor], size: int, bins: int = 8, extent: 
     """
     maps = torch.zeros(bins, size + 2, size + 2, dtype=torch.float64)
     for stroke in strokes:
-        points, ways = _dabs(stroke * (size / extent))
+        points, ways = _dabs(stroke.double() * (size / extent))
         if not len(points):
             continue
         column, row = points[:, 0] + 0.5, -points[:, 1] + 0.5  # a pixel's middle is at half a pixel; one of border
