@@ -16,7 +16,7 @@ def identify_mixtures(
     width: list[int] | None = None,
     mixtures: int = 5,
     restarts: int = 4,
-    steps: int = 3000,
+    steps: int = 2000,
     seed: int = 0,
     json: str | None = None,
     figure: str | None = None,
@@ -87,9 +87,7 @@ def identify_warps(
     check_writable(json, inputs=runs)
     chosen = Device.choose(device)
     opened = [zoo.open(run) for run in runs]
-    found = [
-        warp_units(trained, group, split, seed, chosen) for trained in opened for group in (units or ["geometry"])
-    ]
+    found = [warp_units(trained, group, split, seed, chosen) for trained in opened for group in (units or ["geometry"])]
     say(table(found))
     if json:
         save(found, expanded(json))

@@ -22,15 +22,17 @@ WARP = "warp"
 
 @GUIDANCES.register
 class AuxiliaryContrast(Guidance):
-    """Units whose distribution an auxiliary variable changes, each by itself (Hyvarinen, Sasaki & Turner, AISTATS 2019).
+    """Units whose distribution an auxiliary variable changes, each by itself.
+
+    The contrast is that of Hyvarinen, Sasaki & Turner (AISTATS 2019, section 3).
 
     With ``auxiliary: warp`` the variable is how an image was warped, and nothing is labelled. One unit stands for each
     of `episodes.augment.PARAMETERS`: the difference of a unit between two warps of one image is contrasted with the
     difference of that parameter, against the differences of other images. A linear reader, as `WarpPairs` has,
     leaves any rotation of the units free; here each unit answers to one parameter alone.
 
-    With ``class`` or the name of an attribute the variable has values, and the units tell them apart by a sum over units
-    (`SegmentContrast`).
+    With ``class`` or the name of an attribute the variable has values, and the units tell them apart by a sum over
+    units (`SegmentContrast`).
 
     Args:
         auxiliary: ``warp``, ``class`` or an attribute of the data set.

@@ -15,7 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from episodes import InputError
 from metagvae.evaluation.identifiability import mcc
-from metagvae.evaluation.text_table import text_table
+from metagvae.evaluation.text_table import table_of
 from metagvae.guidance.contrast import SegmentContrast
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
@@ -30,33 +30,36 @@ class Learning:
     """How a code is learnt by contrast.
 
     Args:
-        widths: of the network's two hidden layers; each is tried.
+        widths: of the network's two hidden layers; each is tried, and 0 is a linear map.
         restarts: trainings of each width, from other first weights.
         steps, batch, lr: of Adam, whose rate falls as a cosine.
         statistics: of each unit, see `metagvae.guidance.contrast.SegmentContrast`.
         held_out: share of the rows by whose contrast the restart, the width and the step are chosen.
     """
 
-    widths: tuple[int, ...] = (16, 64, 256)
-    restarts: int = 3
-    steps: int = 3000
+    widths: tuple[int, ...] = (16, 64, 128)
+    restarts: int = 4
+    steps: int = 2000
     batch: int = 512
-    lr: float = 3e-3
+    lr: float = 1e-2
     statistics: int = 2
     held_out: float = 0.2
 
     def __post_init__(self) -> None:
-        if not self.widths or min(*self.widths, self.restarts, self.steps, self.batch) < 1 or not self.lr > 0:
+        if not self.widths or min(self.widths) < 0 or min(self.restarts, self.steps, self.batch) < 1 or self.lr <= 0:
             raise InputError(
-                "learning by contrast needs widths, restarts, steps and a batch of 1 or more and a rate above 0; "
-                f"received {list(self.widths)}, {self.restarts}, {self.steps}, {self.batch} and {self.lr}."
+                "learning by contrast needs widths of 0 or more, restarts, steps and a batch of 1 or more, and a rate "
+                f"above 0; received {list(self.widths)}, {self.restarts}, {self.steps}, {self.batch} and {self.lr}."
             )
         if not 0 < self.held_out < 1:
             raise InputError(f"the share of rows held out must lie between 0 and 1; received {self.held_out}.")
 
 
 class Code(nn.Module):
-    """A code ``[rows, units]`` of mixed rows of the same shape: three layers, after standardising by known rows."""
+    """A code ``[rows, units]`` of mixed rows of the same shape: three layers, after standardising by known rows.
+
+    One layer, which is linear, where ``width`` is 0.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -66,9 +69,10 @@ class Code(nn.Module):
         size = known.shape[1]
         self.register_buffer("mean", known.mean(0))
         self.register_buffer("deviation", known.std(0))
-        self.layers = nn.Sequential(
-            nn.Linear(size, width), nn.LeakyReLU(0.1), nn.Linear(width, width), nn.LeakyReLU(0.1), nn.Linear(width, size)
-        )
+        self.layers: nn.Module = nn.Linear(size, size)
+        if width:
+            hidden = (nn.Linear(size, width), nn.LeakyReLU(0.1), nn.Linear(width, width), nn.LeakyReLU(0.1))
+            self.layers = nn.Sequential(*hidden, nn.Linear(width, size))
 
     def forward(self, x: Tensor) -> Tensor:
         code: Tensor = self.layers((x - self.mean) / self.deviation)
@@ -221,7 +225,7 @@ class Curve:
 
     def table(self) -> str:
         """A row for each number of rows: means over the mixtures."""
-        return text_table(self.plain())
+        return table_of(self.plain())
 
     def plain(self) -> list[dict[str, str]]:
         """Rows of text, a table's cells by column."""
@@ -275,7 +279,9 @@ def curve(mixture: Mixture, samples: Sequence[int], mixtures: int, learning: Lea
     """Findings of ``mixtures`` mixtures, of seeds from the given one's on, for each number of rows."""
     least = 10 * mixture.segments
     if not samples or min(samples) < least:
-        raise InputError(f"a contrast of {mixture.segments} segments needs {least} rows or more; received {list(samples)}.")
+        raise InputError(
+            f"a contrast of {mixture.segments} segments needs {least} rows or more; received {list(samples)}."
+        )
     if mixtures < 1:
         raise InputError(f"there must be 1 mixture or more; received {mixtures}.")
     settings = {key: getattr(mixture, key) for key in ("sources", "segments", "layers", "base", "means")}

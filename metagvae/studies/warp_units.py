@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,10 +14,10 @@ from episodes.augment import PARAMETERS
 from metagvae.compute.device import Device
 from metagvae.config.parse import section
 from metagvae.evaluation.identifiability import mcc
-from metagvae.evaluation.text_table import text_table
+from metagvae.evaluation.text_table import table_of
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from metagvae.studies.compare import describe
+from metagvae.studies.methods import describe
 from metagvae.zoo.trained import Trained
 
 AT_ONCE = 500
@@ -42,7 +43,7 @@ class WarpUnits:
     unit: dict[str, int]
     score: float
     images: int
-    about: str
+    about: dict[str, Any]
 
 
 @torch.no_grad()
@@ -96,7 +97,7 @@ def _some(bank: ImageBank, seed: int) -> torch.Tensor:
 
 def table(found: Sequence[WarpUnits]) -> str:
     """A row for each run: the mean, then every parameter."""
-    return text_table(plain(found))
+    return table_of(plain(found))
 
 
 def plain(found: Sequence[WarpUnits]) -> list[dict[str, str]]:

@@ -37,10 +37,10 @@ def test_the_loss_at_the_true_sources_is_the_closed_form_and_no_other_code_has_l
     posterior = normal.log_prob(rows.sources[:, None]).sum(-1).log_softmax(1)
     closed = -posterior.gather(1, rows.segments[:, None]).mean()
     at_truth = contrast.loss(mixture.unmix(rows.x), rows.segments)
-    assert float((at_truth - closed).abs()) < 1e-6
+    assert float((at_truth - closed).detach().abs()) < 1e-6
     turn = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
     for other in (rows.x, rows.sources @ turn, rows.sources.tanh()):
-        assert float(contrast.loss(other, rows.segments)) > float(closed) + 0.1
+        assert float(contrast.loss(other, rows.segments).detach()) > float(closed) + 0.1
 
 
 def test_the_mixing_is_undone_exactly() -> None:
@@ -62,7 +62,7 @@ def test_log_odds_of_known_densities_are_reached_by_the_pairs_form() -> None:
         u = torch.rand(count, 1) * 2 - 1
         return u + 0.3 * torch.randn(count, 1), u
 
-    for _ in range(600):
+    for _ in range(400):
         h, u = draw(512)
         loss = contrast.loss(h, h, u, u.roll(1, 0)[None])
         optimiser.zero_grad()
@@ -96,11 +96,11 @@ def test_each_unit_comes_to_answer_to_its_own_parameter() -> None:
         parameters = torch.rand(count, 7) * 2 - 1
         return parameters @ turn + 0.05 * torch.randn(count, 7), parameters
 
-    for _ in range(500):
-        seen, parameters = codes(256)
+    for _ in range(300):
+        seen, parameters = codes(128)
         mean = undo(seen)
         inputs = GuidanceInputs(
-            torch.zeros(256, 1, 28, 28), Posterior(mean, mean), mean, torch.nn.Identity(), {}, Views(4, parameters)
+            torch.zeros(128, 1, 28, 28), Posterior(mean, mean), mean, torch.nn.Identity(), {}, Views(4, parameters)
         )
         loss = guidance(inputs)["contrast"]
         optimiser.zero_grad()
