@@ -167,7 +167,7 @@ def _known(source: str) -> tuple[str, str, str]:
 
 
 def timm_about(source: str) -> dict[str, Any]:
-    """What timm says of the weights of ``timm:NAME`` or ``timm:NAME.TAG``; empty if it says nothing.
+    """Facts that timm has on the weights of ``timm:NAME`` or ``timm:NAME.TAG``; empty if it says nothing.
 
     Raises:
         InputError: if timm has no weights of that tag.
