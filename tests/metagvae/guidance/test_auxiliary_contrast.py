@@ -10,13 +10,28 @@ from torch import Tensor
 
 from episodes import AugmentConfig, InputError, warp
 from episodes.augment import PARAMETERS
-from metagvae.encoders.encoder import Posterior
+from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.evaluation.identifiability import mcc
-from metagvae.guidance import AuxiliaryContrast, GuidanceContext, GuidanceInputs, Views, assign_units
+from metagvae.guidance import (
+    AuxiliaryContrast,
+    GuidanceContext,
+    GuidanceInputs,
+    Views,
+    assign_units,
+    make_guidances,
+)
 from metagvae.guidance.contrast import PairedContrast, SegmentContrast
 from metagvae.studies.mixtures import Mixture
+from metagvae.vae.decoders import Decoder
 from metagvae.vae.guided_vae import GuidedVAE
-from tests.metagvae.guidance.test_guidance import build
+
+
+def build(**options: object) -> GuidedVAE:
+    """A small VAE with this guidance, on images of 4 classes and 2 scripts."""
+    spec = {"name": "auxiliary_contrast", **options}
+    units = assign_units([spec], 16)
+    guidances = make_guidances([spec], GuidanceContext(1, 28, units, {"class": 4, "script": 2}))
+    return GuidedVAE(Encoder(EncoderConfig(width=8, latent=16, units=units)), Decoder(16, 1, 28, 8), guidances)
 
 
 def true_contrast(mixture: Mixture) -> SegmentContrast:
@@ -117,7 +132,7 @@ def test_each_unit_comes_to_answer_to_its_own_parameter() -> None:
 
 
 def test_units_are_named_and_a_value_is_told_by_its_own_units() -> None:
-    vae: GuidedVAE = build("auxiliary_contrast")
+    vae: GuidedVAE = build()
     assert [vae.guidances[0].unit_names()[unit] for unit in range(7)] == list(PARAMETERS)
     warped = warp(torch.rand(8, 1, 28, 28), AugmentConfig(rotation=20))
     assert vae.guidances[0].needs_views
@@ -125,7 +140,7 @@ def test_units_are_named_and_a_value_is_told_by_its_own_units() -> None:
         vae.check_views(1)
     with pytest.raises(InputError, match="compares warps of one image"):
         vae.losses(warped.images)
-    told: GuidedVAE = build("auxiliary_contrast", auxiliary="script", units=3)
+    told: GuidedVAE = build(auxiliary="script", units=3)
     assert told.encoder.units["components"] == [0, 1, 2]
     assert not told.guidances[0].needs_views
     labels = {"script": torch.tensor([0, 1, -1, 0])}
@@ -147,4 +162,4 @@ def test_units_are_named_and_a_value_is_told_by_its_own_units() -> None:
 )
 def test_wrong_options_are_one_sentence(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build("auxiliary_contrast", **options)
+        build(**options)
