@@ -11,7 +11,7 @@ from torch import Tensor
 from episodes.errors import InputError
 
 MAX_POINTS = 100_000
-_STEP = 0.25  # of a pixel of the map, between two dabs of the pen
+_STEP = 0.25  # of a pixel of the map, at most between two dabs of the pen
 
 
 def read_strokes(data: bytes, where: str) -> list[Tensor]:
@@ -61,12 +61,12 @@ def direction_maps(strokes: Sequence[Tensor], size: int, bins: int = 8, extent: 
     """
     maps = torch.zeros(bins, size + 2, size + 2, dtype=torch.float64)
     for stroke in strokes:
-        points, ways = _dabs(stroke.double() * (size / extent))
+        points, ways, ink = _dabs(stroke.double() * (size / extent))
         if not len(points):
             continue
         column, row = points[:, 0] + 0.5, -points[:, 1] + 0.5  # a pixel's middle is at half a pixel; one of border
         inside = (column > 0) & (column < size + 1) & (row > 0) & (row < size + 1)
-        column, row, ways = column[inside], row[inside], ways[inside]
+        column, row, ways, ink = column[inside], row[inside], ways[inside], ink[inside]
         turn = (ways / (2 * math.pi) * bins) % bins
         low = turn.floor()
         for share, direction in ((1 - (turn - low), low.long() % bins), (turn - low, (low.long() + 1) % bins)):
@@ -74,12 +74,12 @@ def direction_maps(strokes: Sequence[Tensor], size: int, bins: int = 8, extent: 
                 for right in (0, 1):
                     y, x = row.floor().long() + down, column.floor().long() + right
                     near = (1 - (row - y).abs()) * (1 - (column - x).abs())
-                    maps.index_put_((direction, y.clamp(max=size + 1), x.clamp(max=size + 1)), share * near, True)
-    return (maps[:, 1:-1, 1:-1] * _STEP).clamp(max=1).float()
+                    maps.index_put_((direction, y.clamp(max=size + 1), x.clamp(max=size + 1)), share * near * ink, True)
+    return maps[:, 1:-1, 1:-1].clamp(max=1).float()
 
 
-def _dabs(stroke: Tensor) -> tuple[Tensor, Tensor]:
-    """Points of a stroke ``[points, 2]`` at even steps, and the pen's direction at each in radians."""
+def _dabs(stroke: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points along a stroke ``[points, 2]``, at each the pen's direction in radians and the length it stands for."""
     moves = stroke.diff(dim=0)
     lengths = moves.norm(dim=1)
     kept = lengths > 1e-9
@@ -89,4 +89,4 @@ def _dabs(stroke: Tensor) -> tuple[Tensor, Tensor]:
     first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     along = (torch.arange(len(which)) - first + 0.5) / counts[which]
     ways = torch.atan2(moves[:, 1], moves[:, 0])
-    return starts[which] + along[:, None] * moves[which], ways[which]
+    return starts[which] + along[:, None] * moves[which], ways[which], (lengths / counts)[which]
