@@ -286,18 +286,19 @@ class SparseEncoder(Encoder):
         cells = pool(maps, config.grid).flatten(1)
         return cells if config.power == 1 else cells**config.power
 
-    def rebuilt(self, images: Tensor) -> Tensor:
-        """Pictures ``[B, C, size, size]`` put together from their codes, each pixel the mean over its patches.
-
-        Of whitened patches it is the whitened picture that comes back.
-        """
+    def put_together(self, codes: Tensor) -> Tensor:
+        """Pictures ``[B, C, size, size]`` from codes ``[B, places, places, atoms]``, each pixel the mean of its patches."""
         config = self.config
-        rows = self.codes(images).flatten(1, 2) @ self.dictionary.to(images.dtype)
+        rows = codes.flatten(1, 2) @ self.dictionary.to(codes.dtype)
         shape = (config.size, config.size)
         fold = {"kernel_size": config.side, "padding": config.border, "stride": config.stride}
         total = F.fold(rows.transpose(1, 2), shape, **fold)
         covered = F.fold(torch.ones_like(rows).transpose(1, 2), shape, **fold)
         return total / covered.clamp(min=1)
+
+    def rebuilt(self, images: Tensor) -> Tensor:
+        """Pictures ``[B, C, size, size]`` put together from their codes; of whitened patches, the whitened pictures."""
+        return self.put_together(self.codes(images))
 
     def atom_images(self) -> Tensor:
         """The atoms as pictures ``[atoms, C, side, side]`` in [0, 1], each at its own contrast; 0.5 is zero."""

@@ -13,6 +13,8 @@ from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.results import Result
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
+from metagvae.studies.linked import Linked
+from metagvae.studies.linked_labels import LabelLink
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
 
@@ -86,6 +88,31 @@ def atoms(encoder: SparseEncoder, path: Path, most: int = 128, columns: int = 16
     rows = list(shown.split(columns))
     about = f"{len(shown)} of {encoder.config.atoms} atoms of {encoder.config.side} x {encoder.config.side} pixels"
     _tile(rows, [f"{columns * line}" for line in range(len(rows))], path, about)
+
+
+def _coloured(maps: Tensor) -> Tensor:
+    """Maps of the pen's direction ``[n, bins, H, W]`` in colours ``[n, 3, H, W]``, a hue a direction; others as they are."""
+    bins = maps.shape[1]
+    if bins in (1, 3):
+        return maps
+    turns = torch.arange(bins, device=maps.device) / bins
+    hues = torch.stack([0.5 + 0.5 * torch.cos(2 * torch.pi * (turns - third / 3)) for third in range(3)], 1)
+    return torch.einsum("nbhw,bc->nchw", maps, hues).clamp(0, 1)
+
+
+def linked(found: Linked, path: Path) -> None:
+    """What went into each way of a link, what came out and what it should have been; a hue a direction of the pen."""
+    rows, labels = [], []
+    for way, pictures in found.pictures.items():
+        for label, drawn in pictures:
+            rows.append(_coloured(drawn))
+            labels.append(f"{way if label == 'made' else label}")
+    _tile([row.expand(-1, 3, -1, -1) if row.shape[1] == 1 else row for row in rows], labels, path, "unseen characters")
+
+
+def from_labels(found: LabelLink, path: Path) -> None:
+    """The image that a link makes of each label alone."""
+    _tile([found.made], ["from its label"], path, f"{found.dataset}: {found.from_label} of {len(found.made)} right")
 
 
 def episode(batch: EpisodeBatch, path: Path) -> None:
