@@ -43,7 +43,8 @@ class Ridge:
 
     def weights(self) -> Tensor:
         """float32 ``[p, q]``."""
-        assert self._gram is not None and self._cross is not None, "add rows first"
+        if self._gram is None or self._cross is None:
+            raise InputError("a ridge has no weights before any rows were added.")
         eye = torch.eye(len(self._gram), dtype=torch.float64, device=self._gram.device)
         return torch.linalg.solve(self._gram + self.penalty * eye, self._cross).float()
 
@@ -51,10 +52,10 @@ class Ridge:
 class CodeLink(nn.Module):
     """Pictures of one modality to pictures of another, through a dictionary of each and a ridge map between codes.
 
-    The code of the other modality at a place is predicted from the codes of the patches around that place and from where
-    it is, is cut at zero, and the patches that it stands for are put together. Both dictionaries are learnt apart, without
-    the other modality; the link alone needs pairs. A link by one joint dictionary, as in multimodal sparse coding, ties
-    an atom's threshold to the other modality's part of it; two dictionaries keep both whole.
+    The code of the other modality at a place is predicted from the codes of the patches around that place and from
+    where it is, is cut at zero, and the patches that it stands for are put together. Each dictionary is learnt without
+    the other modality; the link alone needs pairs. A link by one joint dictionary ties an atom's threshold to
+    the other modality's part of it; two dictionaries keep both whole.
 
     Args:
         source, target: encoders whose patches lie at the same places.
@@ -108,5 +109,5 @@ class CodeLink(nn.Module):
         return torch.cat(parts)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures ``[B, C', size, size]`` of the target's modality from those of the source's ``[B, C, size, size]``."""
+        """Pictures ``[B, C', size, size]`` of the target's modality from the source's ``[B, C, size, size]``."""
         return self.from_codes(self.source.codes(pictures))

@@ -287,7 +287,7 @@ class SparseEncoder(Encoder):
         return cells if config.power == 1 else cells**config.power
 
     def put_together(self, codes: Tensor) -> Tensor:
-        """Pictures ``[B, C, size, size]`` from codes ``[B, places, places, atoms]``, each pixel the mean of its patches."""
+        """Pictures ``[B, C, size, size]`` of codes ``[B, places, places, atoms]``; a pixel is the mean over patches."""
         config = self.config
         rows = codes.flatten(1, 2) @ self.dictionary.to(codes.dtype)
         shape = (config.size, config.size)

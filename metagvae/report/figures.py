@@ -91,7 +91,7 @@ def atoms(encoder: SparseEncoder, path: Path, most: int = 128, columns: int = 16
 
 
 def _coloured(maps: Tensor) -> Tensor:
-    """Maps of the pen's direction ``[n, bins, H, W]`` in colours ``[n, 3, H, W]``, a hue a direction; others as they are."""
+    """Maps of the pen's direction ``[n, bins, H, W]`` in colours, a hue a direction; others as they are."""
     bins = maps.shape[1]
     if bins in (1, 3):
         return maps

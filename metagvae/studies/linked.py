@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,15 +134,36 @@ class Linked:
     def save(self, path: Path) -> None:
         """JSON with the settings, every score, and the command and commit that made them."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        scores = [{**asdict(s), "clear_of_zero": s.clear_of_zero} for s in self.scores]
-        write_json(path, {"provenance": provenance(), "linking": asdict(self.linking), "scores": scores})
+        content = {
+            "provenance": provenance(),
+            "linking": asdict(self.linking),
+            "about": "Squared error in % of what the mean training map leaves; gain over the better of the mean and the "
+            "nearest pair, ± its 95 % interval over drawings.",
+            "rows": [_row(score) for score in self.scores],
+            "scores": [{**asdict(score), "clear_of_zero": score.clear_of_zero} for score in self.scores],
+        }
+        write_json(path, content)
+
+
+def _row(score: LinkScore) -> dict[str, Any]:
+    """A score as a line of a table in the docs."""
+    clear = "" if score.clear_of_zero else " (not clear of zero)"
+    return {
+        "way": score.way,
+        "unseen": score.unseen,
+        "drawings": score.drawings,
+        "link": f"{score.link:.1f}",
+        "nearest pair": f"{score.nearest:.1f}",
+        "own codes": f"{score.own:.1f}",
+        "gain": f"{score.gain:.1f} ± {score.half_width:.1f}{clear}",
+    }
 
 
 def link_strokes(linking: Linking, root: str | None = None) -> Linked:
     """Learns a dictionary of images and one of pen strokes, links them both ways, and measures the links.
 
-    Trained on the first drawers of four fifths of the characters; measured on the other drawers of these characters, and
-    on every drawing of the other characters.
+    Trained on the first drawers of four fifths of the characters; measured on the other drawers of these characters,
+    and on every drawing of the other characters.
 
     Args:
         root: see `episodes.datasets.omniglot_strokes.stroke_pairs`.
