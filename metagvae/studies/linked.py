@@ -137,8 +137,8 @@ class Linked:
         content = {
             "provenance": provenance(),
             "linking": asdict(self.linking),
-            "about": "Squared error in % of what the mean training map leaves; gain over the better of the mean and the "
-            "nearest pair, ± its 95 % interval over drawings.",
+            "about": "Squared error in % of what the mean training map leaves; gain over the better of the mean and "
+            "the nearest pair, ± its 95 % interval over drawings.",
             "rows": [_row(score) for score in self.scores],
             "scores": [{**asdict(score), "clear_of_zero": score.clear_of_zero} for score in self.scores],
         }
