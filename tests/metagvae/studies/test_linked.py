@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from sklearn.datasets import load_digits
 
-from episodes import InputError
-from episodes.datasets import make_dataset
+from episodes import ImageBank, InputError
+from episodes.datasets import Dataset, make_dataset
 from episodes.datasets.omniglot import MINIMAL
 from episodes.datasets.omniglot_strokes import stroke_pairs
 from metagvae.cli import main
@@ -76,8 +78,8 @@ def test_missing_strokes_are_one_sentence(root: Path, tmp_path: Path) -> None:
 def test_a_link_beats_its_controls_on_what_it_has_not_seen(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["link", "--root", str(root), "--linking.atoms", "24", "--linking.atoms_of_strokes", "32"]
-    line += ["--linking.stride", "3", "--linking.bins", "4", "--json", str(tmp_path / "a.json")]
+    line = ["link", "--root", str(root), "--atoms", "24", "--atoms_of_strokes", "32"]
+    line += ["--stride", "3", "--bins", "4", "--json", str(tmp_path / "a.json")]
     assert main([*line, "--figure", str(tmp_path / "a.png")]) == 0
     assert "strokes from image, unseen characters (100 drawings)" in capsys.readouterr().out
     assert (tmp_path / "a.png").stat().st_size > 5000
@@ -88,9 +90,26 @@ def test_a_link_beats_its_controls_on_what_it_has_not_seen(
         assert score["own"] < score["link"] < min(100, score["nearest"])
 
 
+@dataclass(frozen=True)
+class SplitDigits(Dataset):
+    """scikit-learn's digits, 8 x 8, every third of them for the test."""
+
+    name = "split-digits"
+    default_size = 8
+
+    def load_split(self, split: str) -> ImageBank:
+        digits = load_digits()
+        images = torch.from_numpy(digits.images * 15.9).to(torch.uint8)[:, None]
+        part = torch.arange(len(images)) % 3 == 0
+        rows = part if split == "test" else ~part
+        labels = torch.from_numpy(digits.target)
+        classes = [(str(number), images[rows & (labels == number)]) for number in range(10)]
+        return ImageBank.from_classes(classes, dataset=self.name, split=split)
+
+
 def test_labels_and_images_say_each_other(tmp_path: Path) -> None:
-    config = SparseConfig(atoms=24, side=7, stride=4, grid=3, penalty=0.3, steps=15)
-    found = link_labels(make_dataset("digits"), config, count=600)
+    config = SparseConfig(atoms=32, side=4, stride=1, pad=1, grid=3, penalty=0.2, steps=15)
+    found = link_labels(SplitDigits(), config, count=1198)
     assert found.from_image["codes"] < found.from_image["pixels"] < 25
     assert found.from_label == 10
     assert found.few[1]["codes"][0] > found.few[20]["codes"][0] > found.from_image["codes"] - 2
