@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,16 @@ from metagvae.studies.linked_labels import link_labels
 CHARACTERS, DRAWERS = 5, 20
 
 
+def _line(rise: float, generator: torch.Generator) -> list[float]:
+    """x and y of both ends of a line of a given rise, somewhere on the paper."""
+    x, y = (10 + 80 * torch.rand(2, generator=generator)).tolist()
+    way = math.atan2(rise, 40)
+    return [x, y, min(max(x + 40 * math.cos(way), 5), 100), min(max(y + 40 * math.sin(way), 5), 100)]
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Omniglot's layout with 25 characters, each one stroke of its own slope."""
+    """Omniglot's layout with 25 characters, two strokes each."""
     folder = tmp_path_factory.mktemp("omniglot")
     generator = torch.Generator().manual_seed(0)
     with (
@@ -40,15 +48,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row, alphabet in enumerate(sorted(MINIMAL)):
             for number in range(1, CHARACTERS + 1):
                 for drawer in range(1, DRAWERS + 1):
-                    start = 20 + 20 * torch.rand(2, generator=generator)
-                    end = start + torch.tensor([45.0, 9.0 * (number + row) - 30])
+                    lines = [_line(7.0 * (number + row) - 28, generator), _line(70.0 * number - 200, generator)]
                     picture = Image.new("1", (105, 105), 1)
-                    ImageDraw.Draw(picture).line([*start.tolist(), *end.tolist()], fill=0, width=3)
+                    text = "START\n"
+                    for line in lines:
+                        ImageDraw.Draw(picture).line(line, fill=0, width=3)
+                        text += f"{line[0]},{-line[1]},0\n{line[2]},{-line[3]},40\nBREAK\n"
                     picture.save(folder / "one.png")
                     stem = f"{alphabet}/character{number:02d}/{10 * row + number:04d}_{drawer:02d}"
                     images.write(folder / "one.png", f"images_background/{stem}.png")
-                    text = "".join(f"{x},{-y},{t}\n" for t, (x, y) in enumerate((start.tolist(), end.tolist())))
-                    strokes.writestr(f"strokes_background_small1/{stem}.txt", f"START\n{text}BREAK\n")
+                    strokes.writestr(f"strokes_background_small1/{stem}.txt", text)
     return folder
 
 
@@ -61,7 +70,7 @@ def test_pairs_are_of_the_same_drawing(root: Path) -> None:
         both = torch.corrcoef(torch.stack([pairs.images[number].flatten(), ink[number].flatten()]))
         assert both[0, 1] > 0.8
         other = torch.corrcoef(torch.stack([pairs.images[number].flatten(), ink[number - 250].flatten()]))
-        assert other[0, 1] < 0.7
+        assert other[0, 1] < 0.6
 
 
 def test_missing_strokes_are_one_sentence(root: Path, tmp_path: Path) -> None:
@@ -86,7 +95,7 @@ def test_a_link_beats_its_controls_on_what_it_has_not_seen(
     scores = json.loads((tmp_path / "a.json").read_text())["scores"]
     assert len(scores) == 4
     for score in scores:
-        assert score["clear_of_zero"]
+        assert score["clear_of_zero"], scores
         assert score["own"] < score["link"] < min(100, score["nearest"])
 
 
