@@ -59,7 +59,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
             f"the classes and settings take {len(text):,} bytes; at most {MAX_JSON_BYTES:,} can be read back. Give "
             "shorter labels."
         )
-    source = classifier.encoder
+    source = classifier.source
     card = EncoderCard() if isinstance(source, Encoder) else zoo.read_card(source)
     tensors = {"support": torch.from_numpy(classifier.support_), "labels": torch.from_numpy(classifier.labels_)}
     folder = folder.resolve()
