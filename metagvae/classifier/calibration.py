@@ -24,7 +24,7 @@ from episodes import Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputErr
 from episodes.untrusted.typed import check_types
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
-from metagvae.evaluation.evaluator import embed_bank
+from metagvae.evaluation.embedding import embed_bank
 
 REFUSED = 0.05  # the share of genuine pictures whose novelty is above 1, on the classes fitted on
 _WORTH = 20.0  # the card weighs as much as so many pictures of the support set

@@ -11,18 +11,9 @@ from pathlib import Path
 import torch
 
 from episodes import InputError
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.storage.atomic_files import is_remnant
