@@ -36,6 +36,7 @@ from metagvae.classifier.settings import check_settings
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
+from metagvae.encoders.vectors import VECTORS, Vectors, VectorsConfig
 
 DEFAULT_ENCODER = "handwriting"  # the one that errs least on images as they come (docs/classifier.md)
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
@@ -54,7 +55,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             encoder, of which `fit` takes a copy in float32: what becomes of it later changes nothing here, and its
             mode, features, precision and device stay as they are. One under which pictures touch each other (norm
             ``support``, ``transductive``) is refused. ``auto`` is the installed encoder with the least error on the
-            pictures fitted on, each left out; see `metagvae.classifier.choice`.
+            pictures fitted on, each left out; see `metagvae.classifier.choice`. ``vectors`` takes X for features: rows
+            ``[n, D]`` of finite numbers, from any source.
         head: ``prototype``, the class with the nearest mean feature (Snell et al., NeurIPS 2017), with classes of
             few pictures not punished for it; or ``ridge``, regression on unit features (Bertinetto et al., ICLR 2019).
         penalty: of the ridge head.
@@ -243,11 +245,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _open(self) -> tuple[Encoder, Calibration | None]:
         """A copy of the encoder that is nobody else's, and what its card says of its distances."""
-        source = self.source
+        source, details = self.source, dict[str, Any]()
+        encoder: Encoder
         if isinstance(source, Encoder):
-            encoder, details = copy.deepcopy(source).cpu().float().eval(), {}
+            encoder = copy.deepcopy(source).cpu().float().eval()
             if self.features is not None:
                 encoder.features = self.features
+        elif source == VECTORS:
+            encoder = Vectors(VectorsConfig())
         elif isinstance(source, str | Path):
             trained = zoo.open(source)
             encoder, details = trained.encoder(self.features), trained.card.details
@@ -272,6 +277,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _embed(self, X: Any, first: bool) -> Tensor:
         """Features ``[n, D]``, float32 on the CPU."""
+        if isinstance(self.encoder_, Vectors):
+            rows = validate_data(self, X, reset=first, dtype=np.float32, ensure_min_samples=1)
+            self.encoder_.config.length = rows.shape[1]
+            return torch.from_numpy(np.array(rows))
         return self._features(self._images(X, first))
 
     def _images(self, X: Any, first: bool) -> Tensor:

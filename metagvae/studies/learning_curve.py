@@ -103,7 +103,7 @@ def _drawn_error(
 def _one_of_each_left_out(
     features: Tensor, labels: Tensor, calibration: Calibration, generator: torch.Generator
 ) -> Tensor:
-    """Whether the left-out image of each class is put into another, ``[rounds, classes]``; all images have their turn."""
+    """Whether each class's left-out image is put into another, ``[rounds, classes]``; which image is drawn anew."""
     counts = torch.bincount(labels)
     classes = len(counts)
     rounds = min(max(4 * int(counts.max()), 100), 1000)
