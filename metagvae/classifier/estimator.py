@@ -198,6 +198,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         with plain_defaults():
             return self._distances(self._embed(X, first=False)).sqrt().numpy()
 
+    def embed(self, X: Any) -> Tensor:
+        """float32 ``[n, D]``: the features by which pictures are compared."""
+        check_is_fitted(self)
+        with plain_defaults():
+            return self._embed(X, first=False)
+
     def novelty(self, X: Any) -> np.ndarray:
         """float64 ``[n]``: how far each picture is from its nearest class; above 1 speaks for none of the classes.
 

@@ -127,6 +127,25 @@ def classes_trained_on(encoder: str | Path | Trained, classes: Iterable[str]) ->
     return sorted({str(name) for name in classes} & {name for names in trained for name in names})
 
 
+def read_pictures(folder: str | Path, channels: int, size: int, most: int) -> tuple[Pictures, list[str], list[str]]:
+    """The pictures under a folder or in a zip file, their names, and sentences on what was left aside.
+
+    Raises:
+        InputError: if there is no picture that can be read, or more than ``most``.
+    """
+    source = Source(folder)
+    try:
+        names, told = find_pictures(source)
+        if not 1 <= len(names) <= most:
+            raise InputError(f"{folder} holds {len(names):,} pictures; between 1 and {most:,} are looked at.")
+        problems: dict[int, str] = {}
+        images = collect_each(_opened(source, names), channels, size, problems)
+    finally:
+        source.close()
+    kept = [name for number, name in enumerate(names) if number not in problems]
+    return images, kept, told + [f"left out: {problem}" for problem in problems.values()]
+
+
 def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path) -> tuple[int, int, list[str]]:
     """Writes a line for every picture under a folder or in a zip file, or for one picture: `COLUMNS`, by name.
 

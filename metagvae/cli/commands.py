@@ -13,6 +13,7 @@ from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
+from metagvae.cli.fit_check import fit_check, next_to_label
 from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.likelihood import likelihood
@@ -44,6 +45,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push-encoder": push_encoder,
     "calibrate": calibrate,
     "predict": predict,
+    "fit-check": fit_check,
+    "next-to-label": next_to_label,
     "report": report,
     "demo": demo,
 }

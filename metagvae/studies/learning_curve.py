@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,13 +141,3 @@ def _interval(error: float, fall: float, counts: Tensor) -> tuple[float, float]:
     middle = (error * total + 2) / (total + 4)
     deviation = math.sqrt(middle * (1 - middle) / (total + 4) + (_TRUST * fall) ** 2)
     return max(middle - 1.96 * deviation, 0.0), min(middle + 1.96 * deviation, 1.0)
-
-
-def confused(found: Sequence[int], truth: Sequence[int], most: int = 5) -> list[tuple[int, int, int]]:
-    """The pairs (class, taken for, how often), the most frequent first."""
-    tally: dict[tuple[int, int], int] = {}
-    for one, two in zip(truth, found, strict=True):
-        if one != two:
-            tally[one, two] = tally.get((one, two), 0) + 1
-    order = sorted(tally, key=lambda pair: (-tally[pair], pair))
-    return [(*pair, tally[pair]) for pair in order[:most]]
