@@ -40,7 +40,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class FitCheck:
-    """What a folder of examples says about itself.
+    """Findings on a folder of examples, from its own images alone.
 
     Attributes:
         classifier: fitted on all of it.
