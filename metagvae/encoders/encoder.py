@@ -138,6 +138,7 @@ class Encoder(nn.Module):
         takes_any_size: whether a call brings pictures of other sizes and polarities to the encoder's own.
         has_posterior: whether there is a q(z|x), and so named units and a VAE around it.
         trainable: whether gradients reach its weights.
+        exportable: whether one pass forward is all of a call, so that other programs can run it.
 
     Raises:
         InputError: if the config holds a value that is not allowed.
@@ -156,6 +157,7 @@ class Encoder(nn.Module):
     takes_any_size: ClassVar[bool] = False
     has_posterior: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
+    exportable: ClassVar[bool] = True
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -223,7 +225,10 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, feature_size]`` of pictures ``[B, C, H, W]`` in [0, 1]; posterior means, no noise."""
         maps = self.maps(images)
-        mean = self.to_mean(maps) if self.features != ["backbone"] else None
+        return self.chosen_features(maps, self.to_mean(maps) if self.features != ["backbone"] else None)
+
+    def chosen_features(self, maps: Tensor, mean: Tensor | None) -> Tensor:
+        """`features` side by side, ``[B, feature_size]``, out of the backbone's and the posterior means."""
         parts = []
         for name in self.features:
             if name == "backbone":
