@@ -16,7 +16,7 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.config.parse import section
 from metagvae.config.sections import VAESection
-from metagvae.encoders.encoder import Posterior
+from metagvae.guidance import GuidanceContext
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
@@ -24,6 +24,7 @@ from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.protocol import Head, Protocol
 from metagvae.vae.guided_vae import GuidedVAE, log_likelihood
+from metagvae.vae.inference import Amortised, ShortRun
 from metagvae.vae.inference.image_noise import image_keys, normal_noise
 from metagvae.vae.refined_encoder import RefinedEncoder, refined
 from metagvae.zoo.load import save_encoder
@@ -70,20 +71,14 @@ def save_refined(run: str | Trained, refinement: dict[str, Any], folder: str | P
 
 
 @torch.no_grad()
-def bound(vae: GuidedVAE, encoder: RefinedEncoder | None, bank: ImageBank, count: int, device: Device) -> Bound:
-    """Reconstruction error and KL of evenly spread images, by the same noise whatever the encoder.
-
-    Args:
-        encoder: whose posterior is meant; None for the VAE's own encoder.
-    """
+def bound(vae: GuidedVAE, bank: ImageBank, count: int, device: Device) -> Bound:
+    """Reconstruction error and KL of evenly spread images, by the same noise whatever the inference."""
     device.place(vae)
-    if encoder is not None:
-        device.place(encoder)
     chosen = torch.linspace(0, len(bank) - 1, min(len(bank), count)).long()
     sums = torch.zeros(2, dtype=torch.float64)
     for rows in chosen.split(256):
         images = to_float(bank.images[rows].to(device.device))
-        posterior: Posterior = vae.recognition(images) if encoder is None else encoder.posterior(images)
+        posterior = vae.infer(images)
         keys = image_keys(images)
         for draw in range(_DRAWS):
             noise = normal_noise(keys, draw, posterior.mean.shape[1]).to(posterior.mean)
@@ -185,6 +180,8 @@ def refinement_curve(
         raise InputError(f"--steps takes different numbers of 0 or more; received {list(steps)}.")
     trained = zoo.open(run)
     vae, bank = trained.vae(), dataset.load(protocol.split)
+    shape = vae.encoder.config
+    context = GuidanceContext(shape.channels, shape.size, shape.units)
     with tempfile.TemporaryDirectory() as place:
         folders = [str(Path(place) / _name(k)) for k in steps]
         bounds = []
@@ -192,8 +189,10 @@ def refinement_curve(
             options = {**refinement, "steps": k}
             if k:
                 save_refined(trained, options, folder)
+                vae.inference = ShortRun(context, **options)
             else:
                 save_encoder(trained.encoder(), folder, trained.card)
-            bounds.append(bound(vae, refined_run(trained, options) if k else None, bank, images, device))
+                vae.inference = Amortised(context)
+            bounds.append(bound(vae, bank, images, device))
         found = compare(dataset, folders, protocol=protocol, head=Head(features=features), device=device, progress=True)
     return RefinementCurve(list(steps), bounds, found, refinement, min(images, len(bank)), Path(run).name)
