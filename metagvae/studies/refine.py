@@ -16,8 +16,8 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.config.parse import section
 from metagvae.config.sections import VAESection
-from metagvae.guidance import GuidanceContext
 from metagvae.evaluation.text_table import text_table
+from metagvae.guidance import GuidanceContext
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare
