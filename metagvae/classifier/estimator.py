@@ -28,6 +28,7 @@ from metagvae.classifier.calibration import (
     squared_distances,
 )
 from metagvae.classifier.inputs import Shape, collect
+from metagvae.classifier.label_sets import FEW, check_sets, ranked_labels, sets_of
 from metagvae.classifier.labels import accuracy, as_labels, is_among, positions, union, with_none
 from metagvae.classifier.pictures import Pictures, batches
 from metagvae.classifier.ridge_head import ridge_left_out, ridge_logits
@@ -154,6 +155,35 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: given that the picture is of one of the classes, which."""
         return self.ask(X)[0].softmax(1).numpy()
+
+    def predict_set(self, X: Any, coverage: float = 0.9, unlabelled: Any = "auto") -> list[list[Any]]:
+        """Labels that a picture may have, likelier ones first; its own is among them with probability ``coverage``.
+
+        "None of these" (``none_label``, if it is set) is one of the labels: as large a share of pictures of other
+        classes have it in their sets. The sets are calibrated on auxiliary tasks, whose scores the encoder's card
+        keeps, and within the support where a class has two pictures; see `metagvae.classifier.conformal`, and
+        ``docs/sets.md`` for how far that holds.
+
+        Args:
+            X: pictures, as everywhere.
+            coverage: in (0, 1).
+            unlabelled: further pictures, most of them of the classes, that tell how far such pictures lie from their
+                examples. ``auto`` takes X itself where every class has one picture and X has ten or more: the sets then
+                depend on what they are asked for together with. None for no others, as in `predict`.
+
+        Raises:
+            InputError: if a picture or ``coverage`` cannot be used, or the head is ``ridge``.
+        """
+        check_sets(self, coverage)
+        check_is_fitted(self)
+        with plain_defaults():
+            features, further = self._embed(X, first=False), None
+            if isinstance(unlabelled, str) and unlabelled == "auto":
+                if len(self.labels_) == len(np.unique(self.labels_)) and len(features) >= FEW:
+                    further = features
+            elif unlabelled is not None:
+                further = self._embed(unlabelled, first=False)
+            return ranked_labels(self, sets_of(self, further), features, coverage)
 
     def distances(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: distance of each picture's feature from each class's mean feature."""
