@@ -24,6 +24,7 @@ from metagvae.classifier.calibration import (
     fit_temperature,
     gaussian_logits,
     left_out,
+    shortened,
     squared_distances,
 )
 from metagvae.classifier.inputs import Shape, collect
@@ -70,7 +71,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the labels seen, sorted, of the type they were given in.
         encoder_: the encoder's copy, in evaluation mode.
-        support_: float32 ``[n, D]``, the features of all pictures fitted on.
+        support_: float32 ``[n, D]``, the features of all pictures fitted on, at length 1 if the card says so.
         labels_: int64 ``[n]``, positions in ``classes_``.
         scale_: how numbers become brightness.
         calibration_: temperature and spread; see `metagvae.classifier.calibration`.
@@ -271,7 +272,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         device.place(self.encoder_)
         with torch.no_grad():
             parts = [self.encoder_(device.layout(part.to(device.device))).cpu().float() for part in batches(images)]
-        return torch.cat(parts)
+        return shortened(torch.cat(parts), self._prior.normalise if self._prior else 0.0)
 
     def _state(self) -> tuple[Tensor, Tensor, Tensor]:
         """Features ``[n, D]`` of the pictures fitted on, their labels, and how many each class has."""
