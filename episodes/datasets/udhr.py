@@ -35,8 +35,8 @@ class UDHR(Dataset):
     """Snippets of the Declaration of Human Rights; a class is a language in Latin script, a split other languages.
 
     A class of validation and test has one snippet per article, so support and query of a language come from different
-    articles: all languages say the same in an article. A class of the whole training split has every snippet. Files of one language (ISO 639-3) are one class. Splits are drawn by a hash of
-    the language's code, 60, 15 and 25 %.
+    articles: all languages say the same in an article. A class of the whole training split has every snippet. Files of
+    one language (ISO 639-3) are one class. Splits are drawn by a hash of the language's code, 60, 15 and 25 %.
 
     The package holds a cut of it, 90 languages, which is used where the whole is not found.
 
