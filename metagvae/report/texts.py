@@ -1,4 +1,4 @@
-"""What a VAE of texts makes of them, as lines: rebuilt, between two, and drawn from the prior."""
+"""Lines that a VAE of texts writes: rebuilt, between two, and drawn from the prior."""
 
 from __future__ import annotations
 

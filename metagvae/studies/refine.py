@@ -91,7 +91,7 @@ def bound(vae: GuidedVAE, bank: ImageBank, count: int, device: Device) -> Bound:
 
 @dataclass
 class RefinementCurve:
-    """What each number of steps does: the bound, and the few-shot errors on the same episodes."""
+    """The bound after each number of steps, and the few-shot errors on the same episodes."""
 
     steps: list[int]
     bounds: list[Bound]

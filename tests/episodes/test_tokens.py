@@ -68,7 +68,7 @@ def test_senseless_symbols_are_refused(symbols: str, says: str) -> None:
 
 
 def test_the_cut_holds_other_languages_in_each_split_and_one_snippet_an_article() -> None:
-    banks = {split: make_dataset("udhr", root="cut").load(split) for split in ("train", "validation", "test")}
+    banks = {split: make_dataset("udhr", cut=True).load(split) for split in ("train", "validation", "test")}
     names = [set(bank.class_names) for bank in banks.values()]
     assert [len(found) for found in names] == [60, 10, 20]
     assert len(set.union(*names)) == 90
@@ -80,9 +80,9 @@ def test_the_cut_holds_other_languages_in_each_split_and_one_snippet_an_article(
     assert float((test.images == len(test.symbols) - 1).float().mean()) < 0.02
     drawn = EpisodeSampler(test, Episodes(EpisodeShape(5, 5, 15), 0, "test")).span(0, 50)
     assert all(len(set(rows)) == 20 for rows in drawn.images.flatten(0, 1).tolist())
-    assert make_dataset("udhr", root="cut", size=32).load("test").image_shape[1] == 32
+    assert make_dataset("udhr", cut=True, size=32).load("test").image_shape[1] == 32
     with pytest.raises(InputError, match="the cut holds 64 of each"):
-        make_dataset("udhr", root="cut", size=65).load("test")
+        make_dataset("udhr", cut=True, size=65).load("test")
 
 
 def test_a_package_is_read_by_article_and_merged_by_language(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ TEXT = {"likelihood": "categorical", "decoder": "lstm", "decoder_width": 12}
 
 @pytest.fixture(scope="module")
 def texts() -> TokenBank:
-    bank = make_dataset("udhr", root="cut", size=16).load("test")
+    bank = make_dataset("udhr", cut=True, size=16).load("test")
     assert isinstance(bank, TokenBank)
     return bank
 
@@ -108,7 +108,17 @@ def config(folder: Path, **options: Any) -> PretrainConfig:
 
 
 def test_a_run_is_trained_ranked_and_measured_by_the_commands(tmp_path: Path, texts: TokenBank) -> None:
-    words = ["pretrain", "--data.name", "udhr", "--data.root", "cut", "--data.size", "16", "--encoder.backbone", "text"]
+    words = [
+        "pretrain",
+        "--data.name",
+        "udhr",
+        "--data.options",
+        '{"cut": true}',
+        "--data.size",
+        "16",
+        "--encoder.backbone",
+        "text",
+    ]
     words += [
         "--encoder.width",
         "8",
