@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -166,7 +166,7 @@ class Encoder(nn.Module):
         config.check()
         # a copy: two encoders of one config must not share what a call returns
         self.config = config = replace(config, units=dict(config.units), features=list(config.features))
-        self.backbone = BACKBONES[config.backbone](config.channels, config.width, config.norm)
+        self.backbone = self._new_backbone()
         self.backbone_size = self.backbone.out_channels * self.backbone.side(config.size) ** 2
         self.to_mean = nn.Linear(self.backbone_size, config.latent)
         self.to_log_var = nn.Linear(self.backbone_size, config.latent)
@@ -175,6 +175,9 @@ class Encoder(nn.Module):
         nn.init.constant_(self.to_log_var.bias, -2.0)
         self._groups = nn.ModuleList([Units(units) for units in config.units.values()])
         self.features = list(config.features)
+
+    def _new_backbone(self) -> Any:
+        return BACKBONES[self.config.backbone](self.config.channels, self.config.width, self.config.norm)
 
     @property
     def units(self) -> dict[str, list[int]]:

@@ -23,7 +23,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.protocol import Head, Protocol
-from metagvae.vae.guided_vae import GuidedVAE, log_likelihood
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.inference import Amortised, ShortRun
 from metagvae.vae.inference.image_noise import image_keys, normal_noise
 from metagvae.vae.refined_encoder import RefinedEncoder, refined
@@ -83,7 +83,7 @@ def bound(vae: GuidedVAE, bank: ImageBank, count: int, device: Device) -> Bound:
         for draw in range(_DRAWS):
             noise = normal_noise(keys, draw, posterior.mean.shape[1]).to(posterior.mean)
             z = posterior.mean + noise * (0.5 * posterior.log_var).exp()
-            given = log_likelihood(vae.decoder(z), images, vae.likelihood, vae.sigma)
+            given = vae.log_likelihood(images, z)
             sums[0] -= float(given.double().sum()) / _DRAWS
         sums[1] += float(vae.kl(posterior).double().sum())
     return Bound(*(sums / len(chosen)).tolist())
@@ -91,7 +91,7 @@ def bound(vae: GuidedVAE, bank: ImageBank, count: int, device: Device) -> Bound:
 
 @dataclass
 class RefinementCurve:
-    """What each number of steps does: the bound, and the few-shot errors on the same episodes."""
+    """The bound after each number of steps, and the few-shot errors on the same episodes."""
 
     steps: list[int]
     bounds: list[Bound]

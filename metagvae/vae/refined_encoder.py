@@ -115,6 +115,8 @@ def refined(vae: GuidedVAE, decoder: str, decoder_width: int, refinement: dict[s
             f"a refined encoder carries its decoder but no prior other than standard_normal; this VAE has "
             f"'{vae.prior.name}'. Set vae.inference in its config instead."
         )
+    if vae.likelihood == "categorical":
+        raise InputError("a refined encoder is of images; for texts, set vae.inference in the config instead.")
     config = RefinedConfig(
         **asdict(vae.encoder.config),
         decoder=decoder,
