@@ -21,6 +21,7 @@ from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
+from metagvae.cli.refine import refine
 from metagvae.cli.report import report
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "disentangle": disentangle,
     "likelihood": likelihood,
+    "refine": refine,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,

@@ -21,6 +21,7 @@ from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors, write_tensors
+from metagvae.vae import refined_encoder  # noqa: F401  registers a kind that stands on decoders
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.wheels import find_wheel, in_order, read_wheel
 
