@@ -131,8 +131,8 @@ class ImageBank:
         values, names = factors.values, factors.names
         if values.dtype != torch.float32 or values.shape != (len(self), len(names)) or values.isinf().any():
             raise InputError(
-                f"the factors of {self.dataset} must be finite float32 [{len(self)}, {len(names)}], a row per image and "
-                f"a column per name, NaN where unknown; received {values.dtype} {list(values.shape)}."
+                f"the factors of {self.dataset} must be finite float32 [{len(self)}, {len(names)}], a row per image "
+                f"and a column per name, NaN where unknown; received {values.dtype} {list(values.shape)}."
             )
         taken = {"class", *self.attributes}
         if len(set(names)) < len(names) or taken & set(names):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +28,12 @@ class FlowScene(Scene):
     - ``distance``: from the cup to where the jet meets the ground.
     """
 
-    parents = {"ball": (), "hole": (), "height": ("ball",), "distance": ("hole", "height")}
+    parents: ClassVar[dict[str, tuple[str, ...]]] = {
+        "ball": (),
+        "hole": (),
+        "height": ("ball",),
+        "distance": ("hole", "height"),
+    }
     view = (2.5, 0.0, 13.0)
 
     def grid(self) -> Tensor:
@@ -50,7 +57,7 @@ class FlowScene(Scene):
         fall = [number / PIECES for number in range(PIECES + 1)]
         # a parabola: how far it has come goes with the root of how deep it has fallen
         at = [(RIGHT + distance * part, hole - (hole - GROUND) * part**2) for part in fall]
-        jet = [self.segment(*one, *other, HALF_WIDTH) for one, other in zip(at, at[1:], strict=False)]
+        jet = [self.segment(*one, *other, HALF_WIDTH) for one, other in pairwise(at)]
         return [ball, water, reduce(torch.minimum, jet)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +27,12 @@ class PendulumScene(Scene):
     - ``length``, ``middle``: of the shadow on the ground, in units of a twentieth of the scene.
     """
 
-    parents = {"angle": (), "light": (), "length": ("angle", "light"), "middle": ("angle", "light")}
+    parents: ClassVar[dict[str, tuple[str, ...]]] = {
+        "angle": (),
+        "light": (),
+        "length": ("angle", "light"),
+        "middle": ("angle", "light"),
+    }
     view = (-2.75, -1.75, 25.5)
 
     def grid(self) -> Tensor:
@@ -49,8 +55,8 @@ class PendulumScene(Scene):
         angle, light = torch.deg2rad(factors["angle"]), torch.deg2rad(factors["light"])
         sun = self.disc(PIVOT[0] + (LAMP - PIVOT[1]) / torch.tan(light), torch.full_like(light, LAMP), SUN)
         x, y = PIVOT[0] + ROD * angle.sin(), PIVOT[1] - ROD * angle.cos()
-        hung = (torch.full_like(x, number) for number in PIVOT)
-        pendulum = torch.minimum(self.segment(*hung, x, y, HALF_WIDTH), self.disc(x, y, BALL))
+        pivot_x, pivot_y = (torch.full_like(x, number) for number in PIVOT)
+        pendulum = torch.minimum(self.segment(pivot_x, pivot_y, x, y, HALF_WIDTH), self.disc(x, y, BALL))
         half, ground = factors["length"] / 2, torch.full_like(x, GROUND)
         left, right = factors["middle"] - half, factors["middle"] + half
         return [sun, pendulum, self.box(left, ground - HALF_WIDTH, right, ground + HALF_WIDTH)]

@@ -121,7 +121,7 @@ def test_an_intervention_moves_the_effects_and_keeps_the_noise(name: str) -> Non
 
 @pytest.mark.parametrize("name", SCENES)
 def test_no_class_is_in_two_splits_and_only_training_hides_factors(name: str) -> None:
-    dataset = make_dataset(name, labelled=0.25, hidden=[list(SCENES[name].parents)[0]])
+    dataset = make_dataset(name, labelled=0.25, hidden=[next(iter(SCENES[name].parents))])
     banks = {split: dataset.load(split) for split in ("train", "validation", "test")}
     names = [name for bank in banks.values() for name in bank.class_names]
     assert len(set(names)) == len(names) == dataset.bands  # type: ignore[attr-defined]
