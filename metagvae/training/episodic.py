@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from episodes import EpisodeBatch, EpisodeLoader, Episodes, ImageBank, InputError, to_float, warp
+from episodes import EpisodeBatch, EpisodeLoader, Episodes, Factors, ImageBank, InputError, to_float, warp
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
@@ -33,6 +33,8 @@ from metagvae.zoo.build import (
     check_pictures,
     check_sections,
     check_source_settings,
+    factor_ranges,
+    listed,
     new_encoder,
     new_vae,
 )
@@ -67,7 +69,7 @@ def build_parts(config: TrainConfig, bank: ImageBank, source: Trained | None = N
     else:
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
-            vae = new_vae(encoder, config.vae, sizes)
+            vae = new_vae(encoder, config.vae, sizes, factors=factor_ranges(bank) if sizes else {})
     if vae is not None and config.episodes.labelled:
         vae.check_views(config.views)
     check_source_settings(section, encoder)
@@ -221,6 +223,8 @@ class EpisodeTerms:
         self.config, self.parts, self.device = config, parts, device
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+        known = bank.factors
+        self.factors = None if known is None else replace(known, values=known.values.to(device.device))
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
         """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes``, ``indices`` and
@@ -233,7 +237,7 @@ class EpisodeTerms:
         loss, _ = self.parts.learner(batch)
         terms = {"episodes": loss}
         if vae is not None and config.vae_weight:
-            seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
+            seen = _vae_batch(config, self.attributes, self.factors, batch, raw, warped.parameters)
             shown = self.device.layout(seen.images)
             named = vae.losses(shown, seen.attributes, views=seen.views, progress=inputs["progress"])
             for name, term in named.items():
@@ -247,8 +251,11 @@ def _resolved(config: TrainConfig, parts: Parts, bank: ImageBank, source: Traine
     if parts.vae is None:
         return content
     if source is not None:
-        return {**content, "vae": source.config["vae"], "attributes": source.attributes}
-    return {**content, "attributes": attribute_sizes(bank) if config.episodes.labelled else {}}
+        kept: dict[str, Any] = {name: source.config[name] for name in ("vae", "factors") if name in source.config}
+        return {**content, **kept, "attributes": source.attributes}
+    if not config.episodes.labelled:
+        return {**content, "attributes": {}}
+    return {**content, "attributes": attribute_sizes(bank), **listed(factor_ranges(bank))}
 
 
 def _groups(shape: EpisodeSection, learner: Learner, bank: ImageBank, device: Device) -> Tensor | None:
@@ -280,12 +287,18 @@ class _VAEBatch:
 
 
 def _vae_batch(
-    config: TrainConfig, known: dict[str, Tensor], batch: EpisodeBatch, raw: Tensor, moved: Tensor
+    config: TrainConfig,
+    known: dict[str, Tensor],
+    factors: Factors | None,
+    batch: EpisodeBatch,
+    raw: Tensor,
+    moved: Tensor,
 ) -> _VAEBatch:
     """The pictures of the first classes of each episode, or warps of their support pictures drawn for this alone.
 
     Args:
         known: each class's value of the attributes, int64 ``[classes]`` by name.
+        factors: of the pictures that ``batch.indices`` counts.
         raw: the episodes' pictures before they were changed, ``[T, N, K + Q, C, H, W]``.
         moved: how they were changed, ``[T, N, K + Q, 7]``.
     """
@@ -302,6 +315,9 @@ def _vae_batch(
         per_class, images = batch.images.shape[2], batch.images[:, :ways].flatten(0, 2)
     classes = batch.classes[:, :ways].flatten().repeat_interleave(per_class)
     attributes = {name: values[classes] for name, values in known.items()}
+    if factors is not None:
+        shown = batch.indices[:, :ways, : batch.shot if views else None].flatten()
+        attributes.update(factors.columns(shown.repeat_interleave(views.count if views else 1)))
     return _VAEBatch(images, {"class": classes, **attributes}, views)
 
 

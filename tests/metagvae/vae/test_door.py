@@ -43,6 +43,15 @@ from tests.support.report_images import draw_classes
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTEXT = GuidanceContext(1, 28, {"content": [0, 1, 2, 3]})
+# priors that cannot do without an option: the option, the context that fits it, and labels that reach every weight
+CAUSES: dict[str, list[str]] = {"light": [], "shadow": ["light"]}
+NEEDS: dict[str, tuple[dict[str, Any], GuidanceContext, dict[str, Tensor]]] = {
+    "causal_flow": (
+        {"graph": CAUSES, "units": 2},
+        GuidanceContext(1, 28, {"light": [0, 1], "shadow": [2, 3]}, {}, dict.fromkeys(CAUSES, (0.0, 1.0))),
+        {name: torch.rand(5) for name in CAUSES},
+    )
+}
 
 
 @PRIORS.register
@@ -307,12 +316,13 @@ def test_a_run_from_before_the_choice_opens_and_resumes_bit_identical(tmp_path: 
 @pytest.mark.parametrize("name", PRIORS)
 def test_every_prior_keeps_the_contract(name: str) -> None:
     torch.manual_seed(0)
-    prior = PRIORS[name](CONTEXT)  # type: ignore[call-arg]
+    options, context, told = NEEDS.get(name, ({}, CONTEXT, {}))
+    prior = PRIORS[name](context, **options)  # type: ignore[call-arg]
     mean, log_var = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     posterior = Posterior(mean, log_var)
     kl = prior.kl(posterior, posterior.sample(), {})
     assert kl.shape == (5,)
-    kl.sum().backward()
+    (kl + prior.kl(posterior, posterior.sample(), told)).sum().backward()
     assert all(rows.grad is not None and bool((rows.grad != 0).all()) for rows in (mean, log_var))
     assert all(weight.grad is not None for weight in prior.parameters())
     per_unit = prior.kl_per_unit(posterior, posterior.sample(), {})
