@@ -35,9 +35,10 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.evaluation.class_interval import ClassTally
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
-from metagvae.training.episodic import EpisodeTerms, build_parts
+from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
+from metagvae.training.trainee import build_parts
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.support.banks import stripes
 from tests.support.recorder import listed, recorded

@@ -22,9 +22,10 @@ from metagvae.config.sections import (
     VAESection,
 )
 from metagvae.training.captured_step import WARM, CapturedStep, CudaGraph
-from metagvae.training.episodic import EpisodeTerms, build_parts
+from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
+from metagvae.training.trainee import build_parts
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.support.banks import stripes
 from tests.support.tape import Tape
