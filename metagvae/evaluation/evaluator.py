@@ -230,6 +230,8 @@ class Evaluator:
 
     Attributes:
         progress: show on stderr how far it is, once it takes more than seconds; False at first.
+        frozen: whether no encoder changes from one call to the next, so that learners measured one after the other on
+            the same encoder share its features; False at first.
 
     Raises:
         InputError: if the count is too small for an interval, or the bank has no such unit.
@@ -251,6 +253,7 @@ class Evaluator:
     """
 
     progress: bool = False
+    frozen: bool = False
 
     def __init__(
         self,
@@ -273,6 +276,7 @@ class Evaluator:
         self.query = fixed.query if fixed is not None else episodes.shape.query
         self.fixed = fixed.to(self.bank.device) if fixed is not None else None
         class_units(self.bank, unit)  # says so if there is no such unit
+        self._last: tuple[nn.Module, Tensor] | None = None
 
     def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
         """Where the episodes come from; raises `InputError` if the bank cannot give such episodes."""
@@ -293,10 +297,19 @@ class Evaluator:
     def _features(self, learner: Learner) -> Tensor | None:
         if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
             return None
+        if self.frozen and self._last is not None and self._last[0] is learner.encoder:
+            return self._last[1]
+        features = self._embedded(learner.encoder)
+        if self.frozen:
+            self._last = (learner.encoder, features)
+        return features
+
+    def _embedded(self, encoder: nn.Module) -> Tensor:
+        """float32 ``[turns, M, D]``: the features of all pictures; turns is 1, or 4 where quarter turns are drawn."""
         if not self.drawn.rotations:
-            return embed_bank(learner.encoder, self.bank, self.device, self.progress).unsqueeze(0)
+            return embed_bank(encoder, self.bank, self.device, self.progress).unsqueeze(0)
         turned = self.bank.with_rotations()
-        features = embed_bank(learner.encoder, turned, self.device, self.progress)
+        features = embed_bank(encoder, turned, self.device, self.progress)
         # class c's turns lie behind each other: put each turn's pictures in the bank's own order
         order = [
             torch.cat(
@@ -441,11 +454,11 @@ def legend(results: Sequence[Result]) -> str:
 def format_table(results: Sequence[Result]) -> str:
     """A plain-text table of errors in percent, one row per method and data set, one column per shape."""
     shapes = sorted({(r.way, r.shot) for r in results})
-    header = ["method", "data", "norm"] + [f"{way}-way {shot}-shot" for way, shot in shapes]
-    rows: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
+    header = ["method", "data", "norm", "setting"] + [f"{way}-way {shot}-shot" for way, shot in shapes]
+    rows: dict[tuple[str, str, str, str], dict[tuple[int, int], str]] = {}
     for r in results:
-        norm = f"{r.norm}, transductive" if r.transductive else r.norm
+        setting = "transductive" if r.transductive else "inductive"
         cell = percent(r.error, r.half_width, r.over_classes)
-        rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
+        rows.setdefault((r.method, f"{r.dataset} {r.split}", r.norm, setting), {})[r.way, r.shot] = cell
     lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
     return text_table(lines, rule=True)

@@ -25,6 +25,7 @@ class Learner(nn.Module, ABC):
         any_way: whether it can be asked for another number of ways than it was trained for.
         needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
+        sees_queries: whether its head looks at all queries of an episode together, whatever the encoder's norm policy.
 
     Example:
         >>> import torch
@@ -36,10 +37,11 @@ class Learner(nn.Module, ABC):
         torch.Size([2, 15, 5])
     """
 
-    name: ClassVar[str]
+    name: str
     any_way: ClassVar[bool] = True
     needs_float32: ClassVar[bool] = False
     classifies: ClassVar[bool] = True
+    sees_queries: bool = False
     way: int | None = None  # of a learner with a head of that size
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -48,7 +50,7 @@ class Learner(nn.Module, ABC):
 
     @property
     def transductive(self) -> bool:
-        return norm_policy(self.encoder) == "transductive"
+        return self.sees_queries or norm_policy(self.encoder) == "transductive"
 
     @abstractmethod
     def adapt(self, support: Tensor) -> Any:
