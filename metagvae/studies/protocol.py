@@ -88,8 +88,9 @@ class Scoring:
     """Images with known factors to score encoders on, and the episodes of the error beside the scores.
 
     Args:
-        pictures: warped (characters of --data under known rotation, scale and shift) | sprites (like dSprites).
-        data: the data set of the characters and of the episodes; sprites have no episodes.
+        pictures: warped (characters of --data under known rotation, scale and shift) | sprites (like dSprites) |
+            factors (the images of --data and their own factors, such as those of pendulum).
+        data: the data set of the images and of the episodes; sprites have no episodes.
         root: where its images are; leave out to look under METAGVAE_DATA and ./data.
         rotations: none | classes | episode; of the episodes.
         way: classes per episode.
@@ -120,8 +121,8 @@ class Scoring:
         return Protocol([self.way], [self.shot], episodes=self.episodes, seed=self.seed, split=self.split)
 
     def __post_init__(self) -> None:
-        if self.pictures not in ("warped", "sprites"):
-            raise InputError(f"--pictures must be 'warped' or 'sprites'; received {self.pictures!r}.")
+        if self.pictures not in ("warped", "sprites", "factors"):
+            raise InputError(f"--pictures must be 'warped', 'sprites' or 'factors'; received {self.pictures!r}.")
         check_seed(self.seed, "--seed", -(2**62), 2**62 - 1)  # pictures are drawn with its double
         if self.count < 1000:
             raise InputError(f"scores need --count of 1,000 images or more; received {self.count}.")

@@ -68,6 +68,10 @@ class Prior(nn.Module, ABC):
     def sample(self, count: int, labels: Labels) -> Tensor:
         """Draws ``[count, latent]`` from torch's generator, on the prior's device; labels are ``[count]`` each."""
 
+    def settings(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest number that each factor can be set to by `intervene`; none without causes."""
+        return {}
+
     def intervene(self, z: Tensor, do: Mapping[str, Tensor]) -> Tensor:
         """The latents ``[B, latent]`` that these would have been, had the factors in ``do`` been set; see `CausalFlow`.
 

@@ -28,9 +28,10 @@ class CausalFlow(Prior):
 
         ramp * (flow_weight * KL(q || p(z)) + labels_weight * sum over known labels of KL(q_i || p(z_i | u_i)))
 
-    and without labels it is KL(q || p(z)) alone. Units of no factor are standard normal. Three points differ from the
-    authors' code: their mechanisms share one network, their latent is never sampled, and their weights are per row of
-    pixels. The weights here are per image.
+    and without labels it is KL(q || p(z)) alone. A block whose label is unknown has ``unlabelled_weight`` in the first
+    sum: a block that costs nothing would carry what the labelled ones should. Units of no factor are standard normal.
+    Three points differ from the authors' code: their mechanisms share one network, their latent is never sampled, and
+    their weights are per row of pixels. The weights here are per image.
 
     Args:
         context: its units hold a group for each factor; its factors hold the labels' ranges.
@@ -38,6 +39,7 @@ class CausalFlow(Prior):
         units: latent units of each factor.
         flow_weight: of the label-free part, alpha in the paper.
         labels_weight: of the labels' part, beta in the paper.
+        unlabelled_weight: of the label-free part of a factor, of images whose label of it is unknown.
         ramp: share of the training over which both weights grow from zero.
         conditional: ``labels``, or ``labels_and_parents`` where the labels' part sees the causes' units too.
         hidden: width of each mechanism's hidden layer.
@@ -70,6 +72,7 @@ class CausalFlow(Prior):
         units: int = 4,
         flow_weight: float = 0.2,
         labels_weight: float = 8.0,
+        unlabelled_weight: float = 4.0,
         ramp: float = 0.5,
         conditional: str = "labels",
         hidden: int = 64,
@@ -77,10 +80,11 @@ class CausalFlow(Prior):
         super().__init__()
         self.owned_units(graph=graph, units=units)
         assert graph is not None
-        if min(flow_weight, labels_weight) < 0 or not 0 <= ramp <= 1 or not 1 <= hidden <= 1024:
+        if min(flow_weight, labels_weight, unlabelled_weight) < 0 or not 0 <= ramp <= 1 or not 1 <= hidden <= 1024:
             raise InputError(
-                "vae.prior: causal_flow needs flow_weight and labels_weight >= 0, ramp in [0, 1] and hidden in "
-                f"[1, 1024]; received {flow_weight}, {labels_weight}, {ramp} and {hidden}."
+                "vae.prior: causal_flow needs weights >= 0, ramp in [0, 1] and hidden in [1, 1024]; received "
+                f"flow_weight {flow_weight}, labels_weight {labels_weight}, unlabelled_weight {unlabelled_weight}, "
+                f"ramp {ramp} and hidden {hidden}."
             )
         if conditional not in ("labels", "labels_and_parents"):
             raise InputError(
@@ -95,6 +99,7 @@ class CausalFlow(Prior):
         self.order = causal_order(graph)
         self.graph = {name: tuple(graph[name]) for name in self.order}
         self.flow_weight, self.labels_weight, self.ramp = flow_weight, labels_weight, ramp
+        self.unlabelled_weight = unlabelled_weight
         self.latent, self.ranges = context.latent, {name: context.factors[name] for name in self.order}
         # a factor that no image tells has no range
         self.told = [name for name, (low, high) in self.ranges.items() if high > low]
@@ -130,20 +135,23 @@ class CausalFlow(Prior):
         with autocast_off(z):
             mean, log_var, z = (full_precision(x) for x in (posterior.mean, posterior.log_var, z))
             free = _kl_from_normal(mean, log_var)
-            told = torch.zeros_like(free)
+            weighted = self.flow_weight * free
             for name, node in self._each():
                 own, spread = node.own(mean), node.own(log_var)
                 shift, log_scale = node.affine(z)
-                free = node.put(free, _kl_from_normal(log_scale.exp() * own + shift, spread + 2 * log_scale))
+                apart = _kl_from_normal(log_scale.exp() * own + shift, spread + 2 * log_scale)
+                free = node.put(free, apart)
+                part = self.unlabelled_weight * apart
                 if name in labels and name in self.told:
                     label, known = self._label(name, labels[name].to(z))
                     shift, log_scale = node.affine_of_label(label, z)
-                    part = _kl_from_normal(log_scale.exp() * own + shift, spread + 2 * log_scale)
-                    told = node.put(told, part * known[:, None])
+                    told = _kl_from_normal(log_scale.exp() * own + shift, spread + 2 * log_scale)
+                    whole = self.flow_weight * apart + self.labels_weight * told
+                    part = torch.where(known[:, None], whole, part)
+                weighted = node.put(weighted, part)
         if not any(name in labels for name in self.order):
             return free
-        weights: Tensor = self.flow_weight * free + self.labels_weight * told
-        return self._grown() * weights
+        return self._grown() * weighted
 
     def _each(self) -> list[tuple[str, Mechanism]]:
         return list(zip(self.order, cast(Sequence[Mechanism], self.nodes), strict=True))
@@ -196,6 +204,9 @@ class CausalFlow(Prior):
                 )
             z = node.put(z, (node.own(noise) - shift) / log_scale.exp())
         return z
+
+    def settings(self) -> dict[str, tuple[float, float]]:
+        return {name: self.ranges[name] for name in self.told}
 
     def intervene(self, z: Tensor, do: Mapping[str, Tensor]) -> Tensor:
         """The latents ``[B, latent]`` that these would have been, had the factors in ``do`` been set.

@@ -231,13 +231,26 @@ def test_effects_of_a_known_model_are_recovered() -> None:
 
 
 def test_weights_rise_with_progress_and_unknown_labels_weigh_nothing() -> None:
-    prior = make(CHAIN, flow_weight=0.3, labels_weight=5.0, ramp=0.5)
+    prior = make(CHAIN, flow_weight=0.3, labels_weight=5.0, unlabelled_weight=2.0, ramp=0.5)
     posterior = Posterior(*(torch.randn(4, prior.latent, dtype=torch.float64) for _ in range(2)))
     z, told = posterior.mean, {"a": torch.tensor([0.0, 1.0, torch.nan, 3.0])}
     free = prior.kl(posterior, z, {})
     whole = prior.kl(posterior, z, told)
-    assert torch.allclose(whole[2], 0.3 * free[2])
-    assert bool((whole[[0, 1, 3]] > 0.3 * free[[0, 1, 3]]).all())
+    rest = [unit for unit in range(prior.latent) if unit not in columns(prior, *CHAIN)]
+    each, parts = prior.kl_per_unit(posterior, z, {}), prior.kl_per_unit(posterior, z, told)
+    # unknown of image 2, and of b and c of every image
+    assert torch.allclose(parts[2, columns(prior, "a", "b", "c")], 2 * each[2, columns(prior, "a", "b", "c")])
+    assert torch.allclose(parts[:, columns(prior, "b", "c")], 2 * each[:, columns(prior, "b", "c")])
+    assert torch.allclose(parts[:, rest], 0.3 * each[:, rest])
+    low, high = -2.0, 4.0
+    label = torch.tensor([[2 * (0.0 - low) / (high - low) - 1]], dtype=torch.float64)
+    shift, log_scale = prior.nodes[0].affine_of_label(label, z[:1])  # type: ignore[operator]
+    own = columns(prior, "a")
+    given = torch.distributions.Normal(-shift / log_scale.exp(), (-log_scale).exp())
+    seen = torch.distributions.Normal(posterior.mean[:1, own], (0.5 * posterior.log_var[:1, own]).exp())
+    expected = 0.3 * each[:1, own] + 5 * torch.distributions.kl_divergence(seen, given)
+    assert torch.allclose(parts[:1, own], expected)
+    assert torch.allclose(free, each.sum(-1))
     for progress, part in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.75, 1.0)):
         prior.progress = progress
         assert torch.allclose(prior.kl(posterior, z, told), part * whole)
@@ -332,7 +345,7 @@ def test_what_cannot_work_is_told_before_any_training(tmp_path: Path, monkeypatc
         ({"prior": {"units": 3}}, "ask for 12 latent units of 8"),
         ({"prior": {"conditional": "parents"}}, "conditional must be 'labels' or"),
         ({"prior": {"ramp": 2.0}}, "ramp in"),
-        ({"prior": {"labels_weight": -1.0}}, "labels_weight >= 0"),
+        ({"prior": {"labels_weight": -1.0}}, "needs weights >= 0.*labels_weight -1.0"),
         ({"prior": {"graph": PENDULUM, "name": "causal"}}, "unknown prior 'causal'"),
     ):
         with pytest.raises(InputError, match=says):
