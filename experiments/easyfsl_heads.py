@@ -21,7 +21,8 @@ from episodes.datasets import make_dataset
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.evaluation.class_interval import percent
-from metagvae.evaluation.evaluator import embed_bank, interval
+from metagvae.evaluation.embedding import embed_bank
+from metagvae.evaluation.results import interval
 from metagvae.interop.easyfsl import EasyfslLearner, method_names
 from metagvae.learners import FeatureLearner, PrototypicalNetwork, RidgeRegression, SoftKMeans
 from metagvae.runs.run import provenance

@@ -128,6 +128,10 @@ class Guidance(nn.Module, ABC):
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         """Named, weighted loss terms, each a scalar on the scale of one picture."""
 
+    def taught(self) -> tuple[str, ...]:
+        """The attributes whose labels this guidance learns; none without an override."""
+        return ()
+
     def unit_names(self) -> dict[int, str]:
         """The effects of single latent units, by unit number, as figures and reports call them."""
         return {}

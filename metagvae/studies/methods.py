@@ -13,6 +13,7 @@ from episodes import ImageBank, InputError
 from episodes.paths import expanded
 from episodes.untrusted.typed import fits
 from metagvae import zoo
+from metagvae.classifier.calibration import Calibration
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.interop.easyfsl import PREFIX, EasyfslLearner
@@ -43,7 +44,11 @@ def encoder_learners(
     """
     plain = [PrototypicalNetwork(_encoder(part, bank, train, head.features)) for part in parts]
     encoder = join_learners(plain, name).encoder
-    made = [_learner_on(encoder, learner, head.head_options or {}) for learner in head.names]
+    options = head.head_options or {}
+    made = [
+        _learner_on(encoder, learner, {**_options_of_card(parts, encoder, learner, options), **options})
+        for learner in head.names
+    ]
     return sorted(made, key=lambda learner: learner.transductive)
 
 
@@ -58,6 +63,17 @@ def _encoder(name: str | Trained, bank: ImageBank, train: ImageBank, features: l
     encoder = zoo.open(name).encoder(features)
     check_pictures(encoder, bank, name)
     return encoder
+
+
+def _options_of_card(
+    parts: Sequence[str | Trained], encoder: nn.Module, learner: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of a head that one encoder's card asks for: at which length its features are taken."""
+    part = parts[0]
+    if len(parts) > 1 or learner != "prototypes" or "distance" in options or part in CONTROLS:
+        return {}
+    known = Calibration.read(zoo.open(part).card.details, getattr(encoder, "features", []))
+    return {"normalise": known.normalise} if known is not None and known.normalise else {}
 
 
 def _learner_on(encoder: nn.Module, name: str, options: dict[str, Any]) -> Learner:

@@ -23,7 +23,7 @@ from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device, deterministic_algorithms
 from metagvae.compute.processes import ranks
-from metagvae.config.sections import OptimSection, RunSection
+from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
 from metagvae.training.captured_step import CapturedStep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from episodes import Episodes, ImageBank
 from metagvae.compute.device import Device
-from metagvae.config.sections import ValidationSection
+from metagvae.config.episodes import ValidationSection
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import Learner
 

@@ -22,15 +22,9 @@ from episodes.shape import Within
 from metagvae.compute import device as device_module
 from metagvae.compute.device import Device
 from metagvae.compute.processes import Ranks
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    TrainConfig,
-    VAESection,
-)
+from metagvae.config.episodes import EpisodeSection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.evaluation.class_interval import ClassTally
 from metagvae.evaluation.evaluator import Evaluator

@@ -185,25 +185,33 @@ class CausalFlow(Prior):
             z = node.put(z, (node.own(noise) - shift) / log_scale.exp())
         return z
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) of latents ``[B, latent]`` without labels, ``[B]``."""
-        noise = self.noise(z)
-        stretched = sum(node.affine(z)[1].sum(-1) for _, node in self._each())
-        return -0.5 * (noise.square() + math.log(2 * math.pi)).sum(-1) + stretched
+    def log_prob(self, z: Tensor, labels: Labels) -> Tensor:
+        """log p(z), ``[B]``; a factor whose label is known has its density given the label, as in `sample`."""
+        total: Tensor = torch.distributions.Normal(0.0, 1.0).log_prob(z)
+        for name, node in self._each():
+            shift, log_scale = self._affine(name, node, z, labels)
+            noise = log_scale.exp() * node.own(z) + shift
+            total = node.put(total, log_scale - 0.5 * (noise.square() + math.log(2 * math.pi)))
+        return total.sum(-1)
 
     def sample(self, count: int, labels: Labels) -> Tensor:
         noise = torch.randn(count, self.latent, device=self.arrows.device)
         z = noise
         for name, node in self._each():
-            shift, log_scale = node.affine(z)
-            if name in labels and name in self.told:
-                label, known = self._label(name, labels[name].to(z))
-                of_label = node.affine_of_label(label, z)
-                shift, log_scale = (
-                    torch.where(known[:, None], a, b) for a, b in zip(of_label, (shift, log_scale), strict=True)
-                )
+            shift, log_scale = self._affine(name, node, z, labels)
             z = node.put(z, (node.own(noise) - shift) / log_scale.exp())
         return z
+
+    def _affine(self, name: str, node: Mechanism, z: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        """Shift and log of the scale that bring a factor's units to noise: given its label, or its causes."""
+        shift, log_scale = node.affine(z)
+        if name in labels and name in self.told:
+            label, known = self._label(name, labels[name].to(z))
+            told = node.affine_of_label(label, z)
+            shift, log_scale = (
+                torch.where(known[:, None], a, b) for a, b in zip(told, (shift, log_scale), strict=True)
+            )
+        return shift, log_scale
 
     def settings(self) -> dict[str, tuple[float, float]]:
         return {name: self.ranges[name] for name in self.told}

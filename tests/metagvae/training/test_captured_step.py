@@ -12,15 +12,9 @@ from torch import Tensor, nn
 from episodes import AugmentConfig, EpisodeLoader, InputError
 from episodes.batch_share import Share
 from metagvae.compute.device import Device
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    TrainConfig,
-    VAESection,
-)
+from metagvae.config.episodes import EpisodeSection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.training.captured_step import WARM, CapturedStep, CudaGraph
 from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.pretraining import PictureDraws, PictureTerms

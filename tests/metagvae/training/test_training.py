@@ -24,18 +24,10 @@ from episodes import (
 )
 from episodes.shape import Within
 from metagvae import zoo
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection
 from metagvae.config.parse import from_dict
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import read_config
 from metagvae.runs.signals import Interrupted

@@ -64,7 +64,7 @@ def test_the_log_determinant_is_that_of_autograd(graph: dict[str, list[str]]) ->
         determinant = torch.linalg.slogdet(jacobian)[1]
         noise = prior.noise(row[None])[0]
         expected = torch.distributions.Normal(0, 1).log_prob(noise).sum() + determinant
-        assert torch.allclose(prior.log_prob(row[None])[0], expected, rtol=0, atol=1e-6)
+        assert torch.allclose(prior.log_prob(row[None], {})[0], expected, rtol=0, atol=1e-6)
         assert determinant.abs() > 0.1  # it is no volume-preserving map
 
 
@@ -132,6 +132,16 @@ def test_a_number_sets_the_mean_given_the_label() -> None:
     drawn = prior.float().sample(40_000, {"light": torch.full((40_000,), 1.0)})[:, own].double()
     deviation = drawn.std(0) / 200
     assert bool(((drawn.mean(0) - moved[1]).abs() < 4 * deviation).all())
+    # and the density given the label is theirs
+    told = {"light": torch.ones(2, dtype=torch.float64)}
+    prior.double()
+    given = torch.distributions.Normal(moved[1], drawn.std(0))
+    at = torch.randn(2, prior.latent, dtype=torch.float64)
+    at[1] = at[0]
+    at[1, own] = at[0, own] + 0.1 * drawn.std(0)
+    free, known = prior.log_prob(at, {}), prior.log_prob(at, told)
+    roots = -0.5 * prior.noise(at)[:, own].square().sum(-1)
+    assert torch.allclose((known - free).diff(), (given.log_prob(at[:, own]).sum(-1) - roots).diff(), atol=0.02)
 
 
 def test_the_kl_of_each_unit_is_the_expected_log_ratio() -> None:
@@ -141,7 +151,7 @@ def test_the_kl_of_each_unit_is_the_expected_log_ratio() -> None:
     one = Posterior(mean, log_var)
     many = Posterior(mean.expand(40_000, -1), log_var.expand(40_000, -1))
     z = many.mean + torch.randn_like(many.mean) * (0.5 * many.log_var).exp()
-    ratio = one.log_prob(z) - prior.log_prob(z)
+    ratio = one.log_prob(z) - prior.log_prob(z, {})
     exact = prior.kl(many, z, {})  # given each draw of the causes
     error = float((ratio - exact).std()) / 40_000**0.5
     assert abs(float((ratio - exact).mean())) < 4 * error
@@ -199,7 +209,7 @@ def test_a_linear_graph_has_the_density_of_a_normal() -> None:
     density = multivariate_normal(mean, back @ back.T)
     z = torch.randn(20, 4, dtype=torch.float64)
     places = [columns(prior, name)[0] for name in order]
-    assert np.allclose(prior.log_prob(z).detach().numpy(), density.logpdf(z[:, places].numpy()), atol=1e-6)
+    assert np.allclose(prior.log_prob(z, {}).detach().numpy(), density.logpdf(z[:, places].numpy()), atol=1e-6)
 
 
 def test_effects_of_a_known_model_are_recovered() -> None:
@@ -217,7 +227,7 @@ def test_effects_of_a_known_model_are_recovered() -> None:
     for _ in range(200):
         rows = data[torch.randint(4000, (512,), generator=generator)]
         optimizer.zero_grad()
-        (-prior.log_prob(rows).mean()).backward()
+        (-prior.log_prob(rows, {}).mean()).backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
