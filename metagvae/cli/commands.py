@@ -14,6 +14,7 @@ from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.intervene import intervene
 from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "disentangle": disentangle,
     "likelihood": likelihood,
+    "intervene": intervene,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,

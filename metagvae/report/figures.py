@@ -21,7 +21,7 @@ def _plain(name: object) -> str:
     return str(name).replace("$", r"\$")
 
 
-def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
+def tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
     """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
     from matplotlib.figure import Figure
 
@@ -55,7 +55,7 @@ def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12
         drawings = guidance.drawings(z)
         rows += drawings.values()
         labels += drawings
-    _tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
+    tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
 
 
 @torch.no_grad()
@@ -76,13 +76,13 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
         z[:, unit] = torch.linspace(-reach, reach, steps)
         rows.append(vae.decode(z))
     labels = [f"{names[unit]} {unit}" + ("" if kl is None else f"\nKL {float(kl[unit]):.2f}") for unit in units]
-    _tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+    tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
 
 
 def episode(batch: EpisodeBatch, path: Path) -> None:
     """The first episode of a batch: per way its support, then its queries."""
     rows = [batch.images[0, way, : batch.shot + min(batch.queries, 10)] for way in range(batch.way)]
-    _tile(rows, [f"way {way}" for way in range(batch.way)], path, f"an episode: {batch.shot} support, then queries")
+    tile(rows, [f"way {way}" for way in range(batch.way)], path, f"an episode: {batch.shot} support, then queries")
 
 
 def curves(run: Path, path: Path) -> None:

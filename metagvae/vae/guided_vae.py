@@ -185,12 +185,16 @@ class GuidedVAE(nn.Module):
         Raises:
             InputError: if the prior knows no causes, or no such factor or number.
         """
+        return self.decode(self.intervened(images, do))
+
+    def intervened(self, images: Tensor, do: Mapping[str, Tensor]) -> Tensor:
+        """The latents ``[B, latent]`` that `counterfactual` decodes."""
         units = self.encoder.units
         copied = {
             name: self.infer(given).mean[:, units[name]] if given.ndim == 4 and name in units else given
             for name, given in do.items()
         }
-        return self.decode(self.prior.intervene(self.infer(images).mean, copied))
+        return self.prior.intervene(self.infer(images).mean, copied)
 
     def kl(self, posterior: Posterior) -> Tensor:
         """KL from the prior of each image's posterior, ``[B]``, in nats, labels unknown; the same at every call.

@@ -72,7 +72,7 @@ class CausalFlow(Prior):
         units: int = 4,
         flow_weight: float = 0.2,
         labels_weight: float = 8.0,
-        unlabelled_weight: float = 4.0,
+        unlabelled_weight: float = 6.0,
         ramp: float = 0.5,
         conditional: str = "labels",
         hidden: int = 64,

@@ -200,7 +200,7 @@ def test_the_two_steps_leave_no_gradient_behind(run: Path) -> None:
 
 def test_figures_follow(run: Path, behind: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     tiles: list[tuple[list[Tensor], list[str]]] = []
-    monkeypatch.setattr(figures, "_tile", lambda rows, labels, path, title: tiles.append((list(rows), list(labels))))
+    monkeypatch.setattr(figures, "tile", lambda rows, labels, path, title: tiles.append((list(rows), list(labels))))
     trained = zoo.open(run)
     vae, bank = trained.vae(), trained.data.make().load("test")
     figures.reconstructions(vae, bank, run / "figure.png", count=4)
