@@ -21,6 +21,7 @@ from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
 from metagvae.cli.report import report
+from metagvae.cli.select import select
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config.sections import PretrainConfig, TrainConfig
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "disentangle": disentangle,
     "likelihood": likelihood,
+    "select": select,
     "intervene": intervene,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,

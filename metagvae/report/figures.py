@@ -12,6 +12,7 @@ from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.evaluation.results import Result
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
+from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
 
@@ -217,3 +218,24 @@ def sweep(found: Sweep, path: Path) -> None:
 def _shortened(value: object) -> str:
     text = str(value)
     return text if len(text) <= 16 else f"{text[:15]}…"
+
+
+def agreement(found: Selection, path: Path) -> None:
+    """How far each run's encoder recognises each run's groups: 0 is guessing."""
+    from matplotlib.figure import Figure
+
+    names, table = [_plain(Path(name).name) for name in found.names], found.agreement.corrected
+    side = 2.2 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    drawn = axis.imshow(table, cmap="viridis", vmin=0, vmax=max(1e-6, float(table.max())))
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    for i, row in enumerate(table):
+        for j, value in enumerate(row):
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white")
+    axis.set_xlabel("whose groups")
+    axis.set_ylabel("whose encoder")
+    figure.colorbar(drawn, label="recognised, 0 is guessing", shrink=0.8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

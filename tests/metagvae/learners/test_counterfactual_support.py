@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -120,8 +121,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_evaluate_takes_it_by_a_runs_prior(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "--run", str(run), "--encoder", "pixels", "--episodes", "4", "--query", "5", "--device", "cpu"]
-    assert main([*words, "--counterfactual", "light=2", "middle=2"]) == 0
-    assert "counterfactual support" in capsys.readouterr().out
+    out = tmp_path / "e.json"
+    assert main([*words, "--counterfactual", "light=2", "middle=2", "--json", str(out)]) == 0
+    learners = {result["method"]: result["learner"] for result in json.loads(out.read_text())["results"]}
+    assert learners == {"pixels": "prototypes", "run": "counterfactual support"}
+    capsys.readouterr()
     for given, says in (
         ("light", "such as light=8; received 'light'"),
         ("light=0", "such as light=8"),
