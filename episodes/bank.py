@@ -195,8 +195,10 @@ class ImageBank:
 
     @cached_property
     def pixels(self) -> str:
-        """SHA-256 (16 hex digits) of the pictures' numbers and their factors'; of more than 256 MB, of evenly spread
-        pictures."""
+        """SHA-256 (16 hex digits) of the pictures' numbers and their factors'.
+
+        Of more than 256 MB of pictures, of evenly spread ones.
+        """
         digest = hashlib.sha256()
         per_picture = self.images[:1].numel()
         step = max(1, math.ceil(len(self) * per_picture / HASHED_BYTES))
