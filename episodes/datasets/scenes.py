@@ -157,7 +157,7 @@ class SceneDataset(Dataset):
         raise NotImplementedError
 
     def scene(self) -> Scene:
-        """What the pictures are drawn by."""
+        """The scene that the pictures are drawn from."""
         return self.scene_of(self.side)
 
     def _rows(self, split: str) -> list[tuple[str, Tensor]]:

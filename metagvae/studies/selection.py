@@ -124,7 +124,7 @@ def select(
     seed: int = 0,
     device: Device | None = None,
 ) -> Selection:
-    """What every criterion says of every run; a pure function of runs, images and seed.
+    """Every criterion on every run; a pure function of runs, images and seed.
 
     Args:
         runs: folders of finished pretraining runs, two or more.
