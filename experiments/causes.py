@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from episodes import Episodes, EpisodeShape, ImageBank
+from episodes import Episodes, EpisodeShape, ImageBank, to_float
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import Pixels
@@ -29,6 +29,7 @@ from metagvae.evaluation.infomec import infomec
 from metagvae.evaluation.irs import irs
 from metagvae.learners import Learner, make_learner
 from metagvae.learners.counterfactual_support import CounterfactualSupport
+from metagvae.report.figures import tile
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.zoo.trained import Trained
@@ -81,6 +82,22 @@ def hidden(trained: Trained, bank: ImageBank, episodes: int) -> dict[str, float]
     }
 
 
+@torch.no_grad()
+def draw(opened: dict[str, Trained], bank: ImageBank, factor: str, path: Path, count: int = 10) -> None:
+    """Test images whose ``factor`` is set to another image's: by the scene itself, and by each run."""
+    assert bank.factors is not None
+    scene = next(iter(opened.values())).data.make().scene()  # type: ignore[attr-defined]
+    generator = torch.Generator().manual_seed(0)
+    rows, others = (torch.randint(len(bank), (count,), generator=generator) for _ in range(2))
+    images, given = to_float(bank.gather(rows)), to_float(bank.gather(others))
+    wished = {factor: bank.factors.columns(others)[factor]}
+    drawn = {"image": images, "another's light": given}
+    drawn["the scene itself"] = scene.render(scene.intervene(bank.factors.values[rows], wished))
+    for name, trained in opened.items():
+        drawn[name] = trained.vae().counterfactual(images, {factor: given})
+    tile(list(drawn.values()), list(drawn), path, f"test images under another image's {factor}")
+
+
 def cell(numbers: list[float]) -> str:
     """The mean, and the smallest and the largest of several seeds."""
     digits = 1 if max(numbers) >= 1 else 3
@@ -95,6 +112,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--folder", type=Path, default=Path("runs"))
+    parser.add_argument("--figure", type=Path, help="file to draw counterfactual images of the first seed to")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -120,6 +138,13 @@ def main() -> None:
         every["pixels"] = [{"error": pixels}]
     for row in rows:
         print("  ".join(row.values()))
+    if arguments.figure:
+        assert bank is not None
+        first = {
+            name: zoo.open(arguments.folder / f"{arguments.scene}-{graph}-seed{arguments.seeds[0]}")
+            for graph, name in (("causal", "right graph"), ("reversed", "reversed"), ("no-graph", "no arrow"))
+        }
+        draw(first, bank, "light", arguments.figure)
     if arguments.json:
         of_what = f"5-way 1-shot error in % on the same {arguments.episodes} test episodes" if arguments.hidden else ""
         about = (
