@@ -12,6 +12,7 @@ from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.evaluation.results import Result
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
+from metagvae.studies.refine import RefinementCurve
 from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
@@ -162,6 +163,32 @@ def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
         axes[-1].scatter([], [], color=f"C{number}", label=_plain(encoder))
     axes[-1].scatter([], [], edgecolors="black", facecolors="none", label="hollow: content units alone")
     axes[-1].legend(loc="center", fontsize=7, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def refinement(found: RefinementCurve, path: Path) -> None:
+    """Reconstruction and KL against the number of steps, and the few-shot errors against the same."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), dpi=120, layout="constrained")
+    terms, errors = figure.subplots(1, 2)
+    for name, values in (
+        ("reconstruction + KL", [b.total for b in found.bounds]),
+        ("reconstruction", [b.reconstruction for b in found.bounds]),
+        ("KL", [b.kl for b in found.bounds]),
+    ):
+        terms.plot(found.steps, values, marker="o", ms=3, label=name)
+    terms.set_ylabel("nats per image")
+    shapes = list(dict.fromkeys((r.way, r.shot) for r in found.comparison.results))
+    for way, shot in shapes:
+        here = [r for r in found.comparison.results if (r.way, r.shot) == (way, shot)]
+        values, bars = [100 * r.error for r in here], [100 * r.half_width for r in here]
+        errors.errorbar(found.steps, values, bars, marker="o", ms=3, label=f"{way}-way {shot}-shot")
+    errors.set_ylabel("few-shot error, %")
+    for axis in (terms, errors):
+        axis.set_xlabel("steps")
+        axis.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
