@@ -18,7 +18,8 @@ from metagvae.config.sections import DataConfig, LearnerSection, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import load_foreign
 from metagvae.learners import Learner, make_learner
-from metagvae.runs.run import classes_by_family, read_config
+from metagvae.runs.class_families import classes_by_family
+from metagvae.runs.run import read_config
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors
 from metagvae.vae.guided_vae import GuidedVAE
@@ -114,6 +115,14 @@ class Trained:
         assert isinstance(sizes, dict)
         return sizes
 
+    @property
+    def factors(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest known number of each factor of the images that the run was trained on."""
+        found = self.config.get("factors", {})
+        if not fits(found, dict[str, list[float]]) or any(len(pair) != 2 for pair in found.values()):
+            raise InputError(f"the section 'factors' of the run {self.name} must hold two numbers by name.")
+        return {name: (low, high) for name, (low, high) in found.items()}
+
     @plain_defaults()
     def encoder(self, features: list[str] | None = None) -> Encoder:
         """The encoder, in evaluation mode, in float32 on the CPU whatever torch's defaults are.
@@ -150,9 +159,8 @@ class Trained:
                 "guided; it has no vae.safetensors."
             )
         tensors = read_tensors(path)
-        vae = new_vae(
-            self.encoder(), section(VAESection, config, "vae", self.name), self.attributes, tensors, str(path)
-        )
+        chosen = section(VAESection, config, "vae", self.name)
+        vae = new_vae(self.encoder(), chosen, self.attributes, tensors, str(path), self.factors)
         load_strictly(vae, tensors, str(path))
         return vae.eval()
 
