@@ -83,7 +83,7 @@ def _paired(bank: ImageBank, source: Source, bins: int) -> StrokePairs:
             characters.append(number)
             drawers.append(drawer)
     return StrokePairs(
-        bank.images.float() / 255,
+        bank.gather(torch.arange(len(bank))).float() / 255,
         torch.stack(maps),
         torch.tensor(characters),
         torch.tensor(drawers),

@@ -46,7 +46,8 @@ class Ridge:
         if self._gram is None or self._cross is None:
             raise InputError("a ridge has no weights before any rows were added.")
         eye = torch.eye(len(self._gram), dtype=torch.float64, device=self._gram.device)
-        return torch.linalg.solve(self._gram + self.penalty * eye, self._cross).float()
+        solved: Tensor = torch.linalg.solve(self._gram + self.penalty * eye, self._cross)
+        return solved.float()
 
 
 class CodeLink(nn.Module):

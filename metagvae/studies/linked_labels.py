@@ -92,16 +92,19 @@ def link_labels(dataset: Dataset, config: SparseConfig, count: int, seed: int = 
     if train.class_names != test.class_names:
         raise InputError(f"a link to labels needs the same classes in training and test; {dataset.name} splits them.")
     rows = torch.linspace(0, len(train) - 1, min(count, len(train))).long()
-    images, labels = to_float(train.images[rows]), train.labels[rows]
+    images, labels = to_float(train.gather(rows)), train.labels[rows]
+    asked = to_float(test.gather(torch.arange(len(test))))
     encoder = SparseEncoder(_of(config, train)).eval()
     _learn(encoder, images, seed)
-    features = {"codes": (_features(encoder, images), _features(encoder, to_float(test.images)))}
-    features["pixels"] = tuple(F.normalize(x.flatten(1), dim=1) for x in (images, to_float(test.images)))  # type: ignore[assignment]
+    features = {
+        "codes": (_features(encoder, images), _features(encoder, asked)),
+        "pixels": (F.normalize(images.flatten(1), dim=1), F.normalize(asked.flatten(1), dim=1)),
+    }
     found = LabelLink(dataset.name, encoder.config, (len(images), len(test)))
-    for name, (x, asked) in features.items():
+    for name, (x, y) in features.items():
         penalty = _chosen(x, labels, train.num_classes)
         found.penalties[name] = penalty
-        found.from_image[name] = _error(x, labels, asked, test.labels, train.num_classes, penalty)
+        found.from_image[name] = _error(x, labels, y, test.labels, train.num_classes, penalty)
     for few in LABELS:
         found.few[few] = _few(features, labels, test.labels, train.num_classes, few, seed)
     found.made, found.from_label = _from_labels(encoder, images, labels, train.num_classes)
@@ -145,7 +148,8 @@ def _answers(x: Tensor, labels: Tensor, asked: Tensor, classes: int, penalty: fl
         for start in range(0, len(x), 8192):
             ridge.add(x[start : start + 8192], targets[start : start + 8192])
         weights = ridge.weights()
-    return (asked @ weights).argmax(1)
+    scores: Tensor = asked @ weights
+    return scores.argmax(1)
 
 
 def _error(x: Tensor, labels: Tensor, asked: Tensor, truth: Tensor, classes: int, penalty: float) -> float:
