@@ -13,6 +13,8 @@ from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
+from metagvae.cli.fit_check import fit_check, next_to_label
+from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
@@ -45,10 +47,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push-encoder": push_encoder,
     "calibrate": calibrate,
     "predict": predict,
+    "fit-check": fit_check,
+    "next-to-label": next_to_label,
     "report": report,
     "demo": demo,
 }
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("list, fetch or check data sets", {"list": data_list, "fetch": data_fetch, "check": data_check}),
+    "identify": ("find true components unit by unit", {"mixtures": identify_mixtures, "warps": identify_warps}),
 }

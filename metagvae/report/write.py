@@ -177,7 +177,11 @@ def write_report(
             for run, config in zip(made, configs, strict=True)
         ],
         "headlines": [
-            {"shape": f"{r.way}-way {r.shot}-shot", "method": shown(r.method), "error": percent(r.error, r.half_width)}
+            {
+                "shape": f"{r.way}-way {r.shot}-shot error",
+                "method": shown(r.method),
+                "error": percent(r.error, r.half_width),
+            }
             for r in comparison.results
             if r.method not in CONTROLS
         ]

