@@ -33,7 +33,7 @@ def test_each_is_made_named_and_described_by_the_list(name: str) -> None:
 def test_texts_and_images_have_controls_of_their_own() -> None:
     assert controls_of(stripes()) == ["pixels", "pca", "random"]
     assert controls_of(texts()) == ["ngrams"]
-    with pytest.raises(InputError, match="the control 'ngrams' is not of the images of .*; take pixels, pca, random"):
+    with pytest.raises(InputError, match=r"the control 'ngrams' is not of the images of .*; take pixels, pca, random"):
         make_control("ngrams", stripes())
     with pytest.raises(InputError, match="the control 'pixels' is not of the texts of letters; take ngrams"):
         make_control("pixels", texts())
