@@ -194,7 +194,7 @@ def write_report(
         ]
         if len(made) == 1
         else [],
-        "data": f"{readable(bank.dataset)}, {split} split: {bank.num_classes} classes, {len(bank)} pictures",
+        "data": f"{readable(bank.dataset)}, {split} split: {bank.num_classes} classes, {len(bank)} images",
     }
     names = [readable(run.name, 60) for run in made]
     page = render(names[0] if len(names) == 1 else " and ".join([", ".join(names[:-1]), names[-1]]), about, sections)

@@ -20,7 +20,8 @@ from episodes.datasets import make_dataset
 from episodes.tokens import TokenBank
 from metagvae import zoo
 from metagvae.cli import main
-from metagvae.config.sections import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import EncoderSection, PretrainConfig, VAESection
 from metagvae.encoders.controls import make_control
 from metagvae.encoders.text import TextEncoder
 from metagvae.storage.tensors import read_tensors
