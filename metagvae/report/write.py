@@ -10,9 +10,10 @@ from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset
 from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
+from episodes.tokens import TEXT
 from metagvae import zoo
 from metagvae.compute.device import Device
-from metagvae.encoders.controls import CONTROLS
+from metagvae.encoders.controls import CONTROLS, controls_of
 from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
@@ -64,7 +65,7 @@ def _measured(dataset: Dataset, runs: Sequence[Material], shape: Shape, split: s
     evaluator = able[0].evaluator
     found = compare(
         dataset,
-        encoders=list(CONTROLS),
+        encoders=controls_of(evaluator.bank),
         runs=[str(run.folder) for run in able],
         protocol=Protocol([shape.way], shape.shots, shape.query, evaluator.count, evaluator.drawn.seed, split),
         device=evaluator.device,
@@ -160,6 +161,10 @@ def write_report(
     device = device or Device.choose()
     dataset = choose_dataset(runs, None)
     bank = dataset.load(split)
+    if bank.polarity == TEXT:
+        raise InputError(
+            f"a report is of images, and {runs[0]} is of texts; what it writes is in figures/texts.txt of its folder."
+        )
     asked = {"way": way, "shots": shots, "query": query}
     made = _materials(runs, bank, dataset, device, asked, episodes, seed, split)
     shape = made[0].shape
