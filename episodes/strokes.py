@@ -55,7 +55,7 @@ def direction_maps(strokes: Sequence[Tensor], size: int, bins: int = 8, extent: 
     Example:
         >>> import torch
         >>> from episodes.strokes import direction_maps
-        >>> line = torch.tensor([[10.0, -50.0], [90.0, -50.0]])  # from left to right
+        >>> line = torch.tensor([[10.0, -52.5], [90.0, -52.5]])  # from left to right
         >>> direction_maps([line], size=21, bins=4).amax((1, 2)).round()
         tensor([1., 0., 0., 0.])
     """
