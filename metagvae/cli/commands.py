@@ -16,6 +16,7 @@ from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.fit_check import fit_check, next_to_label
 from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.intervene import intervene
 from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
@@ -23,6 +24,7 @@ from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
 from metagvae.cli.refine import refine
 from metagvae.cli.report import report
+from metagvae.cli.select import select
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config.sections import PretrainConfig, TrainConfig
@@ -40,6 +42,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "disentangle": disentangle,
     "likelihood": likelihood,
+    "select": select,
+    "intervene": intervene,
     "refine": refine,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -201,6 +201,27 @@ class GuidedVAE(nn.Module):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Mean images ``[B, C, H, W]`` in [0, 1] of the posterior means."""
         return self.decode(self.infer(images).mean)
+
+    def counterfactual(self, images: Tensor, do: Mapping[str, Tensor]) -> Tensor:
+        """Mean images ``[B, C, H, W]`` in [0, 1], as they would have been, had the factors in ``do`` been set.
+
+        Args:
+            images: ``[B, C, H, W]`` in [0, 1].
+            do: by factor, either its numbers ``[B]``, or images ``[B, C, H, W]`` to copy the factor from.
+
+        Raises:
+            InputError: if the prior knows no causes, or no such factor or number.
+        """
+        return self.decode(self.intervened(images, do))
+
+    def intervened(self, images: Tensor, do: Mapping[str, Tensor]) -> Tensor:
+        """The latents ``[B, latent]`` that `counterfactual` decodes."""
+        units = self.encoder.units
+        copied = {
+            name: self.infer(given).mean[:, units[name]] if given.ndim == 4 and name in units else given
+            for name, given in do.items()
+        }
+        return self.prior.intervene(self.infer(images).mean, copied)
 
     def kl(self, posterior: Posterior) -> Tensor:
         """KL from the prior of each image's posterior, ``[B]``, in nats, labels unknown; the same at every call.

@@ -30,7 +30,24 @@ def attribute_sizes(bank: ImageBank) -> dict[str, int]:
     return {"class": bank.num_classes, **{name: len(a.names) for name, a in bank.attributes.items()}}
 
 
+def factor_ranges(bank: ImageBank) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest known number of each factor of a bank; 0 and 0 where none is known."""
+    if bank.factors is None:
+        return {}
+    ranges = {}
+    for name, column in zip(bank.factors.names, bank.factors.values.cpu().unbind(-1), strict=True):
+        known = column[~column.isnan()].double()
+        ranges[name] = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    return ranges
+
+
+def listed(factors: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """The part of a run's config that tells the factors' ranges; none of images without factors."""
+    return {"factors": {name: list(pair) for name, pair in factors.items()}} if factors else {}
+
+
 def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -> EncoderConfig:
+    prior, of_prior = PRIORS.chosen(vae.prior, "vae.prior: ")
     kind = TextConfig if section.backbone == TextConfig.backbone else EncoderConfig
     return kind(
         backbone=section.backbone,
@@ -39,7 +56,7 @@ def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -
         std=section.std,
         latent=section.latent,
         norm=section.norm,
-        units=assign_units(vae.guidance, section.latent),
+        units=assign_units(vae.guidance, section.latent, prior.owned_units(**of_prior)),
         features=list(section.features or ["latent"]),
         **pictures,
     )
@@ -49,7 +66,6 @@ def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
     """Raises `InputError` for what is wrong with the sections of a new encoder, before any picture is decoded."""
     _encoder_config(encoder, vae).check()
     _decoders(encoder.backbone).find(vae.decoder, "vae.decoder: ")
-    PRIORS.chosen(vae.prior, "vae.prior: ")
     INFERENCES.chosen(vae.inference, "vae.inference: ")
 
 
@@ -91,12 +107,14 @@ def new_vae(
     sizes: dict[str, int],
     tensors: Mapping[str, Tensor] | None = None,
     where: str = "the section 'vae'",
+    factors: Mapping[str, tuple[float, float]] | None = None,
 ) -> GuidedVAE:
     """A VAE around an encoder whose units fit the section's guidance.
 
     Args:
         sizes: values of each known attribute, from `attribute_sizes`.
         tensors: weights that it is to fit, of the file ``where``; they are not loaded here.
+        factors: from `factor_ranges`.
     """
     config = encoder.config
     make_decoder = _decoders(config.backbone).find(vae.decoder, "vae.decoder: ")
@@ -106,7 +124,7 @@ def new_vae(
         raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
 
     def make() -> GuidedVAE:
-        context = GuidanceContext(config.channels, config.size, config.units, sizes)
+        context = GuidanceContext(config.channels, config.size, config.units, sizes, dict(factors or {}))
         decoder = make_decoder(config.latent, config.channels, config.size, vae.decoder_width)
         guidances = make_guidances(vae.guidance, context)
         return GuidedVAE(
