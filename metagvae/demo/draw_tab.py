@@ -18,7 +18,7 @@ def draw_tab(encoder: str) -> None:
     import gradio as gr
 
     gr.Markdown(
-        "Make up to twelve characters: draw each once, up to five times, or upload pictures of them. Then draw one "
+        "Make up to twelve characters: draw each once, up to five times, or upload images of them. Then draw one "
         "again on the right: the encoder says which it is after every stroke, and nothing is trained."
     )
     held = gr.State(lambda: Characters(encoder), time_to_live=FORGET)
@@ -28,7 +28,7 @@ def draw_tab(encoder: str) -> None:
             name, wish, rename = chosen_name()
             example = pad("example")
             keep = gr.Button("Keep as an example", variant="primary", elem_id="keep")
-            files = gr.UploadButton("Upload pictures of it", file_count="multiple", elem_id="files")
+            files = gr.UploadButton("Upload images of it", file_count="multiple", elem_id="files")
             gallery = kept_images()
             forget = gr.Button("Forget all", elem_id="forget")
         with gr.Column():

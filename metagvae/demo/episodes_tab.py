@@ -12,8 +12,8 @@ def episodes_tab(game: Game) -> None:
     import gradio as gr
 
     gr.Markdown(
-        f"One picture of each of {game.way} characters that the encoder never saw in training. Which of them is "
-        "the single picture? Click it in the row."
+        f"One image of each of {game.way} characters that the encoder never saw in training. Which of them is "
+        "the single image? Click it in the row."
     )
     number, score, answered = gr.State(0), gr.State(lambda: Score()), gr.State(False)
     supports, query = game.show(0)

@@ -26,9 +26,9 @@ def latent_tab(view: LatentView | None) -> None:
         )
         return
     gr.Markdown(
-        "Draw a character or take a picture of the data set. Each slider is a latent unit, guided groups first; KL is "
-        "what a unit carries, in nats. The pictures show what the decoder makes of the units and, with deformable PCA, "
-        "the linear picture before and after its warp."
+        "Draw a character or take an image of the data set. Each slider is a latent unit, guided groups first; KL is "
+        "what a unit carries, in nats. The images show what the decoder makes of the units and, with deformable PCA, "
+        "the linear image before and after its warp."
     )
     first = view.picture(len(view.bank) // 3)
     start = view.means(first)
@@ -36,7 +36,7 @@ def latent_tab(view: LatentView | None) -> None:
     with gr.Row():
         with gr.Column():
             drawing = pad("latent-pad")
-            another = gr.Button("A picture of the data set", elem_id="another")
+            another = gr.Button("An image of the data set", elem_id="another")
             seen = gr.Gallery(
                 value=view.look(first, start),
                 columns=2,
