@@ -83,8 +83,11 @@ class DictionaryLearner(nn.Module):
 
     @torch.no_grad()
     def update(self, rows: Tensor) -> dict[str, Tensor]:
-        """Learns from rows ``[B, p]`` and says, of them as they were coded before that: ``loss`` (the mean energy),
-        ``active`` (mean atoms in use) and ``left`` (the share of the rows' squares that is not explained).
+        """One step of learning from rows ``[B, p]``, and how they were coded before it.
+
+        Returns:
+            ``loss`` (the mean energy), ``active`` (mean atoms in use) and ``left`` (the share of the rows' squares that is
+            not explained).
         """
         codes = sparse_codes(rows, self.dictionary, self.penalty, self.steps, positive=self.positive)
         self.updates += 1
