@@ -1,8 +1,9 @@
 """The causal prior and its controls on a drawn scene: counterfactual images, scores, and counterfactual supports.
 
 Measures the runs of `metagvae pretrain --config configs/pendulum/GRAPH.yaml --run.seed N --run.folder
-runs/pendulum-GRAPH-seedN`, GRAPH being causal, reversed and no-graph. With --supports it
-measures few-shot errors; with --hidden too, of runs that end in -hidden-seedN and were pretrained with --data.options '{"hidden": ["angle"]}': nothing told them the factor that classes are made of.
+runs/pendulum-GRAPH-seedN`, GRAPH being causal, reversed and no-graph. With --supports it measures few-shot errors; with
+--hidden too, of runs whose names end in -hidden-seedN, pretrained with --data.options '{"hidden": ["angle"]}': nothing
+told them the factor that classes are made of.
 
 python experiments/causes.py --seeds 0 1 --json experiments/results/causes.json
 python experiments/causes.py --supports --seeds 0 1 --episodes 100 --json experiments/results/causes-supports.json
@@ -106,7 +107,7 @@ def draw(opened: dict[str, Trained], bank: ImageBank, factor: str, path: Path, c
 
 def cell(numbers: list[float]) -> str:
     """The mean, and the smallest and the largest of several seeds."""
-    digits = 1 if max(numbers) >= 1 else 3
+    digits = 3 if 0 < max(numbers) < 1 else 1
     span = f" ({min(numbers):.{digits}f} to {max(numbers):.{digits}f})" if len(numbers) > 1 else ""
     return f"{np.mean(numbers):.{digits}f}{span}"
 
