@@ -12,6 +12,7 @@ from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
+from metagvae.cli.export_classifier import export_classifier
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.likelihood import likelihood
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "likelihood": likelihood,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
+    "export-classifier": export_classifier,
     "benchmark": benchmark,
     "push-encoder": push_encoder,
     "calibrate": calibrate,
