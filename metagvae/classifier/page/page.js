@@ -19,11 +19,16 @@ async function unpacked(id) {
   return new Uint8Array(await new Response(small.stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer());
 }
 
+// A module of the page's own. Its address is no base for others, which it works out and never opens: it gets the binary.
+async function module(id) {
+  const code = new TextDecoder().decode(await unpacked(id)).replaceAll('import.meta.url', '"https://page.invalid/"');
+  return URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+}
+
 async function started() {
-  const code = URL.createObjectURL(new Blob([await unpacked('code')], { type: 'text/javascript' }));
-  const ort = await import(code);
-  URL.revokeObjectURL(code);
+  const ort = await import(await module('code'));
   ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmPaths = { mjs: await module('glue') };
   ort.env.wasm.wasmBinary = await unpacked('wasm');
   const session = await ort.InferenceSession.create(await unpacked('model'), { executionProviders: ['wasm'] });
   return async (image) => {

@@ -15,7 +15,8 @@ from metagvae.storage.atomic_files import make_folder, write_beside
 VERSION = "1.22.0"
 ADDRESS = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
 SHA256 = {
-    "ort.wasm.bundle.min.mjs": "e53392ea5f0e654acf1866c16564b340661ed5d238f692c3c2bd40b940f924a2",
+    "ort.wasm.min.mjs": "6ef726f355b791129f7ddf3f62e7877a16b9b777abe87004b8ab306e6b9cf265",
+    "ort-wasm-simd-threaded.mjs": "30dd851d9c00622940500f71ddd2ff8820c5cb65270816080175b958705385a8",
     "ort-wasm-simd-threaded.wasm": "71aef04959c5c1b6de461b6538e2058e306610034a85aad2742d0c7fd4533fe4",
 }
 _MOST = 64 * 2**20  # bytes of the package

@@ -44,7 +44,8 @@ def write_page(
         "STYLE": parts["page.css"],
         "SCRIPT": parts["preparation.js"] + parts["page.js"],
         "ABOUT": json.dumps(about).replace("<", "\\u003c"),
-        "CODE": packed(files["ort.wasm.bundle.min.mjs"]),
+        "CODE": packed(files["ort.wasm.min.mjs"]),
+        "GLUE": packed(files["ort-wasm-simd-threaded.mjs"]),
         "WASM": packed(files["ort-wasm-simd-threaded.wasm"]),
         "MODEL": packed(model),
     }
