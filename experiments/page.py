@@ -1,6 +1,6 @@
 """The page of a classifier against Python on 200 images, in headless Chromium without a network.
 
-Five classes of five examples: MNIST's digits with `handwriting`, miniImageNet's test classes with `photos`, as PNG files.
+Five classes of five examples: MNIST with `handwriting`, miniImageNet's test classes with `photos`, as PNG files.
 
 python experiments/page.py --json experiments/results/page.json
 """
