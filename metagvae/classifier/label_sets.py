@@ -35,7 +35,7 @@ def sets_of(classifier: FewShotClassifier, unlabelled: Tensor | None) -> Sets:
         unlabelled: ``[m, D]`` features of further pictures, or None.
     """
     support, labels = torch.from_numpy(classifier.support_), torch.from_numpy(classifier.labels_)
-    source = classifier.encoder
+    source = classifier.source
     prior = None
     if not isinstance(source, Encoder):
         prior = SetPrior.read(zoo.read_card(source).details, classifier.encoder_.features)

@@ -14,14 +14,18 @@ from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_classifier import export_classifier
 from metagvae.cli.export_encoder import export_encoder
+from metagvae.cli.fit_check import fit_check, next_to_label
 from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.intervene import intervene
 from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
+from metagvae.cli.refine import refine
 from metagvae.cli.report import report
+from metagvae.cli.select import select
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config.sections import PretrainConfig, TrainConfig
@@ -39,6 +43,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "disentangle": disentangle,
     "likelihood": likelihood,
+    "select": select,
+    "intervene": intervene,
+    "refine": refine,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "export-classifier": export_classifier,
@@ -46,6 +53,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push-encoder": push_encoder,
     "calibrate": calibrate,
     "predict": predict,
+    "fit-check": fit_check,
+    "next-to-label": next_to_label,
     "report": report,
     "demo": demo,
 }
