@@ -17,6 +17,7 @@ from episodes import InputError
 from metagvae.classifier.calibration import shortened
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.label_sets import NONE
+from metagvae.encoders.vectors import Vectors
 
 TOLERANCE = 1e-4  # of a probability, and of the novelty against the larger of it and 1
 _BATCHES = (1, 7)
@@ -48,6 +49,10 @@ class WholeClassifier(nn.Module):
             raise InputError("the classifier is not fitted yet; call fit first.")
         if classifier.head != "prototype":
             raise InputError(f"a classifier leaves with head='prototype'; this one has {classifier.head!r}.")
+        if isinstance(classifier.encoder_, Vectors):
+            raise InputError(
+                "a classifier of ready vectors has no encoder that could leave with it; export one of images."
+            )
         support, labels, counts = classifier._state()
         present = counts.nonzero().flatten()
         self.classes = [str(classifier.classes_[at]) for at in present.tolist()]

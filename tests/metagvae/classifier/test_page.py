@@ -121,6 +121,9 @@ def test_what_cannot_leave_is_said_in_a_sentence(
     ridge = FewShotClassifier(classifier.encoder, "ridge", device="cpu").fit(images, ["a", "b"])
     with pytest.raises(InputError, match="head='prototype'"):
         write_onnx(ridge, tmp_path / "ridge.onnx")
+    vectors = FewShotClassifier("vectors").fit(np.eye(4), ["a", "a", "b", "b"])
+    with pytest.raises(InputError, match="ready vectors"):
+        write_onnx(vectors, tmp_path / "vectors.onnx")
     with pytest.raises(InputError, match="cannot be read"):
         write_page(classifier, tmp_path / "page.html", runtime=tmp_path)
     (tmp_path / "dist").mkdir()
