@@ -42,7 +42,7 @@ def export_classifier(
         classifier = FewShotClassifier.load(place)
     else:
         classifier = FewShotClassifier(encoder, invert="auto" if invert is None else invert, none_label=none_label)
-        for told in fit_folder(classifier, source):
+        for told in fit_folder(classifier, source).told:
             say(printable(f"{source}: {told}", lines=False))
     if path.suffix.lower() == ".onnx":
         write_onnx(classifier, path)

@@ -50,9 +50,7 @@ class WholeClassifier(nn.Module):
         if classifier.head != "prototype":
             raise InputError(f"a classifier leaves with head='prototype'; this one has {classifier.head!r}.")
         if isinstance(classifier.encoder_, Vectors):
-            raise InputError(
-                "a classifier of ready vectors has no encoder that could leave with it; export one of images."
-            )
+            raise InputError("a classifier of ready vectors has no encoder to leave with it; export one of images.")
         support, labels, counts = classifier._state()
         present = counts.nonzero().flatten()
         self.classes = [str(classifier.classes_[at]) for at in present.tolist()]
