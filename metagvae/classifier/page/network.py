@@ -75,7 +75,7 @@ class WholeClassifier(nn.Module):
 
 
 def described(classifier: FewShotClassifier, classes: list[str]) -> dict[str, Any]:
-    """What a program must know beside the network: the classes, and how a picture becomes its input."""
+    """Settings beside the network: the classes, and how a picture becomes its input."""
     config, scale = classifier.encoder_.config, classifier.scale_
     threshold = float(classifier.novelty_threshold)
     return {
@@ -91,7 +91,7 @@ def described(classifier: FewShotClassifier, classes: list[str]) -> dict[str, An
 
 
 def onnx_bytes(classifier: FewShotClassifier) -> tuple[bytes, dict[str, Any]]:
-    """The ONNX file of a fitted classifier, compared with it, and what is `described`.
+    """The ONNX file of a fitted classifier, compared with it, and its settings (`described`).
 
     Raises:
         InputError: if a package is missing, or the file's outputs differ by more than `TOLERANCE`.
