@@ -52,4 +52,5 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     pictures = make_dataset(data, root=root, size=size).load("test")
     refuse_trained_classes(trained, pictures)
     view = LatentView(vae, pictures) if vae else None
-    serve(build(encoder, Game(loaded, pictures, way), view), host, port)
+    photographs = "photos" if "photos" in zoo.installed_encoders() else None
+    serve(build(encoder, Game(loaded, pictures, way), view, photographs), host, port)
