@@ -86,7 +86,7 @@ class DictionaryLearner(nn.Module):
         """One step of learning from rows ``[B, p]``, and how they were coded before it.
 
         Returns:
-            ``loss`` (the mean energy), ``active`` (mean atoms in use) and ``left`` (the share of the rows' squares that is
+            ``loss`` (the mean energy), ``active`` (mean atoms in use) and ``left`` (the share of squares that is
             not explained).
         """
         codes = sparse_codes(rows, self.dictionary, self.penalty, self.steps, positive=self.positive)
