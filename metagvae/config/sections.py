@@ -87,7 +87,7 @@ class VAESection:
         warm_up: steps over which beta grows from zero, in pretraining.
         likelihood: bernoulli | gaussian.
         sigma: standard deviation of the Gaussian likelihood, pictures being in [0, 1].
-        decoder: upsampling | ding, which mirrors the backbone of that name.
+        decoder: upsampling | residual | ding, which mirrors the backbone of that name.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
         prior: of the latent, a mapping of its name and options.

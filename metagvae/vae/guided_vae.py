@@ -72,6 +72,8 @@ class GuidedVAE(nn.Module):
             raise InputError(f"vae.likelihood must be 'bernoulli' or 'gaussian'; received {likelihood!r}.")
         if beta < 0 or sigma <= 0:
             raise InputError(f"vae.beta must be >= 0 and vae.sigma > 0; received {beta} and {sigma}.")
+        for guidance in guidances:
+            decoder = guidance.around(decoder)
         self.encoder, self.decoder = encoder, decoder
         # a list of modules to torch, of guidances to whoever asks them
         self.guidances = cast(Sequence[Guidance], nn.ModuleList(guidances))
