@@ -13,6 +13,7 @@ from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
+from metagvae.cli.generate import generate
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "probe": probe,
     "disentangle": disentangle,
+    "generate": generate,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,

@@ -32,9 +32,7 @@ class SpatialTransformer(nn.Module):
 
     upright: Tensor  # 0 for the units that choose the warp, 1 for the others
 
-    def __init__(
-        self, decoder: nn.Module, units: Sequence[int], latent: int, warp: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, decoder: nn.Module, units: Sequence[int], latent: int, warp: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.decoder, self.of_units = decoder, Units(units)
         self._warp = (warp,)  # in a tuple, so that a guidance's weights are not registered here a second time
