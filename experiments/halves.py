@@ -22,7 +22,8 @@ from metagvae.evaluation.evaluator import Evaluator, embed_bank
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from metagvae.studies.compare import encoder_learner
+from metagvae.studies.methods import encoder_learner
+from metagvae.studies.protocol import Head
 
 
 class Embedded(Evaluator):
@@ -59,7 +60,7 @@ def main() -> None:
     values = units.unique()
     rows = []
     for name in chosen.encoder:
-        learner = encoder_learner(name, bank, bank, "prototypes", None, {})
+        learner = encoder_learner(name, bank, bank, Head())
         assert isinstance(learner, FeatureLearner)
         features = embed_bank(learner.encoder, bank, device)
         for way in chosen.ways:

@@ -21,7 +21,9 @@ from episodes.datasets import make_dataset
 from metagvae.cli import main as metagvae
 from metagvae.encoders.controls import CONTROLS
 from metagvae.report.figures import error_bars
-from metagvae.studies.compare import Comparison, compare
+from metagvae.studies.compare import compare
+from metagvae.studies.comparison import Comparison
+from metagvae.studies.protocol import Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,9 +75,7 @@ def main() -> int:
             data,
             encoders=[*CONTROLS, vae, guided],
             runs=[protonet],
-            ways=[5],
-            shots=[1, 5],
-            episodes=600,
+            protocol=Protocol(ways=[5], shots=[1, 5], episodes=600),
             fit_data=glyphs,
         )
         results += comparison.single

@@ -5,7 +5,7 @@
 Counted: code executed (a canary file that the payloads touch), files written outside the case's own folder,
 unhandled errors (anything but `InputError`, a dead process included), hangs (over 2 s of the processor's time, or no
 answer at all), and the peak of resident memory above what the warm process held. With --json the counts are kept
-after every sitting, and the next one goes on from there.
+after every launch, and the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def fuzz(report: dict[str, Any], count: int, minutes: float = 60, every: int = 1
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=1500, help="cases in all, hand-made ones first")
-    parser.add_argument("--minutes", type=float, default=60, help="end this sitting after so long")
+    parser.add_argument("--minutes", type=float, default=60, help="end this launch after so long")
     parser.add_argument("--json", type=Path, help="file to go on from and to write the counts to")
     chosen = parser.parse_args()
     report = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.exists() else empty_report()

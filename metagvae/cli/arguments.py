@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -20,8 +20,22 @@ def headline(function: Callable[..., Any]) -> str:
     return (function.__doc__ or "").strip().split(".")[0]
 
 
+def option_groups(function: Callable[..., Any]) -> dict[str, type]:
+    """The arguments of a function that are dataclasses: each of their fields is an option of the command."""
+    hints = get_type_hints(function).items()
+    return {name: hint for name, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
+
+
+def call(function: Callable[..., None], settings: Namespace) -> None:
+    """Calls a command's function with parsed settings, its groups of options put together."""
+    given = dict(vars(settings))
+    for name, kind in option_groups(function).items():
+        given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+    function(**given)
+
+
 def _described(function: Callable[..., Any], name: str) -> str:
-    """The text on an argument in a function's docstring."""
+    """The text on an argument in the docstring of a function or class."""
     lines = iter((function.__doc__ or "").splitlines())
     text = next(line for line in lines if line.strip().startswith(f"{name}:"))
     indent = len(text) - len(text.lstrip())
@@ -67,13 +81,18 @@ def of_config(cls: type, text: str) -> Any:
 def of_function(function: Callable[..., None]) -> Any:
     """The parser of a command whose arguments are a function's."""
     parser = parser_class()(description=(function.__doc__ or "").strip().splitlines()[0])
-    # argparse's own nargs, so that `--way 5 20` works beside jsonargparse's `--way [5,20]`
-    lists, several = _lists(function), [n for n, hint in get_type_hints(function).items() if hint == list[str]]
+    groups = option_groups(function)
+    several = [name for name, hint in get_type_hints(function).items() if hint == list[str]]
     for name in several:
         parser.add_argument(name, type=str, nargs="+", help=_described(function, name))
-    parser.add_function_arguments(function, as_positional=True, skip={*lists, *several})
-    for name, kind in lists.items():
-        parser.add_argument(f"--{name}", type=kind, nargs="+", help=_described(function, name))
+    parser.add_function_arguments(function, as_positional=True, skip={*_lists(function), *several, *groups})
+    for kind in groups.values():
+        parser.add_class_arguments(kind, None, skip=set(_lists(kind)))
+    owners: list[Callable[..., Any]] = [function, *groups.values()]
+    for owner in owners:
+        # argparse's own nargs, so that `--way 5 20` works beside jsonargparse's `--way [5,20]`
+        for name, element in _lists(owner).items():
+            parser.add_argument(f"--{name}", type=element, nargs="+", help=_described(owner, name))
     return parser
 
 

@@ -34,7 +34,7 @@ def calibrate(
     from metagvae import zoo
     from metagvae.classifier.calibration import calibrate
     from metagvae.storage.atomic_files import check_links, write_json
-    from metagvae.studies.compare import refuse_trained_classes
+    from metagvae.studies.leakage import refuse_trained_classes
     from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
     from metagvae.zoo.load import CONFIG

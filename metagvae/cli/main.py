@@ -7,7 +7,7 @@ import sys
 
 from episodes.errors import InputError
 from metagvae.cli import terminal
-from metagvae.cli.arguments import made
+from metagvae.cli.arguments import call, made
 from metagvae.compute.processes import PeerLost, join, leave, ranks
 from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.storage.atomic_files import OUT_OF_DISK
@@ -33,9 +33,9 @@ def run(arguments: list[str] | None) -> None:
         cls, function = CONFIGURED[command]
         function(made(cls, settings, parser.instantiate(chosen)[command]))
     elif command in GROUPS:
-        GROUPS[command][1][settings.action](**vars(settings[settings.action]))
+        call(GROUPS[command][1][settings.action], settings[settings.action])
     else:
-        COMMANDS[command](**vars(settings))
+        call(COMMANDS[command], settings)
 
 
 def _import_modules(arguments: list[str]) -> list[str]:

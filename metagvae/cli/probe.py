@@ -40,7 +40,7 @@ def probe(
     from metagvae.encoders.controls import CONTROLS, make_control
     from metagvae.evaluation.linear_probe import make_classifier, save_probes
     from metagvae.evaluation.linear_probe import probe as measure
-    from metagvae.studies.compare import describe
+    from metagvae.studies.methods import describe
     from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
 

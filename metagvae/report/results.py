@@ -10,7 +10,7 @@ from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import PairedDifference, Result, legend
 from metagvae.report.images import Inline, chart
 from metagvae.report.section import LeftOut, readable
-from metagvae.studies.compare import Comparison
+from metagvae.studies.comparison import Comparison
 
 
 def shown(method: str) -> str:

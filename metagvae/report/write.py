@@ -32,7 +32,11 @@ from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content
 from metagvae.runs.run import read_config
 from metagvae.storage.atomic_files import write_beside
-from metagvae.studies.compare import Comparison, choose_dataset, compare, run_learner
+from metagvae.studies.compare import compare
+from metagvae.studies.comparison import Comparison
+from metagvae.studies.measured_data import choose_dataset
+from metagvae.studies.methods import run_learner
+from metagvae.studies.protocol import Protocol
 
 MAX_BYTES = 5_000_000
 MAX_RUNS = 8  # side by side on a page of that size
@@ -59,12 +63,7 @@ def _measured(dataset: Dataset, runs: Sequence[Material], shape: Shape, split: s
         dataset,
         encoders=list(CONTROLS),
         runs=[str(run.folder) for run in able],
-        ways=[shape.way],
-        shots=shape.shots,
-        query=shape.query,
-        episodes=evaluator.count,
-        seed=evaluator.drawn.seed,
-        split=split,
+        protocol=Protocol([shape.way], shape.shots, shape.query, evaluator.count, evaluator.drawn.seed, split),
         device=evaluator.device,
     )
     # stable: runs in their order, then controls in theirs

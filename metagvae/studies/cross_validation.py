@@ -20,7 +20,8 @@ from metagvae.config.sections import TrainConfig
 from metagvae.encoders.controls import fitted_controls
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.storage.atomic_files import check_links
-from metagvae.studies.compare import encoder_learner
+from metagvae.studies.methods import encoder_learner
+from metagvae.studies.protocol import Head
 from metagvae.training.episodic import train
 
 LEAST = 3  # folds: of two, Student's t has one degree of freedom, and its interval is of no use
@@ -124,9 +125,7 @@ def cross_validate(
         evaluators[-1].check(shape.way, shape.shot)
     errors: dict[str, list[float]] = {}
     for fold, evaluator in enumerate(evaluators):
-        learners = {
-            name: encoder_learner(name, evaluator.bank, evaluator.bank, "prototypes", None, {}) for name in methods
-        }
+        learners = {name: encoder_learner(name, evaluator.bank, evaluator.bank, Head()) for name in methods}
         if training:
             choosing = (fold + 1) % folds
             left = [name for i, names in enumerate(dealt) for name in names if i not in (fold, choosing)]

@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from episodes import ImageBank, InputError
-from episodes.counter_rng import check_seed
 from episodes.datasets import make_dataset
 from episodes.datasets.factors import FactorPictures, WarpedPictures
 from episodes.datasets.sprites import SpritePictures
@@ -23,31 +22,10 @@ from metagvae.evaluation.disentanglement import encode, scores, shown
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
-from metagvae.studies.compare import compare, describe
+from metagvae.studies.compare import compare
+from metagvae.studies.methods import describe
+from metagvae.studies.protocol import Head, Scoring
 from metagvae.zoo.build import check_pictures
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """The pictures and episodes of a scoring; see `metagvae disentangle --help`."""
-
-    pictures: str = "warped"
-    data: str = "omniglot"
-    root: str | None = None
-    rotations: str = "classes"
-    way: int = 20
-    shot: int = 1
-    episodes: int = 1000
-    split: str = "test"
-    count: int = 10_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pictures not in ("warped", "sprites"):
-            raise InputError(f"--pictures must be 'warped' or 'sprites'; received {self.pictures!r}.")
-        check_seed(self.seed, "--seed", -(2**62), 2**62 - 1)  # pictures are drawn with its double
-        if self.count < 1000:
-            raise InputError(f"scores need --count of 1,000 pictures or more; received {self.count}.")
 
 
 @dataclass(frozen=True)
@@ -141,12 +119,8 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
                 (result,) = compare(
                     make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
                     encoders=[name],
-                    ways=[scoring.way],
-                    shots=[scoring.shot],
-                    episodes=scoring.episodes,
-                    seed=scoring.seed,
-                    split=scoring.split,
-                    features=None if name in CONTROLS else [group],
+                    protocol=scoring.protocol,
+                    head=Head(features=None if name in CONTROLS else [group]),
                     device=device,
                 ).results
                 error, half_width, over = result.error, result.half_width, result.over_classes

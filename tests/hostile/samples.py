@@ -28,7 +28,8 @@ from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
 from metagvae.storage.tensors import write_tensors
-from metagvae.studies.compare import choose_dataset, describe
+from metagvae.studies.measured_data import choose_dataset
+from metagvae.studies.methods import describe
 from metagvae.training.episodic import build_parts, train
 from metagvae.training.pretraining import pretrain
 from metagvae.zoo.convert import import_weights

@@ -266,13 +266,14 @@ socket.socket.connect = socket.getaddrinfo = refuse
 from episodes import Episodes, EpisodeSampler, EpisodeShape
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
-from metagvae.studies.compare import encoder_learner
+from metagvae.studies.methods import encoder_learner
+from metagvae.studies.protocol import Head
 from metagvae.compute.device import Device
 from metagvae.evaluation.evaluator import Evaluator
 
 digits = make_dataset("digits").load("test")
 classifier = FewShotClassifier()
-learner = encoder_learner("handwriting", digits, digits, "prototypes", None, {})
+learner = encoder_learner("handwriting", digits, digits, Head())
 episodes = Episodes(EpisodeShape(10, 1, 5), stream="test")
 errors = Evaluator(digits, episodes, 4, Device.choose("cpu", "float32")).errors(learner, [(10, 1)])[0]
 drawn = EpisodeSampler(digits, episodes).span(0, 4)

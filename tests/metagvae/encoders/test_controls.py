@@ -7,7 +7,7 @@ import torch
 
 from metagvae.encoders.controls import CONTROLS, fitted_controls, make_control
 from metagvae.report.results import shown
-from metagvae.studies.compare import describe
+from metagvae.studies.methods import describe
 from tests.support.banks import stripes
 
 

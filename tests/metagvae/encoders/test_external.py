@@ -16,7 +16,10 @@ from metagvae.encoders import external
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import ForeignEncoder, describe_foreign, load_foreign
 from metagvae.encoders.norm import norm_policy
-from metagvae.studies.compare import compare, describe, refuse_trained_classes
+from metagvae.studies.compare import compare
+from metagvae.studies.leakage import refuse_trained_classes
+from metagvae.studies.methods import describe
+from metagvae.studies.protocol import Protocol
 from metagvae.zoo import hub
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import save_encoder
@@ -139,7 +142,7 @@ def test_all_kinds_in_one_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     names = ["pixels", "guided-vae-omniglot", str(tmp_path / "theirs")]
     from episodes.datasets import make_dataset
 
-    table = compare(make_dataset("digits"), encoders=names, episodes=2, query=1).table()
+    table = compare(make_dataset("digits"), names, protocol=Protocol(episodes=2, query=1)).table()
     assert all(name in table for name in ("pixels", "guided-vae-omniglot", "theirs"))
     assert norm_policy(load_encoder(tmp_path / "theirs")) == "running"
 

@@ -14,6 +14,7 @@ from metagvae.encoders.joined import JoinedEncoder, joined_name, parts
 from metagvae.learners import make_learner
 from metagvae.learners.joined import join_learners
 from metagvae.studies.compare import compare
+from metagvae.studies.protocol import Protocol
 
 
 class Scaled(nn.Module):
@@ -68,12 +69,12 @@ def test_what_cannot_be_joined() -> None:
 def test_a_joined_method_is_measured_beside_its_parts() -> None:
     dataset = make_dataset("glyphs", seed=1)
     names = ["pixels", "random", "pixels+random"]
-    options = {"ways": [5], "shots": [1], "episodes": 40, "split": "validation"}
-    found = {r.method: r for r in compare(dataset, encoders=names, **options).results}  # type: ignore[arg-type]
+    protocol = Protocol([5], [1], episodes=40, split="validation")
+    found = {r.method: r for r in compare(dataset, names, protocol=protocol).results}
     assert list(found) == names
     assert found["pixels+random"].per_episode.tolist() not in (
         found["pixels"].per_episode.tolist(),
         found["random"].per_episode.tolist(),
     )
     with pytest.raises(InputError, match="nothing"):
-        compare(dataset, encoders=["pixels+nothing"], **options)  # type: ignore[arg-type]
+        compare(dataset, ["pixels+nothing"], protocol=protocol)

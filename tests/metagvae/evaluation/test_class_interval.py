@@ -19,7 +19,7 @@ from metagvae.evaluation.class_interval import ClassJackknife, ClassTally, class
 from metagvae.evaluation.evaluator import Evaluator, legend, paired_difference
 from metagvae.evaluation.over_seeds import by_method
 from metagvae.learners import make_learner
-from metagvae.studies.compare import Comparison
+from metagvae.studies.comparison import Comparison
 from tests.support.banks import stripes
 
 FLOAT32 = Device(torch.device("cpu"), autocast=False)

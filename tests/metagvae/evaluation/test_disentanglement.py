@@ -26,7 +26,8 @@ from metagvae.evaluation.disentanglement import (
     z_diff,
 )
 from metagvae.report.figures import scores_against_errors
-from metagvae.studies.disentangle import Scores, ScoreTable, Scoring
+from metagvae.studies.disentangle import Scores, ScoreTable
+from metagvae.studies.protocol import Scoring
 
 FACTORS = (Factor("kind", 3, False), Factor("a", 6), Factor("b", 10))
 

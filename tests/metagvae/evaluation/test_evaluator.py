@@ -16,7 +16,9 @@ from metagvae.encoders.controls import PCA, Pixels, random_encoder
 from metagvae.evaluation.evaluator import Result, format_table, interval, paired_difference
 from metagvae.evaluation.over_seeds import by_method
 from metagvae.learners import make_learner
-from metagvae.studies.compare import Comparison, compare
+from metagvae.studies.compare import compare
+from metagvae.studies.comparison import Comparison
+from metagvae.studies.protocol import Protocol
 from tests.support.banks import stripes
 from tests.support.measuring import encoder, evaluator, noisy
 
@@ -198,7 +200,7 @@ def test_two_seeds_give_no_interval() -> None:
 
 
 def test_a_shape_asked_for_twice_is_not_two_training_seeds() -> None:
-    found = compare(make_dataset("digits"), encoders=["pixels"], ways=[5, 5], shots=[1, 1], episodes=5)
+    found = compare(make_dataset("digits"), ["pixels"], protocol=Protocol([5, 5], [1, 1], episodes=5))
     assert len(found.results) == 1
     assert not found.spreads
 

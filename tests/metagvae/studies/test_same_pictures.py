@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from episodes import ImageBank
+from episodes.datasets import make_dataset
 from episodes.picture_marks import class_marks, classes_with
 from metagvae.runs.run import without_places
+from metagvae.zoo import shipped_encoders
 from metagvae.zoo.trained import read_card
 from tests.support.commands import CONFIGS, FAST, call, pictures
 
@@ -156,3 +159,22 @@ def test_a_card_names_no_place_of_its_maker(home: Path) -> None:
         assert kept in found
         assert "me/" not in found
         assert "secret" not in found
+
+
+@pytest.mark.parametrize("encoder", shipped_encoders())
+def test_shipped_encoders_know_their_training_characters(
+    encoder: str, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some of Omniglot's training characters, in a folder of another name."""
+    bank = make_dataset("omniglot", root=str(real_data / "omniglot")).load("train")
+    for number in range(24):
+        for index in range(6):
+            image = bank.images[bank.offsets[number] + index, 0]
+            place = tmp_path / "mine" / f"c{number}" / f"{index}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.numpy()).save(place)
+    options = ["--data_options", "{channels: 1}"]
+    words = ["--encoder", encoder, "--data", "folder", "--root", str(tmp_path / "mine"), "--size", "28", *options]
+    status, out, err = evaluate(capsys, *words)
+    assert (status, out) == (2, "")
+    assert "were trained on by" in err

@@ -41,6 +41,7 @@ from metagvae.runs.run import read_config
 from metagvae.runs.signals import Interrupted
 from metagvae.storage.tensors import read_tensors
 from metagvae.studies.compare import compare
+from metagvae.studies.protocol import Protocol
 from metagvae.training.episodic import _vae_batch, train
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
@@ -450,12 +451,12 @@ def test_a_head_of_fixed_ways_is_measured_at_those_ways(
     do_train(train_config(tmp_path / "run", steps=40, learner=learner))
     dataset = DataConfig().make()
     monkeypatch.setattr(type(dataset), "load_split", lambda self, split: bank(split))
-    options = {"runs": [str(tmp_path / "run")], "query": 2, "episodes": 40, "split": "validation"}
-    (result,) = compare(dataset, ways=[3], **options).results  # type: ignore[arg-type]
+    runs, protocol = [str(tmp_path / "run")], Protocol([3], query=2, episodes=40, split="validation")
+    (result,) = compare(dataset, runs=runs, protocol=protocol).results
     assert result.learner == learner
     assert 0 <= result.error < 0.67
     with pytest.raises(InputError, match="ask for --way 3"):
-        compare(dataset, ways=[4], **options)  # type: ignore[arg-type]
+        compare(dataset, runs=runs, protocol=replace(protocol, ways=[4]))
 
 
 def test_training_and_validating_within_an_attribute(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Options grouped in dataclasses: a person sees them one by one, a command takes them together."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from metagvae.cli.arguments import call, of_function
+from metagvae.cli.commands import COMMANDS
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.studies.compare import compare
+from tests.support.commands import call as run
+
+OPTIONS = {
+    "evaluate": "data root size rotations data_options run encoder features head head_options way shot query episodes "
+    "seed split fit_data within same_hands warps unit device json figure",
+    "disentangle": "encoder features pictures data root rotations way shot episodes split count seed device json "
+    "figure",
+}
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two options.
+
+    Args:
+        many: numbers.
+        one: a number.
+    """
+
+    many: list[int] | None = None
+    one: int = 1
+
+
+def command(group: Two, other: str = "x") -> None:
+    """A command.
+
+    Args:
+        other: a word.
+    """
+    found.append((group, other))
+
+
+found: list[tuple[Two, str]] = []
+
+
+def test_fields_of_a_group_are_options_of_the_command() -> None:
+    found.clear()
+    call(command, of_function(command).parse_args(["--many", "3", "4", "--other", "y"]))
+    assert found == [(Two([3, 4], 1), "y")]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_scripts_rely_on_are_there_under_their_names(name: str) -> None:
+    known = {action.dest for action in of_function(COMMANDS[name])._actions} - {"help"}
+    assert known == set(OPTIONS[name].split())
+
+
+@pytest.mark.parametrize(("function", "most"), [(compare, 8), (Evaluator, 5), (COMMANDS["evaluate"], 12)])
+def test_loose_numbers_travel_together(function: Callable[..., object], most: int) -> None:
+    assert len(inspect.signature(function).parameters) <= most
+
+
+def test_an_option_of_a_group_that_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "evaluate", "--data", "digits", "--encoder", "pixels", "--same_hands", "true")
+    assert status == 2
+    assert err == "metagvae: --same_hands goes with --within ATTRIBUTE, such as --within alphabet.\n"
