@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from episodes.batch import to_float
 from episodes.bank import Attribute, ImageBank
+from episodes.batch import to_float
 from episodes.datasets.base import DATASETS
 from episodes.datasets.mnist import MNIST
 

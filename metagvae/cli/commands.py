@@ -7,6 +7,7 @@ from typing import Any
 
 from metagvae.cli.benchmark import benchmark
 from metagvae.cli.calibrate import calibrate
+from metagvae.cli.control import control
 from metagvae.cli.cross_validate import CrossValidateConfig, cross_validate
 from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.demo import demo
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
     "disentangle": disentangle,
     "generate": generate,
+    "control": control,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,
