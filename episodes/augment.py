@@ -16,8 +16,8 @@ from torch import Tensor
 
 from episodes.batch_share import uniform
 from episodes.capture import CaptureConfig, capture
-from episodes.errors import InputError
 from episodes.precision import autocast_off
+from episodes.ranges import check_range
 
 PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
 
@@ -58,11 +58,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name != "capture"):
-            value = getattr(self, name)
-            largest = 1 if name in ("stroke", "flip") else math.inf
-            if not 0 <= value <= largest or value == math.inf:
-                allowed = f"in [0, {largest}]" if largest == 1 else "a number of at least 0"
-                raise InputError(f"augment.{name} must be {allowed}; received {value}.")
+            check_range(f"augment.{name}", getattr(self, name), 1 if name in ("stroke", "flip") else math.inf)
 
     @property
     def warps(self) -> bool:

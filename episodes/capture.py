@@ -18,6 +18,7 @@ from torch import Tensor
 from episodes.batch_share import uniform
 from episodes.errors import InputError
 from episodes.precision import autocast_off
+from episodes.ranges import check_range
 
 _DRAWS = 13
 _INK = 0.25  # brightness from which a pixel counts as ink, where its box is looked for
@@ -62,9 +63,7 @@ class CaptureConfig:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             largest = {"resolution": math.inf, "margin": 0.45, "pen": 0.5, "blur": 0.5}.get(name, 1)
-            if not 0 <= value <= largest or value == math.inf:
-                allowed = "at least 0" if largest == math.inf else f"in [0, {largest}]"
-                raise InputError(f"augment.capture.{name} must be {allowed}; received {value}.")
+            check_range(f"augment.capture.{name}", value, largest)
 
 
 def frame_matrix(scale: Tensor, centre: Tensor, place: Tensor, side: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from episodes import InputError, to_float
 from episodes.datasets import make_dataset
-from metagvae.config.sections import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
 from metagvae.encoders.norm import full_precision
 from metagvae.guidance import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 from metagvae.training.pretraining import pretrain

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from episodes import Episodes, EpisodeShape, InputError
 from episodes.datasets import make_dataset
-from metagvae.config.sections import (
+from metagvae.config import (
     EncoderSection,
     EpisodeSection,
     LearnerSection,
@@ -28,7 +28,8 @@ from metagvae.config.sections import (
     TrainConfig,
     ValidationSection,
 )
-from metagvae.evaluation.evaluator import Evaluator, format_table, legend
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.evaluation.results import format_table, legend
 from metagvae.learners import LEARNERS, FeatureLearner
 from metagvae.training.episodic import train
 

@@ -17,7 +17,8 @@ from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape
 from episodes.datasets import make_dataset
 from metagvae import Encoder, EncoderConfig
 from metagvae.encoders.controls import Pixels
-from metagvae.evaluation.evaluator import Evaluator, format_table, legend, paired_difference
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.evaluation.results import format_table, legend, paired_difference
 from metagvae.learners import PrototypicalNetwork
 
 

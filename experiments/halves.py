@@ -18,7 +18,8 @@ from episodes.datasets import make_dataset
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS
 from metagvae.evaluation.class_interval import ClassInterval, class_units
-from metagvae.evaluation.evaluator import Evaluator, embed_bank
+from metagvae.evaluation.embedding import embed_bank
+from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json

@@ -23,6 +23,7 @@ from episodes.datasets import make_dataset
 from episodes.untrusted.plain_files import read_json
 from metagvae import load_encoder
 from metagvae.classifier.calibration import Calibration, calibrate
+from metagvae.classifier.conformal import embedded_sets, mean_prior
 from metagvae.storage.atomic_files import write_json
 
 CHARACTERS = 172  # as many as Omniglot's validation split has
@@ -48,7 +49,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     encoder = load_encoder(arguments.encoder)
-    found = [calibrate(encoder, bank, 100) for bank in banks(arguments.split, arguments.captures)]
+    found, sets = [], []
+    for bank in banks(arguments.split, arguments.captures):
+        found.append(calibrate(encoder, bank, 100))
+        sets.append(embedded_sets(encoder, bank, found[-1]))
     values = {
         name: float(np.exp(np.mean([np.log(getattr(one, name)) for one in found])))
         for name in ("temperature", "spread", "tail")
@@ -59,6 +63,8 @@ def main() -> None:
         where = f"omniglot, {CHARACTERS} characters of the {arguments.split} split under {len(found)} captures"
         fitted = Calibration(**values, fitted_on=where)
         content["card"]["details"].setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
+        scores = mean_prior(sets, where)
+        content["card"]["details"].setdefault("sets", {})["+".join(encoder.features)] = scores.to_dict()
         write_json(arguments.card, content)
 
 

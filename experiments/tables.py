@@ -97,11 +97,14 @@ def table(content: dict[str, Any]) -> str:
     shapes = sorted({(r["way"], r["shot"]) for r in results})
     deviations = {(s["method"], s["dataset"], s["way"], s["shot"]): s["deviation"] for s in content.get("seeds", [])}
     several = len({r["dataset"] for r in results}) > 1
-    head = ["method", *(["data"] if several else []), *(f"{way}w {shot}s" for way, shot in shapes), "training"]
+    mixed = len({r["transductive"] for r in results}) > 1
+    named = [*(["data"] if several else []), *(["setting"] if mixed else [])]
+    head = ["method", *named, *(f"{way}w {shot}s" for way, shot in shapes), "training"]
     body = [head]
     for method, dataset in dict.fromkeys((r["method"], r["dataset"]) for r in results):
-        cells = [label(method), *([dataset] if several else [])]
         rows = {(r["way"], r["shot"]): r for r in results if (r["method"], r["dataset"]) == (method, dataset)}
+        setting = "transductive" if any(r["transductive"] for r in rows.values()) else "inductive"
+        cells = [label(method), *([dataset] if several else []), *([setting] if mixed else [])]
         for shape in shapes:
             r = rows.get(shape)
             text = shown(r) if r else "–"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # and so no threads that a fork would lose
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests/support
 
 import torch
 from soaking.cold import cold

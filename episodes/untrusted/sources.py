@@ -132,7 +132,7 @@ def deep_range(values: np.ndarray) -> tuple[float, float]:
     return 0.0, next(most for most in (1.0, 255.0, 4_095.0, 65_535.0) if high <= most)
 
 
-def _to_8_bits(picture: Image.Image) -> Image.Image:
+def to_8_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits to 8, by `deep_range`."""
     values = deep_values(picture)
     low, high = deep_range(values)
@@ -175,7 +175,7 @@ def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = Fal
     1-bit and palette pictures are widened to 8 bits first; resized as they are, the filter is ignored.
     Transparent pixels become white.
     """
-    picture = _to_8_bits(picture) if is_deep(picture) else flattened(picture, size)
+    picture = to_8_bits(picture) if is_deep(picture) else flattened(picture, size)
     picture = picture.convert("L" if channels == 1 else "RGB")
     width, height = picture.size
     side = min(width, height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from unittest.mock import patch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
-from episodes import ImageBank, InputError
+from episodes import ImageBank
+from metagvae.interop.easyfsl import require_easyfsl
 from metagvae.interop.learn2learn import require_learn2learn
 
 
@@ -24,17 +26,10 @@ def learn2learn() -> Any:
 
 
 def easyfsl() -> Any:
-    """The package ``easyfsl``.
-
-    Raises:
-        InputError: with the command that installs it.
-    """
-    try:
-        import easyfsl.methods
-        import easyfsl.samplers
-    except ImportError as error:
-        raise InputError(f"easyfsl cannot be imported ({error}). Install it: pip install easyfsl==1.5.0") from error
-    return easyfsl
+    """The package ``easyfsl``, its samplers imported too."""
+    package = require_easyfsl()
+    importlib.import_module("easyfsl.samplers")
+    return package
 
 
 def fused_tasks(bank: ImageBank, way: int, per_class: int, as_float: bool = False) -> Any:

@@ -24,9 +24,11 @@ from metagvae.classifier.calibration import (
     fit_temperature,
     gaussian_logits,
     left_out,
+    shortened,
     squared_distances,
 )
 from metagvae.classifier.inputs import Shape, collect
+from metagvae.classifier.label_sets import FEW, check_sets, ranked_labels, sets_of
 from metagvae.classifier.labels import accuracy, as_labels, is_among, positions, union, with_none
 from metagvae.classifier.pictures import Pictures, batches
 from metagvae.classifier.ridge_head import ridge_left_out, ridge_logits
@@ -70,7 +72,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the labels seen, sorted, of the type they were given in.
         encoder_: the encoder's copy, in evaluation mode.
-        support_: float32 ``[n, D]``, the features of all pictures fitted on.
+        support_: float32 ``[n, D]``, the features of all pictures fitted on, at length 1 if the card says so.
         labels_: int64 ``[n]``, positions in ``classes_``.
         scale_: how numbers become brightness.
         calibration_: temperature and spread; see `metagvae.classifier.calibration`.
@@ -153,6 +155,35 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: given that the picture is of one of the classes, which."""
         return self.ask(X)[0].softmax(1).numpy()
+
+    def predict_set(self, X: Any, coverage: float = 0.9, unlabelled: Any = "auto") -> list[list[Any]]:
+        """Labels that a picture may have, likelier ones first; its own is among them with probability ``coverage``.
+
+        "None of these" (``none_label``, if it is set) is one of the labels: as large a share of pictures of other
+        classes have it in their sets. The sets are calibrated on auxiliary tasks, whose scores the encoder's card
+        keeps, and within the support where a class has two pictures; see `metagvae.classifier.conformal`, and
+        ``docs/sets.md`` for how far that holds.
+
+        Args:
+            X: pictures, as everywhere.
+            coverage: in (0, 1).
+            unlabelled: further pictures, most of them of the classes, that tell how far such pictures lie from their
+                examples. ``auto`` takes X itself where every class has one picture and X has ten or more: the sets then
+                depend on what they are asked for together with. None for no others, as in `predict`.
+
+        Raises:
+            InputError: if a picture or ``coverage`` cannot be used, or the head is ``ridge``.
+        """
+        check_sets(self, coverage)
+        check_is_fitted(self)
+        with plain_defaults():
+            features, further = self._embed(X, first=False), None
+            if isinstance(unlabelled, str) and unlabelled == "auto":
+                if len(self.labels_) == len(np.unique(self.labels_)) and len(features) >= FEW:
+                    further = features
+            elif unlabelled is not None:
+                further = self._embed(unlabelled, first=False)
+            return ranked_labels(self, sets_of(self, further), features, coverage)
 
     def distances(self, X: Any) -> np.ndarray:
         """float64 ``[n, classes]``: distance of each picture's feature from each class's mean feature."""
@@ -271,7 +302,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         device.place(self.encoder_)
         with torch.no_grad():
             parts = [self.encoder_(device.layout(part.to(device.device))).cpu().float() for part in batches(images)]
-        return torch.cat(parts)
+        return shortened(torch.cat(parts), self._prior.normalise if self._prior else 0.0)
 
     def _state(self) -> tuple[Tensor, Tensor, Tensor]:
         """Features ``[n, D]`` of the pictures fitted on, their labels, and how many each class has."""

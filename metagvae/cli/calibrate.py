@@ -1,4 +1,4 @@
-"""`metagvae calibrate`: an encoder's temperature and spread, into its card."""
+"""`metagvae calibrate`: an encoder's temperature, spread and scores of sets, into its card."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def calibrate(
     from episodes.untrusted.plain_files import read_json
     from metagvae import zoo
     from metagvae.classifier.calibration import calibrate
+    from metagvae.classifier.conformal import embedded_sets
     from metagvae.storage.atomic_files import check_links, write_json
     from metagvae.studies.leakage import refuse_trained_classes
     from metagvae.studies.own_images import as_encoders_take
@@ -49,8 +50,10 @@ def calibrate(
     check_pictures(encoder, bank, source)
     refuse_trained_classes(trained, bank)
     fitted = calibrate(encoder, bank)
+    sets = embedded_sets(encoder, bank, fitted)
     content = read_json(folder / CONFIG, "an encoder's config")
     details = content.setdefault("card", {}).setdefault("details", {})
     details.setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
+    details.setdefault("sets", {})["+".join(encoder.features)] = sets.to_dict()
     write_json(folder / CONFIG, content)
     say(f"{source}, {' + '.join(encoder.features)}: {fitted}")

@@ -16,6 +16,7 @@ from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.generate import generate
 from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "disentangle": disentangle,
     "generate": generate,
     "control": control,
+    "likelihood": likelihood,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,

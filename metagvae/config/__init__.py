@@ -1,1 +1,27 @@
-"""Configuration: the sections of a YAML file and how they are read."""
+"""Configuration: one dataclass per section of a YAML file."""
+
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import (
+    DataConfig,
+    EncoderSection,
+    LearnerSection,
+    PretrainConfig,
+    TrainConfig,
+    VAESection,
+    to_dict,
+)
+
+__all__ = [
+    "DataConfig",
+    "EncoderSection",
+    "EpisodeSection",
+    "LearnerSection",
+    "OptimSection",
+    "PretrainConfig",
+    "RunSection",
+    "TrainConfig",
+    "VAESection",
+    "ValidationSection",
+    "to_dict",
+]

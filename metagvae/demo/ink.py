@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from episodes import InputError
-from episodes.untrusted.sources import _to_8_bits, flattened, is_deep, open_picture
+from episodes.untrusted.sources import flattened, is_deep, open_picture, to_8_bits
 
 MAX_UPLOAD = 8 * 2**20  # bytes of an uploaded picture
 LARGEST = 320  # pixels: the longer side of what is kept of a picture, however large it came
@@ -68,7 +68,7 @@ def paper(picture: Image.Image) -> Image.Image:
 
     What is larger than `LARGEST` is brought to it.
     """
-    grey = (_to_8_bits(picture) if is_deep(picture) else flattened(picture, LARGEST)).convert("L")
+    grey = (to_8_bits(picture) if is_deep(picture) else flattened(picture, LARGEST)).convert("L")
     grey.thumbnail((LARGEST, LARGEST))
     pixels = np.asarray(grey)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])

@@ -1,12 +1,10 @@
-"""Few-shot error, its interval, and paired differences on the same episodes."""
+"""Few-shot error of learners, all on the same episodes."""
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -24,168 +22,18 @@ from episodes import (
     InputError,
     Within,
     WithinSampler,
-    to_float,
 )
 from episodes.batch import gather_batch
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.encoders.norm import norm_policy
-from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackknife, ClassTally, class_units, percent
-from metagvae.evaluation.text_table import text_table
+from metagvae.evaluation.class_interval import ClassJackknife, ClassTally, class_units
+from metagvae.evaluation.embedding import ROWS, chunk_times, embed_bank, pictures_at_once, progress_bar
+from metagvae.evaluation.results import Result, interval
 from metagvae.learners import FeatureLearner, Learner
 
-ROWS = 8192  # features in flight at a time, or pictures of 28 x 28; of larger ones as many fewer
-GPU_TIMES = 4  # on a GPU, so many times as much of a frozen encoder at a time: a launch costs as much as its work
 MOST_EPISODES = 10**8
-_PATIENCE = 5.0  # seconds before anything is shown
 NUMBERS = 2**24  # at most, in the features in flight
-
-
-def interval(values: np.ndarray) -> float:
-    """Half width of the 95 % interval of a mean: 1.96 s / sqrt(n), s with n - 1 degrees of freedom."""
-    if len(values) < 2:
-        return math.nan
-    return float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
-
-
-@dataclass
-class Result:
-    """One learner's few-shot error on one data set and episode shape; errors are fractions in [0, 1].
-
-    ``within`` names the attribute that the classes of an episode share, ``warps`` how many warped copies of each
-    picture the features are averaged with, ``per_run`` the error of each episode that the data set prescribes,
-    ``classes`` what the interval over classes is made of.
-    """
-
-    method: str
-    dataset: str
-    split: str
-    split_hash: str
-    way: int
-    shot: int
-    query: int
-    episodes: int
-    seed: int
-    encoder: str
-    features: str
-    learner: str
-    norm: str
-    transductive: bool
-    rotations: str
-    precision: str
-    error: float
-    half_width: float
-    per_episode: np.ndarray = field(repr=False)
-    within: str = ""
-    warps: int = 0
-    per_run: list[float] | None = None
-    classes: ClassJackknife | None = field(default=None, repr=False)
-
-    @property
-    def over_classes(self) -> ClassInterval | None:
-        """The 95 % interval over the choice of classes."""
-        return self.classes.interval() if self.classes else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the per-episode errors left out."""
-        plain = {key: value for key, value in vars(self).items() if key not in ("per_episode", "classes")}
-        return {**plain, "over_classes": self.classes.to_dict() if self.classes else None}
-
-
-@dataclass
-class PairedDifference:
-    """Mean of (other - baseline) over the same episodes, with its 95 % interval; negative: other errs less.
-
-    ``classes`` is what the interval over classes is made of.
-    """
-
-    other: str
-    baseline: str
-    dataset: str
-    way: int
-    shot: int
-    difference: float
-    half_width: float
-    classes: ClassJackknife | None = field(default=None, repr=False)
-
-    @property
-    def clear_of_zero(self) -> bool:
-        return abs(self.difference) > self.half_width
-
-    @property
-    def over_classes(self) -> ClassInterval | None:
-        """The 95 % interval over the choice of classes."""
-        return self.classes.interval(difference=True) if self.classes else None
-
-    def mark(self) -> str:
-        """A remark where it is not clear of zero; empty where it is, over episodes and over classes."""
-        over = self.over_classes
-        if not self.clear_of_zero:
-            return "(not clear of zero)"
-        return "" if over is None or over.clear_of_zero else f"(not clear of zero over {over.drawn()})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        plain = {key: value for key, value in vars(self).items() if key != "classes"}
-        plain["clear_of_zero"] = self.clear_of_zero
-        return {**plain, "over_classes": self.classes.to_dict(difference=True) if self.classes else None}
-
-
-def paired_difference(other: Result, baseline: Result) -> PairedDifference:
-    """The paired difference of two results.
-
-    Raises:
-        InputError: if they were not measured on the same episodes.
-    """
-    for key in ("dataset", "split", "split_hash", "way", "shot", "query", "episodes", "seed", "rotations", "within"):
-        if getattr(other, key) != getattr(baseline, key):
-            raise InputError(
-                f"{other.method} and {baseline.method} were not measured on the same episodes: {key} is "
-                f"{getattr(other, key)} and {getattr(baseline, key)}."
-            )
-    gap = other.per_episode - baseline.per_episode
-    classes = other.classes.minus(baseline.classes) if other.classes and baseline.classes else None
-    return PairedDifference(
-        other.method, baseline.method, other.dataset, other.way, other.shot, float(gap.mean()), interval(gap), classes
-    )
-
-
-def pictures_at_once(bank: ImageBank) -> int:
-    """How many pictures to run through a network at a time, by their size."""
-    _, height, width = bank.image_shape
-    return max(64, ROWS * 28 * 28 // (height * width))
-
-
-def _times(device: Device) -> int:
-    """How many times a processor's chunk this device takes of a frozen encoder's pictures and features."""
-    return GPU_TIMES if device.device.type == "cuda" else 1
-
-
-@torch.no_grad()
-def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device, progress: bool = False) -> Tensor:
-    """float32 ``[M, D]``: each picture's feature, computed once, the encoder in evaluation mode."""
-    bar = _bar("images", len(bank), progress)
-
-    def embed(start: int, stop: int) -> Tensor:
-        images = to_float(bank.images[start:stop].to(device.device, non_blocking=True))
-        with device.precision():
-            features: Tensor = encoder(device.layout(images)).float()
-        if device.device.type == "cuda":
-            features = features.clone()  # a compiled encoder replays a graph, which writes over its last answer
-        bar.update(ranks().size * len(features))
-        return features
-
-    with bar:
-        return ranks().split(len(bank), pictures_at_once(bank) // 8 * _times(device), embed, device.device)
-
-
-def _bar(what: str, total: int, progress: bool) -> tqdm[NoReturn]:
-    """How far something is, on stderr of the main process; in a file a line now and then."""
-    shown, live = progress and ranks().main, sys.stderr is not None and sys.stderr.isatty()
-    often = 0.5 if live else _PATIENCE * 4
-    return tqdm(
-        desc=what, total=total, disable=not shown, leave=False, delay=_PATIENCE, mininterval=often, file=sys.stderr
-    )
 
 
 def _feature_batch(features: Tensor, drawn: EpisodeIndices) -> EpisodeBatch:
@@ -230,6 +78,8 @@ class Evaluator:
 
     Attributes:
         progress: show on stderr how far it is, once it takes more than seconds; False at first.
+        frozen: whether no encoder changes from one call to the next, so that learners measured one after the other on
+            the same encoder share its features; False at first.
 
     Raises:
         InputError: if the count is too small for an interval, or the bank has no such unit.
@@ -251,6 +101,7 @@ class Evaluator:
     """
 
     progress: bool = False
+    frozen: bool = False
 
     def __init__(
         self,
@@ -273,6 +124,7 @@ class Evaluator:
         self.query = fixed.query if fixed is not None else episodes.shape.query
         self.fixed = fixed.to(self.bank.device) if fixed is not None else None
         class_units(self.bank, unit)  # says so if there is no such unit
+        self._last: tuple[nn.Module, Tensor] | None = None
 
     def sampler(self, way: int, shot: int) -> EpisodeSampler | FixedEpisodes:
         """Where the episodes come from; raises `InputError` if the bank cannot give such episodes."""
@@ -293,10 +145,19 @@ class Evaluator:
     def _features(self, learner: Learner) -> Tensor | None:
         if not isinstance(learner, FeatureLearner) or not learner.embeds_independently:
             return None
+        if self.frozen and self._last is not None and self._last[0] is learner.encoder:
+            return self._last[1]
+        features = self._embedded(learner.encoder)
+        if self.frozen:
+            self._last = (learner.encoder, features)
+        return features
+
+    def _embedded(self, encoder: nn.Module) -> Tensor:
+        """float32 ``[turns, M, D]``: the features of all pictures; turns is 1, or 4 where quarter turns are drawn."""
         if not self.drawn.rotations:
-            return embed_bank(learner.encoder, self.bank, self.device, self.progress).unsqueeze(0)
+            return embed_bank(encoder, self.bank, self.device, self.progress).unsqueeze(0)
         turned = self.bank.with_rotations()
-        features = embed_bank(learner.encoder, turned, self.device, self.progress)
+        features = embed_bank(encoder, turned, self.device, self.progress)
         # class c's turns lie behind each other: put each turn's pictures in the bank's own order
         order = [
             torch.cat(
@@ -329,7 +190,7 @@ class Evaluator:
         for way, shot in shapes:
             sampler, tally = self.sampler(way, shot), ClassTally(self.bank, self.unit, self.device.device)
             chunk = self._episodes_at_once(features, way, shot)
-            bar = _bar(f"{way}-way {shot}-shot episodes", self.count, self.progress)
+            bar = progress_bar(f"{way}-way {shot}-shot episodes", self.count, self.progress)
 
             def measured(
                 start: int,
@@ -363,7 +224,7 @@ class Evaluator:
         if features is None:
             rows = pictures_at_once(self.bank)
         else:
-            rows = min(ROWS, NUMBERS // features.shape[-1]) * _times(self.device)
+            rows = min(ROWS, NUMBERS // features.shape[-1]) * chunk_times(self.device)
         return max(1, rows // (way * (shot + self.query)))
 
     def _wrong(self, learner: Learner, drawn: EpisodeIndices, features: Tensor | None, tally: ClassTally) -> Tensor:
@@ -421,31 +282,3 @@ class Evaluator:
             )
             for (way, shot), (errors, classes) in zip(shapes, self.tallied(learner, shapes), strict=True)
         ]
-
-
-def legend(results: Sequence[Result]) -> str:
-    """The meaning of the numbers of `format_table`, and how far they hold for other classes."""
-    over = next((r.over_classes for r in results if r.classes), None)
-    episodes = "± half of the 95 % interval over episodes"
-    if over is None:
-        return f"few-shot error in %, mean {episodes}"
-    classes = f"[95 % interval over the {over.drawn()}]"
-    text = f"few-shot error in %, mean {f'{classes} {episodes}' if over.few else f'{episodes} {classes}'}\n"
-    if over.units < LEAST:
-        return f"{text}{over.drawn()}: too few to tell how the error differs on others"
-    return (
-        f"{text}the error on as many others spreads {math.sqrt(2):.2f} times as far (other_low, other_high in the JSON)"
-    )
-
-
-def format_table(results: Sequence[Result]) -> str:
-    """A plain-text table of errors in percent, one row per method and data set, one column per shape."""
-    shapes = sorted({(r.way, r.shot) for r in results})
-    header = ["method", "data", "norm"] + [f"{way}-way {shot}-shot" for way, shot in shapes]
-    rows: dict[tuple[str, str, str], dict[tuple[int, int], str]] = {}
-    for r in results:
-        norm = f"{r.norm}, transductive" if r.transductive else r.norm
-        cell = percent(r.error, r.half_width, r.over_classes)
-        rows.setdefault((r.method, f"{r.dataset} {r.split}", norm), {})[r.way, r.shot] = cell
-    lines = [header, *([*key, *(cells.get(shape, "-") for shape in shapes)] for key, cells in rows.items())]
-    return text_table(lines, rule=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 from episodes import ImageBank, InputError
 from metagvae.compute.device import Device
-from metagvae.evaluation.evaluator import embed_bank
+from metagvae.evaluation.embedding import embed_bank
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import t
 
 from metagvae.evaluation.class_interval import ClassJackknife
-from metagvae.evaluation.evaluator import PairedDifference, Result, interval, paired_difference
+from metagvae.evaluation.results import PairedDifference, Result, interval, paired_difference
 
 SEED = re.compile(r"[-_/]seed(0|[1-9]\d*)$")
 SAME = ("learner", "norm", "features", "transductive", "warps", "precision")  # in all seeds of one method

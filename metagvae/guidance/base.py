@@ -129,6 +129,10 @@ class Guidance(nn.Module, ABC):
         """The main decoder as this guidance lets it draw, called once when the VAE is built; as it is by default."""
         return decoder
 
+    def taught(self) -> tuple[str, ...]:
+        """The attributes whose labels this guidance learns; none without an override."""
+        return ()
+
     def unit_names(self) -> dict[int, str]:
         """The effects of single latent units, by unit number, as figures and reports call them."""
         return {}

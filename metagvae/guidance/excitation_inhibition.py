@@ -112,6 +112,9 @@ class ExcitationInhibition(Guidance):
             )
         return dict(attributes)
 
+    def taught(self) -> tuple[str, ...]:
+        return tuple(self.units)
+
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
         for name in self.units:

@@ -12,6 +12,7 @@ from metagvae.learners.base import LEARNERS, FeatureLearner, Learner
 from metagvae.learners.maml import MAML
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
+from metagvae.learners.soft_k_means import SoftKMeans
 from metagvae.learners.statistician import NeuralStatistician
 
 
@@ -48,6 +49,7 @@ __all__ = [
     "NeuralStatistician",
     "PrototypicalNetwork",
     "RidgeRegression",
+    "SoftKMeans",
     "learner_class",
     "make_learner",
 ]

@@ -25,6 +25,7 @@ class Learner(nn.Module, ABC):
         any_way: whether it can be asked for another number of ways than it was trained for.
         needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
+        sees_queries: whether its head looks at all queries of an episode together, whatever the encoder's norm policy.
 
     Example:
         >>> import torch
@@ -36,10 +37,11 @@ class Learner(nn.Module, ABC):
         torch.Size([2, 15, 5])
     """
 
-    name: ClassVar[str]
+    name: str
     any_way: ClassVar[bool] = True
     needs_float32: ClassVar[bool] = False
     classifies: ClassVar[bool] = True
+    sees_queries: bool = False
     way: int | None = None  # of a learner with a head of that size
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -48,7 +50,7 @@ class Learner(nn.Module, ABC):
 
     @property
     def transductive(self) -> bool:
-        return norm_policy(self.encoder) == "transductive"
+        return self.sees_queries or norm_policy(self.encoder) == "transductive"
 
     @abstractmethod
     def adapt(self, support: Tensor) -> Any:
@@ -164,21 +166,24 @@ class FeatureLearner(Learner):
         head = self._fit(support) if self.transductive else state.head
         return self._ask(head, asked)
 
+    def embed_batch(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Support features ``[T, N, K, D]`` and query features ``[T, N, Q, D]``, embedded in one pass."""
+        if self.embeds_independently:
+            # one contiguous block as the gather left it
+            shape = batch.images.shape[:3]
+            features = full_precision(self.encoder(batch.images.flatten(0, 2))).view(*shape, -1)
+            return features[:, :, : batch.shot], features[:, :, batch.shot :]
+        support, query = self.embed(batch.support, batch.query)
+        assert query is not None
+        return support, query
+
     def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         """Loss and logits ``[T, N * Q, N]``; support and query are embedded in one pass.
 
         Raises:
             InputError: if every picture is to be support once and the pictures of a class do not divide so.
         """
-        if self.embeds_independently:
-            # one contiguous block as the gather left it
-            shape = batch.images.shape[:3]
-            features = full_precision(self.encoder(batch.images.flatten(0, 2))).view(*shape, -1)
-            support, query = features[:, :, : batch.shot], features[:, :, batch.shot :]
-        else:
-            support, asked = self.embed(batch.support, batch.query)
-            assert asked is not None
-            query = asked
+        support, query = self.embed_batch(batch)
         logits = self._ask(self._fit(support), query)
         loss = episode_loss(logits, batch.query_labels)
         if self.roles == "every" and self.training:

@@ -12,7 +12,6 @@ from torch.func import functional_call
 from episodes import EpisodeBatch, InputError
 from episodes.precision import autocast_off
 from metagvae.encoders.encoder import Encoder, Posterior
-from metagvae.encoders.norm import full_precision
 from metagvae.learners.base import LEARNERS, FeatureLearner, episode_loss
 from metagvae.vae.hierarchical import Hierarchy, context_kl, gaussian_kl
 
@@ -122,14 +121,7 @@ class NeuralStatistician(FeatureLearner):
 
     def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         """Minus the ELBO per picture, with the guidance's terms, and logits ``[T, N * Q, N]``."""
-        if self.embeds_independently:
-            shape = batch.images.shape[:3]
-            features = full_precision(self.encoder(batch.images.flatten(0, 2))).view(*shape, -1)
-            support, query = features[:, :, : batch.shot], features[:, :, batch.shot :]
-        else:
-            support, asked = self.embed(batch.support, batch.query)
-            assert asked is not None
-            query = asked
+        support, query = self.embed_batch(batch)
         with autocast_off(support):
             state = self.fit_head(support)
             alone = self.model.statistics(query.flatten(1, 2).unsqueeze(-2))

@@ -10,7 +10,7 @@ import torch
 
 from episodes import to_float
 from metagvae.encoders.norm import norm_policy
-from metagvae.evaluation.evaluator import embed_bank
+from metagvae.evaluation.embedding import embed_bank
 from metagvae.report.images import chart
 from metagvae.report.material import Material
 from metagvae.report.section import LeftOut, readable

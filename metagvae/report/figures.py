@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, ImageBank, InputError, to_float
-from metagvae.evaluation.evaluator import Result
+from metagvae.evaluation.results import Result
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
 from metagvae.studies.sweep.results import Sweep

@@ -7,7 +7,7 @@ from typing import Any
 
 from metagvae.encoders.controls import CONTROLS
 from metagvae.evaluation.class_interval import percent
-from metagvae.evaluation.evaluator import PairedDifference, Result, legend
+from metagvae.evaluation.results import PairedDifference, Result, legend
 from metagvae.report.images import Inline, chart
 from metagvae.report.section import LeftOut, readable
 from metagvae.studies.comparison import Comparison

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset
 from episodes.paths import expanded
@@ -19,7 +21,7 @@ from metagvae.learners import FeatureLearner, Learner
 from metagvae.learners.joined import join_learners
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.leakage import refuse_trained_classes
-from metagvae.studies.methods import describe, encoder_learner, run_learner
+from metagvae.studies.methods import describe, encoder_learners, run_learner
 from metagvae.studies.protocol import Head, Protocol
 from metagvae.zoo.trained import Trained
 
@@ -40,7 +42,8 @@ def compare(
 
     Args:
         dataset: the images that the episodes are drawn from.
-        encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get ``head``.
+        encoders: controls (pixels, pca, random), shipped names, encoder or run folders; all get every learner of
+            ``head``.
         runs: run folders, each with its own learner; errors of names that differ in a trailing -seedN are averaged.
             ``A+B``, here and among the encoders, is one method that has the features of both
             (`metagvae.encoders.joined`).
@@ -67,17 +70,20 @@ def compare(
     with ranks().first_here():
         bank = dataset.load(protocol.split)
     evaluator, shapes = _evaluator(protocol, dataset, bank, device), protocol.shapes(dataset)
-    evaluator.progress = progress
+    evaluator.progress, evaluator.frozen = progress, True
     train = _fitted_on(fit_data, dataset, encoders, bank)
     opened = _opened(encoders, runs, bank)
-    asked = [(name, [encoder_learner(part, bank, train, head) for part in opened[name]]) for name in encoders]
-    asked += [(name, [run_learner(part, bank, head.features) for part in opened[name]]) for name in runs]
+    asked = [(name, each) for name in encoders for each in encoder_learners(opened[name], name, bank, train, head)]
+    asked += [
+        (name, join_learners([run_learner(part, bank, head.features) for part in opened[name]], name)) for name in runs
+    ]
     learners: dict[str, Learner] = {}
     methods = {}
-    for name, each in asked:
-        method = joined_name(name) if joined_name(name) not in learners else name
-        learners[method] = join_learners(each, name)
-        _check_way(name, learners[method], shapes)
+    for name, learner in asked:
+        of = f"{learner.name} on " if len(head.names) > 1 and name in encoders else ""
+        method = of + (joined_name(name) if of + joined_name(name) not in learners else name)
+        learners[method] = learner
+        _check_way(name, learner, shapes)
         methods[method] = describe(opened[name][0], len(opened[name]))
     if head.warps:
         _average_warps(learners, head.warps)
@@ -164,7 +170,8 @@ def _check_way(name: str, learner: Learner, shapes: Sequence[tuple[int, int]]) -
 
 def _average_warps(learners: dict[str, Learner], warps: int) -> None:
     """Lets every learner see each image's features averaged with those of warped copies."""
+    averaged: dict[nn.Module, nn.Module] = {}  # learners on one encoder keep one encoder
     for method, learner in learners.items():
         if not isinstance(learner, FeatureLearner):
             raise InputError(f"the learner '{learner.name}' of {method} has no features to average; leave out warps.")
-        learner.encoder = WarpAverage(learner.encoder, warps)
+        learner.encoder = averaged.setdefault(learner.encoder, WarpAverage(learner.encoder, warps))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from metagvae.evaluation.class_interval import percent
-from metagvae.evaluation.evaluator import PairedDifference, Result, format_table, legend
 from metagvae.evaluation.over_seeds import (
     SeedReduction,
     SeedSpread,
@@ -17,6 +16,7 @@ from metagvae.evaluation.over_seeds import (
     seed_reductions,
     spreads_over_seeds,
 )
+from metagvae.evaluation.results import PairedDifference, Result, format_table, legend
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,32 +13,78 @@ from episodes import ImageBank, InputError
 from episodes.paths import expanded
 from episodes.untrusted.typed import fits
 from metagvae import zoo
+from metagvae.classifier.calibration import Calibration
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
-from metagvae.learners import Learner, make_learner
+from metagvae.interop.easyfsl import PREFIX, EasyfslLearner
+from metagvae.learners import Learner, PrototypicalNetwork, make_learner
+from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.protocol import Head
 from metagvae.zoo.build import check_pictures
 from metagvae.zoo.card import counted
 from metagvae.zoo.trained import Trained
 
+HEADS = ("prototypes", "ridge", "soft-k-means")  # learners without weights to be trained first
 
-def encoder_learner(name: str | Trained, bank: ImageBank, train: ImageBank, head: Head) -> Learner:
-    """A head on an encoder by name: a control, a shipped name, an encoder or run folder.
+
+def encoder_learners(
+    parts: Sequence[str | Trained], name: str, bank: ImageBank, train: ImageBank, head: Head
+) -> list[Learner]:
+    """The learners of ``head`` on an encoder, the inductive ones first.
 
     Args:
-        bank: the images to be measured on, which the encoder must take.
+        parts: whose features stand side by side: controls, shipped names, encoder or run folders; most often one.
+        name: what they are called together.
+        bank: the images to be measured on, which the encoders must take.
         train: the images that a control is fitted on.
+
+    Raises:
+        InputError: if there is no such learner for a frozen encoder, or no such option.
     """
-    encoder: nn.Module
+    plain = [PrototypicalNetwork(_encoder(part, bank, train, head.features)) for part in parts]
+    encoder = join_learners(plain, name).encoder
+    options = head.head_options or {}
+    made = [
+        _learner_on(encoder, learner, {**_options_of_card(parts, encoder, learner, options), **options})
+        for learner in head.names
+    ]
+    return sorted(made, key=lambda learner: learner.transductive)
+
+
+def encoder_learner(name: str | Trained, bank: ImageBank, train: ImageBank, head: Head) -> Learner:
+    """The first of `encoder_learners` on one encoder."""
+    return encoder_learners([name], str(name), bank, train, head)[0]
+
+
+def _encoder(name: str | Trained, bank: ImageBank, train: ImageBank, features: list[str] | None) -> nn.Module:
     if isinstance(name, str) and name in CONTROLS:
-        encoder = make_control(name, train)
-    else:
-        encoder = zoo.open(name).encoder(head.features)
-        check_pictures(encoder, bank, name)
-    if head.head not in ("prototypes", "ridge"):
-        raise InputError(f"a frozen encoder takes the head 'prototypes' or 'ridge'; received {head.head!r}.")
-    return make_learner(head.head, encoder, 0, **(head.head_options or {}))
+        return make_control(name, train)
+    encoder = zoo.open(name).encoder(features)
+    check_pictures(encoder, bank, name)
+    return encoder
+
+
+def _options_of_card(
+    parts: Sequence[str | Trained], encoder: nn.Module, learner: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of a head that one encoder's card asks for: at which length its features are taken."""
+    part = parts[0]
+    if len(parts) > 1 or learner != "prototypes" or "distance" in options or part in CONTROLS:
+        return {}
+    known = Calibration.read(zoo.open(part).card.details, getattr(encoder, "features", []))
+    return {"normalise": known.normalise} if known is not None and known.normalise else {}
+
+
+def _learner_on(encoder: nn.Module, name: str, options: dict[str, Any]) -> Learner:
+    if name.startswith(PREFIX):
+        return EasyfslLearner(encoder, name.removeprefix(PREFIX), **options)
+    if name not in HEADS:
+        raise InputError(
+            f"a frozen encoder takes the learner {', '.join(HEADS)}, or a method of easyfsl such as "
+            f"{PREFIX}SimpleShot; received {name!r}."
+        )
+    return make_learner(name, encoder, 0, **options)
 
 
 def run_learner(run: str | Trained, bank: ImageBank, features: list[str] | None) -> Learner:

@@ -58,8 +58,10 @@ class Head:
     """The classifier on a frozen encoder, and the features that it sees.
 
     Args:
-        head: for --encoder: prototypes | ridge.
-        head_options: options of that head, such as distance: cosine.
+        learner: for --encoder, a row for each: prototypes | ridge | soft-k-means | easyfsl:METHOD (such as
+            easyfsl:SimpleShot); leave out for prototypes.
+        head: the same of one, as it was called before.
+        head_options: options of that learner, such as distance: cosine.
         features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
         warps: average each image's features with those of so many mildly warped copies.
 
@@ -69,10 +71,16 @@ class Head:
         prototypes
     """
 
-    head: str = "prototypes"
+    head: str | None = None
     head_options: dict[str, Any] | None = None
     features: list[str] | None = None
     warps: int = 0
+    learner: list[str] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The learners' names, each once."""
+        return list(dict.fromkeys(self.learner or [self.head or "prototypes"]))
 
 
 @dataclass(frozen=True)

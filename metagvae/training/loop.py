@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device, deterministic_algorithms
 from metagvae.compute.processes import ranks
-from metagvae.config.sections import OptimSection, RunSection
+from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
 from metagvae.training.captured_step import CapturedStep
@@ -69,102 +69,138 @@ def _taken(work: TrainingStep, optim: OptimSection, device: Device) -> TrainingS
     return CapturedStep(work, strict=optim.graph == "on") if able and optim.graph != "off" else work
 
 
-def fit(
-    run: Run,
-    module: nn.Module,
-    draw: Callable[[int], StepInputs],
-    loss_terms: Callable[[StepInputs], dict[str, Tensor]],
-    optim: OptimSection,
-    section: RunSection,
-    device: Device,
-    place: Callable[[int], str],
-    share: Share,
-    validate: Callable[[], float] | None = None,
-    validate_every: int = 0,
-    label: str = "training",
-    watch: Callable[[int, float], None] | None = None,
-) -> dict[str, Any]:
-    """Minimises the sum of ``loss_terms(step)`` over the module's trainable parameters.
+@dataclass(frozen=True)
+class Task:
+    """A module to train, and where its steps come from.
 
     Args:
+        module: its trainable parameters are fitted.
         draw: what a step is made of, given its number; nothing of it from torch's own generators.
         loss_terms: the named terms of a step, given what it is made of; called in the device's precision, with
             torch's generators seeded from (seed, step).
         place: what a step was made of, such as its episodes, for messages.
         share: of a step's items, what this process works on; ``loss_terms`` are means over it.
-        validate: an error in [0, 1]; the weights of the lowest are kept.
-        watch: told the step and the error after each validation; what it raises ends the run, resumably.
+        label: of the progress bar.
+    """
+
+    module: nn.Module
+    draw: Callable[[int], StepInputs]
+    loss_terms: Callable[[StepInputs], dict[str, Tensor]]
+    place: Callable[[int], str]
+    share: Share
+    label: str = "training"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the weights to be kept are chosen.
+
+    Args:
+        error: in [0, 1]; the weights of the lowest are kept.
+        every: steps between two of them.
+        watch: told the step and the error after each; what it raises ends the run, resumably.
+    """
+
+    error: Callable[[], float]
+    every: int
+    watch: Callable[[int, float], None] | None = None
+
+
+class _Fitting:
+    """A loop's state between its steps, begun where the run's newest state left off."""
+
+    def __init__(self, run: Run, task: Task, optim: OptimSection, device: Device) -> None:
+        self.run, self.module, self.optim = run, task.module, optim
+        self.work = TrainingStep(task.module, task.loss_terms, optim, task.share, device, task.place)
+        self.guard = self.work.guard
+        self.take = _taken(self.work, optim, device)
+        self.done, spent, skipped = 0, 0.0, 0
+        self.best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
+        peers = ranks()
+        peers.check_layers(self.module)
+        state = peers.from_main(run.states.load())
+        if state is not None:
+            restore(self.module, self.work.optimizer, state, optim.steps, run.states.path(state["step"]))
+            self.done, spent, skipped, self.best = state["step"], state["seconds"], state["skipped"], state["best"]
+        elif peers.size > 1:
+            self.module.load_state_dict(peers.from_main(self.module.state_dict()))  # whatever this host's files said
+        run.start_metrics(self.done)
+        self.guard.go_on(skipped)
+        self.began = time.perf_counter() - spent
+
+    def log(self, terms: dict[str, Tensor], rate: float) -> float:
+        """Writes a line of metrics; gives the loss."""
+        seen = torch.stack([term.detach().float() for term in terms.values()]).cpu()  # read back at once
+        values = dict(zip(terms, seen.tolist(), strict=True))
+        if self.optim.skip_nonfinite:
+            values["skipped_steps"] = self.guard.skipped
+        loss = float(seen.sum())
+        self.run.log(self.done, {"loss": loss, **values, "lr": rate, "seconds": time.perf_counter() - self.began})
+        return loss
+
+    def select(self, selection: Selection) -> None:
+        """Measures the weights as they are, and keeps them if they are the best so far."""
+        error = selection.error()
+        self.module.train()
+        self.run.log(self.done, {"validation_error": error})
+        if error < self.best["best_error"]:
+            kept = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
+            self.best = {"best_error": error, "best_step": self.done, "best": kept}
+        if selection.watch is not None:
+            selection.watch(self.done, error)
+
+    def save(self) -> None:
+        """Writes a state to go on from."""
+        self.guard.check()
+        check_finite_state(self.module, self.done)
+        content = {"module": self.module.state_dict(), "optimizer": self.work.optimizer_state(), "best": self.best}
+        seconds = time.perf_counter() - self.began
+        self.run.states.save(self.done, {**content, "skipped": self.guard.skipped, "seconds": seconds})
+
+    def outcome(self) -> dict[str, Any]:
+        """The best weights, those of the end where none were chosen."""
+        if not self.best["best"]:
+            self.best = {**self.best, "best_step": self.done, "best": self.module.state_dict()}
+        return {"step": self.done, **self.best}
+
+
+def fit(
+    run: Run, task: Task, optim: OptimSection, section: RunSection, device: Device, selection: Selection | None = None
+) -> dict[str, Any]:
+    """Minimises the sum of the task's loss terms over its module's trainable parameters.
 
     Returns:
-        ``{"step", "best_error", "best_step", "best"}``; ``best`` is a state dict, of the end without validation.
+        ``{"step", "best_error", "best_step", "best"}``; ``best`` is a state dict, of the end without a selection.
 
     Raises:
         Interrupted: after Ctrl-C, SIGTERM or ``run.stop_after``, the state written.
         InputError: if more steps than allowed have a loss or gradient that is not finite, or a state cannot be
             written; the states before stay.
     """
-    work = TrainingStep(module, loss_terms, optim, share, device, place)
-    guard = work.guard
-    take = _taken(work, optim, device)
-    start, spent, skipped = 0, 0.0, 0
-    best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
-    peers = ranks()
-    peers.check_layers(module)
-    state = peers.from_main(run.states.load())
-    if state is not None:
-        restore(module, work.optimizer, state, optim.steps, run.states.path(state["step"]))
-        start, spent, skipped, best = state["step"], state["seconds"], state["skipped"], state["best"]
-    elif peers.size > 1:
-        module.load_state_dict(peers.from_main(module.state_dict()))  # whatever its files said on this host
-    run.start_metrics(start)
-    guard.go_on(skipped)
-
-    def save(step: int) -> None:
-        guard.check()
-        check_finite_state(module, step)
-        content = {"module": module.state_dict(), "optimizer": work.optimizer_state(), "best": best}
-        run.states.save(step, {**content, "skipped": guard.skipped, "seconds": time.perf_counter() - began})
-
-    done, began = start, time.perf_counter() - spent
-    hidden = None if peers.main else True
-    progress = tqdm(total=optim.steps, initial=start, desc=label, unit="step", disable=hidden, leave=False)
-    with progress, StopSignals() as stop, deterministic_algorithms(section.deterministic):
-        for step in range(start, optim.steps):
+    fitting = _Fitting(run, task, optim, device)
+    hidden = None if ranks().main else True
+    bar = tqdm(total=optim.steps, initial=fitting.done, desc=task.label, unit="step", disable=hidden, leave=False)
+    with bar, StopSignals() as stop, deterministic_algorithms(section.deterministic):
+        for step in range(fitting.done, optim.steps):
             rate = learning_rate(optim, step)
-            terms = take(draw(step), step, rate, seed_for(section.seed, 1, step))
-            done = step + 1
-            progress.update()
+            terms = fitting.take(task.draw(step), step, rate, seed_for(section.seed, 1, step))
+            done = fitting.done = step + 1
+            bar.update()
             last = done == optim.steps
             logging = done % section.log_every == 0 or last
-            validating = validate is not None and validate_every and (done % validate_every == 0 or last)
-            if logging or validating:
-                guard.check()
+            selecting = selection is not None and (done % selection.every == 0 or last)
+            if logging or selecting:
+                fitting.guard.check()
             if logging:
-                seen = torch.stack([term.detach().float() for term in terms.values()]).cpu()  # read back at once
-                values = dict(zip(terms, seen.tolist(), strict=True))
-                if optim.skip_nonfinite:
-                    values["skipped_steps"] = guard.skipped
-                seconds = time.perf_counter() - began
-                loss = float(seen.sum())
-                run.log(done, {"loss": loss, **values, "lr": rate, "seconds": seconds})
-                progress.set_postfix(loss=f"{loss:.4g}")
-            if validating:
-                assert validate is not None
-                error = validate()
-                run.log(done, {"validation_error": error})
-                if error < best["best_error"]:
-                    kept = {key: value.detach().clone() for key, value in module.state_dict().items()}
-                    best = {"best_error": error, "best_step": done, "best": kept}
-                if watch is not None:
-                    watch(done, error)
-            halt = peers.any(stop.asked) or section.stop_after == done
+                bar.set_postfix(loss=f"{fitting.log(terms, rate):.4g}")
+            if selection is not None and selecting:
+                fitting.select(selection)
+            halt = ranks().any(stop.asked) or section.stop_after == done
             if halt or last or done % section.save_every == 0:
-                save(done)
+                fitting.save()
             if halt and not last:
                 raise Interrupted(
                     f"stopped after step {done} of {optim.steps}; the state is in {run.states.path(done)}. To go on, "
                     "give the same command with --run.resume auto."
                 )
-    if not best["best"]:
-        best = {**best, "best_step": done, "best": module.state_dict()}
-    return {"step": done, **best}
+    return fitting.outcome()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from episodes import ImageBank, InputError, to_float, warp
+from episodes import ImageBank, to_float, warp
 from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import PretrainConfig, VAESection, to_dict
 from metagvae.guidance import Views
-from metagvae.runs.run import open_run, without_places
+from metagvae.runs.run import Run, open_run, without_places
 from metagvae.storage.tensors import write_tensors
-from metagvae.training.loop import fit, run_device
+from metagvae.training.checks import check_pretraining
+from metagvae.training.loop import Task, fit, run_device
 from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.zoo.build import attribute_sizes, check_sections, new_encoder, new_vae
+from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen, images_seen
@@ -69,6 +70,11 @@ class PictureDraws:
         rows = {name: rows.to(self.device, non_blocking=True) for name, rows in sent.items()}
         return {**rows, "warm_up": warm_up, "progress": step / self.steps}
 
+    def place(self, step: int) -> str:
+        """The epoch and batch of a step, for messages."""
+        epoch, batch = divmod(step, self.shuffle.per_epoch)
+        return f"epoch {epoch}, batch {batch}, seed {self.shuffle.seed}"
+
 
 class PictureTerms:
     """The loss terms of a batch of pictures; called in the device's precision, it never waits for the host.
@@ -105,18 +111,11 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         InputError: before any training, if the config cannot work.
         metagvae.runs.signals.Interrupted: if the run was stopped; its state is written.
     """
-    if config.encoder.source is not None:
-        raise InputError("pretrain makes a new encoder; leave out encoder.source (train takes one).")
-    if config.batch < 1 or config.vae.warm_up < 0:
-        raise InputError(f"batch must be >= 1 and vae.warm_up >= 0; received {config.batch}, {config.vae.warm_up}.")
-    if config.views < 1:
-        raise InputError(f"views must be at least 1; received {config.views}.")
-    check_sections(config.encoder, config.vae)
-    peers = ranks()
+    check_pretraining(config)
     device = run_device(config.run, config.optim)
-    with peers.first_here():
+    with ranks().first_here():
         bank = bank or config.data.make().load("train")
-    share = peers.share(min(config.batch, len(bank)), "batch")
+    share = ranks().share(min(config.batch, len(bank)), "batch")
     encoder = new_encoder(config.encoder, config.vae, bank, config.run.seed)
     sizes = attribute_sizes(bank)
     vae = new_vae(encoder, config.vae, sizes)
@@ -135,30 +134,34 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         bank = device.hold(bank)
         draws = PictureDraws(config, bank, device, share)
 
-        def place(step: int) -> str:
-            epoch, batch = divmod(step, draws.shuffle.per_epoch)
-            return f"epoch {epoch}, batch {batch}, seed {config.run.seed}"
-
         vae.train()
         terms = PictureTerms(config, vae, bank, device)
-        fit(run, vae, draws, terms, config.optim, config.run, device, place, share, label="pretraining")
+        fit(run, Task(vae, draws, terms, draws.place, share, "pretraining"), config.optim, config.run, device)
         vae.eval().to("cpu")
-        if not peers.main:
-            return vae
-        write_tensors(run.folder / "vae.safetensors", vae.state_dict())
-        guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
-        card = EncoderCard(
-            name=run.folder.name,
-            trained_on=trained_on(bank, config.data.make().caution),
-            method=f"VAE with {guidance}{_parts_named(config.vae)}, {config.optim.steps} steps of "
-            f"{draws.shuffle.batch} pictures" + (f" under {config.views} warps each" if config.views > 1 else ""),
-            licence=f"of the pictures: {config.data.make().licence}",
-            trained_classes=classes_seen(bank),
-            trained_images=images_seen(bank),
-            details={"provenance": without_places(run.provenance), "seed": config.run.seed},
-        )
-        save_encoder(vae.encoder, run.folder / "encoder", card)
+        if ranks().main:
+            _export(config, run, vae, bank, draws.shuffle.batch)
     return vae
+
+
+def _export(config: PretrainConfig, run: Run, vae: GuidedVAE, bank: ImageBank, batch: int) -> None:
+    """Writes the VAE, and its encoder with a card.
+
+    Args:
+        batch: images of a step.
+    """
+    write_tensors(run.folder / "vae.safetensors", vae.state_dict())
+    guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
+    card = EncoderCard(
+        name=run.folder.name,
+        trained_on=trained_on(bank, config.data.make().caution),
+        method=f"VAE with {guidance}{_parts_named(config.vae)}, {config.optim.steps} steps of "
+        f"{batch} pictures" + (f" under {config.views} warps each" if config.views > 1 else ""),
+        licence=f"of the pictures: {config.data.make().licence}",
+        trained_classes=classes_seen(bank),
+        trained_images=images_seen(bank),
+        details={"provenance": without_places(run.provenance), "seed": config.run.seed},
+    )
+    save_encoder(vae.encoder, run.folder / "encoder", card)
 
 
 def _parts_named(vae: VAESection) -> str:

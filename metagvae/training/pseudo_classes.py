@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from episodes import ImageBank, InputError
 from metagvae.compute.device import Device
 from metagvae.encoders.warp_average import WarpAverage
-from metagvae.evaluation.evaluator import embed_bank
+from metagvae.evaluation.embedding import embed_bank
 
 BLOCK = 512  # rows of the distance matrix at a time
 

@@ -12,7 +12,7 @@ from episodes import InputError
 from episodes.batch_share import Share, holding
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
-from metagvae.config.sections import OptimSection
+from metagvae.config.optimisation import OptimSection
 from metagvae.training.finite_guard import FiniteGuard
 
 # What a step is made of, by name: tensors of the same shape at every step, and numbers that change from step to step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -30,6 +31,23 @@ def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str, sigma:
     else:
         total = F.mse_loss(full_precision(logits).sigmoid(), images, reduction="sum") / (2 * sigma**2)
     return total / len(images)
+
+
+def log_likelihood(logits: Tensor, images: Tensor, likelihood: str, sigma: float) -> Tensor:
+    """log p(x|z) of each image, ``[B]``, in nats, constants included; never a mean over the batch.
+
+    Of a Bernoulli it is a probability where the pixels are 0 or 1. Of pixels between them it is the cross entropy
+    that training minimises, which is no density.
+
+    Args:
+        logits, images, likelihood, sigma: as `reconstruction_error` takes them.
+    """
+    if likelihood == "bernoulli":
+        each = -F.binary_cross_entropy_with_logits(full_precision(logits), images, reduction="none")
+    else:
+        gap = (full_precision(logits).sigmoid() - images) / sigma
+        each = -0.5 * gap.square() - math.log(sigma * math.sqrt(2 * math.pi))
+    return each.flatten(1).sum(1)
 
 
 class GuidedVAE(nn.Module):
@@ -82,11 +100,29 @@ class GuidedVAE(nn.Module):
         self.prior = StandardNormal(context) if prior is None else prior
         self.inference = Amortised(context) if inference is None else inference
         self.beta, self.likelihood, self.sigma = beta, likelihood, sigma
+        if self.guidances and not self.inference.has_density:
+            raise InputError(
+                f"the inference '{self.inference.name}' begins at the prior, so no guidance could reach the encoder; "
+                "set its start to 'encoder', or leave vae.guidance empty."
+            )
 
     def infer(self, images: Tensor) -> Posterior:
         """q(z|x) of images ``[B, C, H, W]`` in [0, 1]: the one door to the posterior, in training and out of it."""
         posterior: Posterior = self.inference(self, images)
         return posterior
+
+    def recognition(self, images: Tensor) -> Posterior:
+        """The encoder's own q(z|x), whatever the inference makes of it: where chains and proposals begin."""
+        return self.encoder.posterior(images)
+
+    def log_joint(self, images: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) of each image and its latent ``[B, latent]``, in nats, ``[B]``; beta and guidances are no part.
+
+        Raises:
+            InputError: if the prior has no density.
+        """
+        given = log_likelihood(self.decoder(z), images, self.likelihood, self.sigma)
+        return given + self.prior.log_prob(z, {})
 
     def losses(
         self,
@@ -109,10 +145,11 @@ class GuidedVAE(nn.Module):
         z = posterior.sample()
         rebuilt = slice(None, None, views.count if views else 1)
         logits = self.decoder(z[rebuilt])
-        terms = {
-            "reconstruction": self.reconstruction(logits, images[rebuilt]),
-            "kl": warm_up * self.beta * self._kl(posterior, z, labels, progress).mean(),
-        }
+        terms = {"reconstruction": self.reconstruction(logits, images[rebuilt])}
+        if self.inference.has_density:
+            terms["kl"] = warm_up * self.beta * self._kl(posterior, z, labels, progress).mean()
+        else:  # the encoder learns where the inference ends, so that features stay one pass away
+            terms["distillation"] = -self.recognition(images).log_prob(z.detach()).mean()
         inputs = GuidanceInputs(images, posterior, z, self.decoder, labels, views, progress)
         for guidance in self.guidances:
             for name, value in guidance(inputs).items():
@@ -141,14 +178,21 @@ class GuidedVAE(nn.Module):
         return self.decode(self.infer(images).mean)
 
     def kl(self, posterior: Posterior) -> Tensor:
-        """KL from the prior of each image's posterior, ``[B]``, in nats, labels unknown; the same at every call."""
+        """KL from the prior of each image's posterior, ``[B]``, in nats, labels unknown; the same at every call.
+
+        Of an inference without a density it is not a number.
+        """
+        if not self.inference.has_density:
+            return torch.full_like(posterior.mean[:, 0], math.nan)
         return self._kl(posterior, _fixed_draw(posterior), {})
 
     def kl_of_units(self, posterior: Posterior) -> Tensor | None:
         """Nats that each latent unit carries, ``[latent]``: its part of `kl`, averaged over the images.
 
-        None if the prior has no such parts.
+        None if the prior has no such parts, or the inference no density.
         """
+        if not self.inference.has_density:
+            return None
         each = self.prior.kl_per_unit(posterior, _fixed_draw(posterior), {})
         return None if each is None else each.mean(0)
 

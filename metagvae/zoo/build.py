@@ -111,7 +111,7 @@ def new_vae(
 def check_guided_attributes(vae: GuidedVAE, run: object, before: dict[str, int], now: dict[str, int]) -> None:
     """Raises `InputError` if a guidance of ``run`` was taught other labels than ``now``; see `attribute_sizes`."""
     for guidance in vae.guidances:
-        for name in getattr(guidance, "units", {}):
+        for name in guidance.taught():
             if before.get(name) != now.get(name):
                 raise InputError(
                     f"the run {run} guides the attribute {name!r} of {before.get(name)} values; these pictures have "

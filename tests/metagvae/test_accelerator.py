@@ -22,22 +22,17 @@ from episodes.shape import Within
 from metagvae.compute import device as device_module
 from metagvae.compute.device import Device
 from metagvae.compute.processes import Ranks
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    TrainConfig,
-    VAESection,
-)
+from metagvae.config.episodes import EpisodeSection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.evaluation.class_interval import ClassTally
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
-from metagvae.training.episodic import EpisodeTerms, build_parts
+from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
+from metagvae.training.trainee import build_parts
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.support.banks import stripes
 from tests.support.recorder import listed, recorded

@@ -13,7 +13,7 @@ from episodes import AugmentConfig, InputError
 from episodes.augment import affine_matrix, sampling_grid, warp
 from metagvae.compute import device as device_module
 from metagvae.compute.device import Device, deterministic_algorithms
-from metagvae.config.sections import OptimSection, RunSection
+from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.guidance import GuidanceContext
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.learners import LEARNERS

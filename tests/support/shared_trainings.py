@@ -8,17 +8,9 @@ from pathlib import Path
 import torch
 
 from episodes import AugmentConfig, ImageBank
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain

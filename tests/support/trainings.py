@@ -10,17 +10,9 @@ from episodes import (
     AugmentConfig,
     ImageBank,
 )
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.states import States
 from metagvae.storage.tensors import read_tensors

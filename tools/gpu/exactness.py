@@ -20,17 +20,15 @@ from episodes import AugmentConfig, ImageBank
 from gpu import missing
 from gpu.cases import WARPS
 from gpu.setup import Report, Setup
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import (
     DataConfig,
     EncoderSection,
-    EpisodeSection,
     LearnerSection,
-    OptimSection,
     PretrainConfig,
-    RunSection,
     TrainConfig,
     VAESection,
-    ValidationSection,
     to_dict,
 )
 from metagvae.runs.signals import Interrupted

@@ -7,17 +7,9 @@ from typing import Any
 from episodes import Episodes, EpisodeShape
 from gpu.setup import Report, Setup
 from metagvae.compute.device import Device
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain

@@ -21,16 +21,9 @@ from metagvae.benchmark.pictures import noise_bank
 from metagvae.benchmark.rows import Context, Row, Sizes, compare
 from metagvae.benchmark.timing import Way
 from metagvae.compute.device import Device
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    RunSection,
-    TrainConfig,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, TrainConfig
 from metagvae.training.episodic import train
 
 

@@ -20,18 +20,9 @@ from episodes import AugmentConfig, Episodes, EpisodeShape, ImageBank
 from gpu.cases import GUIDANCES, LEARNERS, WARPS, GuidanceCase, LearnerCase
 from gpu.setup import REPOSITORY, Report, Setup
 from metagvae.compute.device import Device
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
 from metagvae.training.episodic import train

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from episodes import InputError
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.runs.metrics_log import read_metrics
-from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.storage.atomic_files import is_remnant
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.episodic import train
@@ -81,28 +67,6 @@ class Job:
             run=run,
         )
         train(config, self.bank, self.validation)
-
-
-def fork(work: Callable[[], object], said: Path) -> int:
-    """A process that does ``work``, its stderr in a file; its id."""
-    process = os.fork()
-    if process:
-        return process
-    status = 70
-    try:
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        sys.stderr = os.fdopen(2, "w", buffering=1)
-        work()
-        status = 0
-    except InputError as error:
-        print(error, file=sys.stderr)
-        status = 2
-    except Interrupted:
-        status = STOPPED
-    except BaseException:
-        traceback.print_exc(file=sys.stderr)
-    finally:
-        os._exit(status)
 
 
 def ended(process: int) -> int:

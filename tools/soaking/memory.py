@@ -10,7 +10,8 @@ from typing import Any
 
 from metagvae.config.sections import DataConfig
 from metagvae.runs.run import Run
-from soaking.jobs import Job, ended, fork
+from soaking.jobs import Job, ended
+from tests.support.faults import begin
 
 
 def memory(kind: str, steps: int, folder: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def memory(kind: str, steps: int, folder: Path) -> dict[str, Any]:
         Job(kind, steps, save_every=500, log_every=50, data=DataConfig("glyphs", size=16))(folder / "run")
         (folder / "samples.json").write_text(json.dumps(samples))
 
-    status = ended(fork(work, folder / "said"))
+    status = ended(begin(work, folder / "said"))
     if status:
         raise SystemExit(f"soak: {kind} ended in {status}: {(folder / 'said').read_text()[-300:]}")
     taken = json.loads((folder / "samples.json").read_text())

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from soaking.jobs import Job, differs, ended, fork
+from soaking.jobs import Job, differs, ended
+from tests.support.faults import begin
 
 
 class Soak:
@@ -20,7 +21,7 @@ class Soak:
         self.said = folder / "said"
         self.whole = folder / f"{job.kind}-alone"
         began = time.perf_counter()
-        if ended(fork(lambda: job(self.whole), self.said)):
+        if ended(begin(lambda: job(self.whole), self.said)):
             raise SystemExit(f"soak: the run left alone failed: {self.said.read_text()}")
         self.seconds = time.perf_counter() - began
         self.runs = self.starts = self.faults = self.different = 0
@@ -33,7 +34,7 @@ class Soak:
 
     def start(self, prepare: Callable[[], object] = lambda: None) -> int:
         self.starts += 1
-        return fork(lambda: (prepare(), self.job(self.run)), self.said)
+        return begin(lambda: (prepare(), self.job(self.run)), self.said)
 
     def finish(self, status: int) -> bool:
         """Takes note of how a sitting ended; True if the run is done."""

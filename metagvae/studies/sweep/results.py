@@ -10,7 +10,7 @@ import numpy as np
 
 from episodes.untrusted.plain_files import read_json, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
-from metagvae.evaluation.evaluator import interval
+from metagvae.evaluation.results import interval
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_beside, write_json

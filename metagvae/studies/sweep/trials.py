@@ -20,7 +20,8 @@ from episodes import Episodes, EpisodeShape, InputError
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_yaml, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
-from metagvae.evaluation.evaluator import Evaluator, interval
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.evaluation.results import interval
 from metagvae.learners import Learner, make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json

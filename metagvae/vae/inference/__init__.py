@@ -2,5 +2,6 @@
 
 from metagvae.vae.inference.amortised import Amortised
 from metagvae.vae.inference.base import INFERENCES, Inference
+from metagvae.vae.inference.short_run import ShortRun
 
-__all__ = ["INFERENCES", "Amortised", "Inference"]
+__all__ = ["INFERENCES", "Amortised", "Inference", "ShortRun"]

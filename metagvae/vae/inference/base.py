@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Inference(nn.Module, ABC):
     """How a VAE gets from images to q(z|x). A subclass's constructor takes a `GuidanceContext`, then its options.
 
+    Attributes:
+        has_density: whether the answer is a density over latents, with a KL from the prior. If not, it is a point, the
+            loss has no KL, and the encoder is taught by regression on the points.
+
     `GuidedVAE.infer` is the only caller, in training and out of it. Reports ask under ``torch.no_grad``, so an
     inference that takes gradients opens ``torch.enable_grad`` itself, and asks for those of the latent alone
     (``torch.autograd.grad``), so that no weight's gradient is touched.
@@ -35,6 +39,7 @@ class Inference(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    has_density: bool = True
 
     @abstractmethod
     def forward(self, vae: GuidedVAE, images: Tensor) -> Posterior:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from episodes import InputError
 from episodes.registry import Registry
 from metagvae.encoders.encoder import Posterior
 
@@ -56,6 +57,17 @@ class Prior(nn.Module, ABC):
     def kl_per_unit(self, posterior: Posterior, z: Tensor, labels: Labels) -> Tensor | None:
         """The part of each unit in `kl`, ``[B, latent]``; None if the prior has no such parts."""
         return None
+
+    def log_prob(self, z: Tensor, labels: Labels) -> Tensor:
+        """log p(z) of latents ``[B, latent]``, ``[B]``, in nats: what chains and likelihoods ask for.
+
+        Raises:
+            InputError: if this prior does not say it.
+        """
+        raise InputError(
+            f"the prior '{self.name}' has no density, which short-run inference and `metagvae likelihood` need; write "
+            "its log_prob(z, labels), or choose another prior."
+        )
 
     @abstractmethod
     def sample(self, count: int, labels: Labels) -> Tensor:

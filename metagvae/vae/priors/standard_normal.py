@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,9 @@ class StandardNormal(Prior):
     def kl_per_unit(self, posterior: Posterior, z: Tensor, labels: Labels) -> Tensor:
         mean, log_var = posterior.mean, posterior.log_var
         return 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+
+    def log_prob(self, z: Tensor, labels: Labels) -> Tensor:
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def sample(self, count: int, labels: Labels) -> Tensor:
         return torch.randn(count, len(self.origin), device=self.origin.device)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from episodes import InputError
+from episodes import ImageBank, InputError
+from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import (
     Calibration,
     adapt,
@@ -16,8 +19,10 @@ from metagvae.classifier.calibration import (
     fit_temperature,
     gaussian_logits,
     left_out,
+    shortened,
     squared_distances,
 )
+from metagvae.encoders.controls import Pixels
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from tests.support.banks import stripes
 
@@ -135,3 +140,36 @@ def test_cards_without_or_with_unusable_calibrations() -> None:
     for bad in ({"temperature": -1, "spread": 1}, {"temperature": "hot", "spread": 1}, {"heat": 1}, [1, 2], "x"):
         with pytest.raises(InputError, match="calibration"):
             Calibration.read({"calibration": {"latent": bad}}, ["latent"])
+
+
+def scaled_stripes(bank: ImageBank, seed: int = 0) -> ImageBank:
+    """Pictures of half the contrast to all of it, each of its own."""
+    light = 0.1 + 0.9 * torch.rand(len(bank), 1, 1, 1, generator=torch.Generator().manual_seed(seed))
+    return replace(bank, images=(bank.images[:].float() * light).round().to(torch.uint8))
+
+
+def test_lengths_that_tell_nothing_are_taken_off_and_others_are_kept() -> None:
+    """Under light of any strength a picture's class is in the direction of its pixels."""
+    plain = stripes(classes=8, per_class=12)
+    assert calibrate(Pixels(), plain, 30).normalise == 0
+    found = calibrate(Pixels(), scaled_stripes(plain), 30)
+    assert found.normalise == 1
+    assert found.spread < 4  # squared distances between features of length 1
+    assert Calibration.checked(found.to_dict(), "") == found
+    with pytest.raises(InputError, match="not of positive numbers"):
+        Calibration.checked({**found.to_dict(), "normalise": 2.0}, "a card")
+
+
+def test_features_at_length_1_are_what_the_classifier_sees() -> None:
+    features = torch.randn(5, 7) * torch.tensor([1.0, 10, 0.1, 3, 1e3])[:, None]
+    torch.testing.assert_close(shortened(features, 1.0), F.normalize(features, dim=-1))
+    assert shortened(features, 0.0) is features
+    torch.testing.assert_close(shortened(features, 0.5).norm(dim=-1), features.norm(dim=-1).sqrt())
+    images = np.random.default_rng(0).random((4, 28, 28))
+    classifier = FewShotClassifier("guided-vae-omniglot", device="cpu")
+    plain = classifier.fit(images, [0, 0, 1, 1]).support_
+    encoder, prior = classifier._open()
+    assert prior is not None
+    classifier._open = lambda: (encoder, replace(prior, normalise=1.0))  # type: ignore[method-assign]
+    lengths = np.linalg.norm(plain, axis=1, keepdims=True)
+    np.testing.assert_allclose(classifier.fit(images, [0, 0, 1, 1]).support_, plain / lengths, rtol=1e-5)

@@ -16,7 +16,9 @@ from PIL import Image
 
 import metagvae
 from episodes import ImageBank
-from metagvae.config.sections import DataConfig, RunSection, TrainConfig, ValidationSection
+from metagvae.config.episodes import ValidationSection
+from metagvae.config.optimisation import RunSection
+from metagvae.config.sections import DataConfig, TrainConfig
 from metagvae.encoders.controls import Pixels
 from metagvae.learners import Learner, make_learner
 from metagvae.runs.run import plain_names

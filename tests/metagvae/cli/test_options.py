@@ -15,8 +15,8 @@ from metagvae.studies.compare import compare
 from tests.support.commands import call as run
 
 OPTIONS = {
-    "evaluate": "data root size rotations data_options run encoder features head head_options way shot query episodes "
-    "seed split fit_data within same_hands warps unit device json figure",
+    "evaluate": "data root size rotations data_options run encoder features learner head head_options way shot query "
+    "episodes seed split fit_data within same_hands warps unit device json figure",
     "disentangle": "encoder features pictures data root rotations way shot episodes split count seed device json "
     "figure",
 }

@@ -11,7 +11,7 @@ from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.encoders.controls import Pixels
 from metagvae.encoders.warp_average import WarpAverage
-from metagvae.evaluation.evaluator import paired_difference
+from metagvae.evaluation.results import paired_difference
 from metagvae.learners import make_learner
 from metagvae.runs.run import plain_names
 from tests.support.measuring import encoder, evaluator, noisy

@@ -16,8 +16,9 @@ from episodes.bank import Attribute
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import Pixels
 from metagvae.evaluation.class_interval import ClassJackknife, ClassTally, class_units, percent
-from metagvae.evaluation.evaluator import Evaluator, legend, paired_difference
+from metagvae.evaluation.evaluator import Evaluator
 from metagvae.evaluation.over_seeds import by_method
+from metagvae.evaluation.results import legend, paired_difference
 from metagvae.learners import make_learner
 from metagvae.studies.comparison import Comparison
 from tests.support.banks import stripes

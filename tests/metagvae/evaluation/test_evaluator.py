@@ -13,8 +13,8 @@ from torch import nn
 from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
 from episodes.datasets import make_dataset
 from metagvae.encoders.controls import PCA, Pixels, random_encoder
-from metagvae.evaluation.evaluator import Result, format_table, interval, paired_difference
 from metagvae.evaluation.over_seeds import by_method
+from metagvae.evaluation.results import Result, format_table, interval, paired_difference
 from metagvae.learners import make_learner
 from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison

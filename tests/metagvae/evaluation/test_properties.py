@@ -23,11 +23,12 @@ from metagvae.config.sections import to_dict
 from metagvae.encoders.backbones import BACKBONES
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.norm import POLICIES
-from metagvae.learners import LEARNERS, Learner, make_learner
+from metagvae.learners import LEARNERS, Learner
 from metagvae.runs.run import read_config
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import load_encoder, read_card
+from tests.support.small_learners import build
 
 # the same cases on every machine and in every run: a test that fails now and then says nothing
 fixed = settings(max_examples=25, deadline=None, derandomize=True)
@@ -44,16 +45,6 @@ def episodes(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, int]:
     means = torch.rand(tasks, way, 1, 1, 16, 16, generator=generator)
     pictures = means + 0.3 * torch.rand(tasks, way, shot + query, 1, 16, 16, generator=generator)
     return pictures[:, :, :shot], pictures[:, :, shot:], seed
-
-
-def learner_of(name: str, way: int, policy: str) -> Learner:
-    torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(width=4, size=16, norm=policy, polarity="light", features=["backbone"]))
-    if policy == "running":  # statistics of a trained encoder
-        with torch.no_grad():
-            for _ in range(5):
-                encoder(torch.rand(32, 1, 16, 16))
-    return make_learner(name, encoder, way).eval()
 
 
 @torch.no_grad()
@@ -73,7 +64,7 @@ def close(one: torch.Tensor, other: torch.Tensor) -> bool:
 @given(episodes())
 def test_permuting_the_ways_permutes_the_logits(name: str, policy: str, drawn) -> None:
     support, query, seed = drawn
-    learner = learner_of(name, support.shape[1], policy)
+    learner = build(name, policy, way=support.shape[1], width=4, passes=5).eval()
     order = torch.randperm(support.shape[1], generator=torch.Generator().manual_seed(seed))
     if hasattr(learner, "head"):  # a head of its own rows is permuted along
         before = ask(learner, support, query)
@@ -93,7 +84,7 @@ def test_permuting_the_ways_permutes_the_logits(name: str, policy: str, drawn) -
 @given(episodes())
 def test_the_order_of_the_support_within_a_class_changes_nothing(name: str, policy: str, drawn) -> None:
     support, query, seed = drawn
-    learner = learner_of(name, support.shape[1], policy)
+    learner = build(name, policy, way=support.shape[1], width=4, passes=5).eval()
     order = torch.randperm(support.shape[2], generator=torch.Generator().manual_seed(seed))
     assert close(ask(learner, support, query), ask(learner, support[:, :, order], query))
 
@@ -104,8 +95,8 @@ def test_the_order_of_the_support_within_a_class_changes_nothing(name: str, poli
 @given(episodes())
 def test_a_querys_logits_follow_it_and_ignore_the_others_unless_transductive(name: str, policy: str, drawn) -> None:
     support, query, seed = drawn
-    learner = learner_of(name, support.shape[1], policy)
-    assert learner.transductive == (policy == "transductive")
+    learner = build(name, policy, way=support.shape[1], width=4, passes=5).eval()
+    assert learner.transductive == (policy == "transductive" or learner.sees_queries)
     whole = ask(learner, support, query)
     order = torch.randperm(query.shape[2], generator=torch.Generator().manual_seed(seed))
     assert close(whole[:, :, order], ask(learner, support, query[:, :, order]))  # even a transductive one

@@ -14,7 +14,7 @@ import pytest
 
 from episodes import InputError
 from metagvae.compute.device import Device
-from metagvae.config.sections import OptimSection
+from metagvae.config.optimisation import OptimSection
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import STOPPED, Interrupted
 from metagvae.runs.states import States

@@ -12,7 +12,7 @@ from PIL import Image
 from episodes import InputError
 from episodes.datasets import make_dataset
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-from metagvae.evaluation import evaluator
+from metagvae.evaluation import embedding
 from metagvae.studies.own_images import as_encoders_take
 from metagvae.zoo.load import save_encoder
 from tests.support.commands import call
@@ -67,7 +67,7 @@ def test_what_was_set_by_hand_stays(tmp_path: Path, ink_encoder: str) -> None:
 def test_evaluate_converts_names_fit_data_and_shows_how_far_it_is(
     tmp_path: Path, ink_encoder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluator, "_PATIENCE", 0.0)
+    monkeypatch.setattr(embedding, "_PATIENCE", 0.0)
     root = str(folder(tmp_path / "pictures", True))
     shape = ["--way", "3", "--shot", "1", "--query", "2", "--episodes", "20", "--device", "cpu"]
     status, out, err = call(capsys, "evaluate", "--data", "folder", "--root", root, "--encoder", ink_encoder, *shape)

@@ -12,19 +12,14 @@ from torch import Tensor, nn
 from episodes import AugmentConfig, EpisodeLoader, InputError
 from episodes.batch_share import Share
 from metagvae.compute.device import Device
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    TrainConfig,
-    VAESection,
-)
+from metagvae.config.episodes import EpisodeSection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.training.captured_step import WARM, CapturedStep, CudaGraph
-from metagvae.training.episodic import EpisodeTerms, build_parts
+from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
+from metagvae.training.trainee import build_parts
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.support.banks import stripes
 from tests.support.tape import Tape

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from episodes import InputError
-from metagvae.config.sections import EncoderSection, OptimSection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import EncoderSection
 from metagvae.learners import PrototypicalNetwork
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import Interrupted

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from episodes import InputError
-from metagvae.config.sections import OptimSection, VAESection
+from metagvae.config.optimisation import OptimSection
+from metagvae.config.sections import VAESection
 from metagvae.runs.signals import Interrupted
 from metagvae.runs.states import States
 from metagvae.training.pretraining import pretrain

@@ -24,25 +24,18 @@ from episodes import (
 )
 from episodes.shape import Within
 from metagvae import zoo
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection
 from metagvae.config.parse import from_dict
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    LearnerSection,
-    OptimSection,
-    PretrainConfig,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import read_config
 from metagvae.runs.signals import Interrupted
 from metagvae.storage.tensors import read_tensors
 from metagvae.studies.compare import compare
 from metagvae.studies.protocol import Protocol
-from metagvae.training.episodic import _vae_batch, train
+from metagvae.training.episode_terms import _vae_batch
+from metagvae.training.episodic import train
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
 from metagvae.vae.guided_vae import GuidedVAE

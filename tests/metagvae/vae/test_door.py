@@ -14,16 +14,9 @@ from torch import Tensor, nn
 from episodes import InputError
 from metagvae import zoo
 from metagvae.cli import main
-from metagvae.config.sections import (
-    EncoderSection,
-    EpisodeSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import EncoderSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.demo.moving import LatentView
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.guidance import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs

@@ -1,0 +1,86 @@
+"""The loss terms of a step of episodes: the learner's, and of mode guided the VAE's and its guidance's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from episodes import EpisodeBatch, ImageBank, to_float, warp
+from metagvae.compute.device import Device
+from metagvae.config.sections import TrainConfig
+from metagvae.guidance import Views
+from metagvae.training.step import StepInputs, as_tensor
+from metagvae.training.trainee import Parts
+
+
+class EpisodeTerms:
+    """The loss terms of a batch of episodes; called in the device's precision, it never waits for the host.
+
+    Args:
+        bank: the labelled one, for the attributes of its classes.
+    """
+
+    def __init__(self, config: TrainConfig, parts: Parts, bank: ImageBank, device: Device) -> None:
+        self.config, self.parts, self.device = config, parts, device
+        # beside the networks, wherever the pictures lie
+        self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+
+    def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
+        """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes``, ``indices`` and
+        ``progress``."""
+        config, vae, shot = self.config, self.parts.vae, self.config.episodes.shot
+        images, classes, indices = (as_tensor(inputs[name]) for name in ("images", "classes", "indices"))
+        raw = to_float(images)
+        warped = warp(raw, config.augment)
+        batch = EpisodeBatch(_laid_out(warped.images, self.device), shot, classes, indices)
+        loss, _ = self.parts.learner(batch)
+        terms = {"episodes": loss}
+        if vae is not None and config.vae_weight:
+            seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
+            shown = self.device.layout(seen.images)
+            named = vae.losses(shown, seen.attributes, views=seen.views, progress=inputs["progress"])
+            for name, term in named.items():
+                terms[f"vae/{name}"] = config.vae_weight * term
+        return terms
+
+
+def _laid_out(images: Tensor, device: Device) -> Tensor:
+    """``[T, N, K + Q, C, H, W]`` whose flattening to pictures is in the device's layout."""
+    laid_out: Tensor = device.layout(images.flatten(0, 2)).unflatten(0, images.shape[:3])
+    return laid_out
+
+
+@dataclass
+class _VAEBatch:
+    """The part of a step that the VAE's losses see, as `GuidedVAE.losses` takes it."""
+
+    images: Tensor
+    attributes: dict[str, Tensor]
+    views: Views | None
+
+
+def _vae_batch(
+    config: TrainConfig, known: dict[str, Tensor], batch: EpisodeBatch, raw: Tensor, moved: Tensor
+) -> _VAEBatch:
+    """The pictures of the first classes of each episode, or warps of their support pictures drawn for this alone.
+
+    Args:
+        known: each class's value of the attributes, int64 ``[classes]`` by name.
+        raw: the episodes' pictures before they were changed, ``[T, N, K + Q, C, H, W]``.
+        moved: how they were changed, ``[T, N, K + Q, 7]``.
+    """
+    ways = max(2, round(config.vae_share * batch.way))
+    if not config.episodes.labelled:
+        apart = Views(batch.images.shape[2], moved[:, :ways].flatten(0, 2))
+        return _VAEBatch(batch.images[:, :ways].flatten(0, 2), {}, apart)
+    views: Views | None = None
+    if config.views > 1:
+        support = raw[:, :ways, : batch.shot].flatten(0, 2).repeat_interleave(config.views, 0)
+        warped = warp(support, config.augment)
+        per_class, images, views = batch.shot * config.views, warped.images, Views(config.views, warped.parameters)
+    else:
+        per_class, images = batch.images.shape[2], batch.images[:, :ways].flatten(0, 2)
+    classes = batch.classes[:, :ways].flatten().repeat_interleave(per_class)
+    attributes = {name: values[classes] for name, values in known.items()}
+    return _VAEBatch(images, {"class": classes, **attributes}, views)
