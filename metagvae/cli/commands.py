@@ -22,6 +22,7 @@ from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
 from metagvae.cli.report import report
+from metagvae.cli.sampling import sampling
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config.sections import PretrainConfig, TrainConfig
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "disentangle": disentangle,
     "generate": generate,
     "control": control,
+    "sampling": sampling,
     "likelihood": likelihood,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,

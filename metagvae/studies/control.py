@@ -88,7 +88,8 @@ def moved_poses(vae: GuidedVAE, latents: Tensor, unit: int) -> Tensor:
     places[:, :, unit] = VALUES.to(places)
     synthesis = Synthesis(vae)
     references = synthesis.draw(rest[:, None]).images.expand(-1, len(VALUES), -1, -1, -1)
-    return pose(synthesis.draw(places).images.flatten(0, 1), references.flatten(0, 1)).unflatten(0, places.shape[:2])
+    found = pose(synthesis.draw(places).images.flatten(0, 1), references.flatten(0, 1))
+    return found.view(*places.shape[:2], -1)
 
 
 def measured(poses: Tensor, name: str, unit: int, spread: Tensor) -> UnitControl:
