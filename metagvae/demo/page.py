@@ -1,4 +1,4 @@
-"""The page: three tabs on gradio."""
+"""The page: five tabs on gradio."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor
 
 from episodes import InputError
 from metagvae.demo.drawing import NAMES, Characters
+from metagvae.demo.generating import drawn_tab, quiz_tab
 from metagvae.demo.guard import SameOrigin, own_names
 from metagvae.demo.ink import from_page, take_upload
 from metagvae.demo.moving import REACH, LatentView
 from metagvae.demo.pad import pad
 from metagvae.demo.playing import Game, Score
+from metagvae.demo.quiz import Quiz
 from metagvae.evaluation.text_table import markdown_table
 
 # before gradio is loaded anywhere: nothing is sent from here
@@ -196,13 +198,14 @@ def _episodes_tab(game: Game) -> None:
     choices.select(answer, [number, score], [number, score, choices, question, said])
 
 
-def build(encoder: str, game: Game, view: LatentView | None) -> Any:
+def build(encoder: str, game: Game, view: LatentView | None, quiz: Quiz | None = None) -> Any:
     """The page, not yet served.
 
     Args:
         encoder: of the tab Draw, as `FewShotClassifier` takes it.
         game: of the tab Episodes.
         view: of the tab Latent; None says there how to get one.
+        quiz: of the tabs Drawn and Quiz; as ``view``.
     """
     import gradio as gr
 
@@ -212,6 +215,10 @@ def build(encoder: str, game: Game, view: LatentView | None) -> Any:
             _draw_tab(encoder)
         with gr.Tab("Latent"):
             _latent_tab(view)
+        with gr.Tab("Drawn"):
+            drawn_tab(quiz)
+        with gr.Tab("Quiz"):
+            quiz_tab(quiz)
         with gr.Tab("Episodes"):
             _episodes_tab(game)
     return page
