@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS, GIVE_UP, MEMORY = 2.0, 20, 2**30
+SECONDS, GIVE_UP, MEMORY = 2.0, 20, 2**30  # GIVE_UP: of the processor's time
+SILENCE = 300  # seconds without an answer, however busy the machine is
 ADDRESSES = 6 * 2**30  # a process may reserve this much above its start: the machine survives what a case asks for
 
 Outcome = tuple[str, str, float, float, int]  # and message, seconds, CPU seconds, bytes above the start
@@ -92,20 +93,24 @@ class Worker:
     def run(self, case: tuple[str, str, Any]) -> tuple[str, str, float, float, int]:
         """Outcome, message, seconds, seconds of the processor, bytes above the start."""
         self.pipe.send(case)
-        result: Outcome = ("hang", f"no answer in {GIVE_UP} s", GIVE_UP, GIVE_UP, 0)
-        waited = 0
+        start, before = time.perf_counter(), self.spent()
+        result: Outcome = ("hang", f"no answer in {GIVE_UP} s of the processor's time", SILENCE, GIVE_UP, 0)
         try:
-            while waited < GIVE_UP:
+            # a busy machine, or a process that was stopped for a while, is no hang
+            while self.spent() - before < GIVE_UP and time.perf_counter() - start < SILENCE:
                 if self.pipe.poll(1):
                     return self.pipe.recv()
-                # time in which the whole machine, or this process, was stopped is no hang
-                waited += Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
         except EOFError:
             self.process.join()
             result = ("unhandled", f"the process died ({self.process.exitcode})", 0.0, 0.0, 0)
         self.stop()
         self.start()
         return result
+
+    def spent(self) -> float:
+        """Seconds of the processor that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         self.process.kill()

@@ -15,6 +15,7 @@ from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.generate import generate
+from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
@@ -55,4 +56,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
 # commands of a second word
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "data": ("list, fetch or check data sets", {"list": data_list, "fetch": data_fetch, "check": data_check}),
+    "identify": ("find true components unit by unit", {"mixtures": identify_mixtures, "warps": identify_warps}),
 }

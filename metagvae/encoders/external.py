@@ -166,6 +166,24 @@ def _known(source: str) -> tuple[str, str, str]:
     return provider, base, tag
 
 
+def timm_about(source: str) -> dict[str, Any]:
+    """Facts that timm has on the weights of ``timm:NAME`` or ``timm:NAME.TAG``; empty if it says nothing.
+
+    Raises:
+        InputError: if timm has no weights of that tag.
+    """
+    from timm.models import get_pretrained_cfg
+
+    name = source.partition(":")[2]
+    try:
+        known = get_pretrained_cfg(name)
+    except RuntimeError as error:  # of a tag alone: the network's name is looked up before
+        raise InputError(
+            f"timm has no weights named {name[:100]!r}; its own list_pretrained() names those of each network."
+        ) from error
+    return known.to_dict() if known else {}
+
+
 def sketch_foreign(source: str) -> dict[str, Tensor]:
     """Names, shapes and kinds of the weights of ``timm:NAME`` or ``torchvision:NAME``; nothing is allocated.
 
@@ -184,14 +202,11 @@ def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
         InputError: if the package is missing or has no such network.
     """
     provider, base, tag = _known(source)
-    name = source.partition(":")[2]
     about: dict[str, Any] = {"licence": "unknown"}
     if provider == "timm":
         from timm.data import resolve_data_config
-        from timm.models import get_pretrained_cfg
 
-        pretrained = get_pretrained_cfg(name)
-        cfg = pretrained.to_dict() if pretrained else {}
+        cfg = timm_about(source)
         data = resolve_data_config(pretrained_cfg=cfg)
         channels, size, _ = data["input_size"]
         mean, std = list(data["mean"]), list(data["std"])

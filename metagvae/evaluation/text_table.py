@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def text_table(lines: Sequence[Sequence[str]], rule: bool = False) -> str:
@@ -23,6 +23,18 @@ def text_table(lines: Sequence[Sequence[str]], rule: bool = False) -> str:
     if rule:
         text.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(text)
+
+
+def table_of(rows: Sequence[Mapping[str, str]]) -> str:
+    """A text table of rows that name their cells; the first row's names are the heading.
+
+    Example:
+        >>> print(table_of([{"method": "pixels", "error": "41.2"}]))
+        method  error
+        ------  -----
+        pixels  41.2
+    """
+    return text_table([list(rows[0]), *(list(row.values()) for row in rows)] if rows else [], rule=True)
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:

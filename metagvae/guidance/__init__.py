@@ -7,6 +7,7 @@ from typing import Any
 
 from episodes import InputError
 from metagvae.encoders.encoder import MAX_LATENT
+from metagvae.guidance.auxiliary_contrast import AuxiliaryContrast
 from metagvae.guidance.base import GUIDANCES, Deformation, Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
@@ -50,6 +51,7 @@ def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext)
 
 __all__ = [
     "GUIDANCES",
+    "AuxiliaryContrast",
     "DeformablePCA",
     "Deformation",
     "ExcitationInhibition",

@@ -114,7 +114,7 @@ class Guidance(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    needs_views: ClassVar[bool] = False
+    needs_views: bool = False  # whether warps of one picture are compared
 
     @classmethod
     @abstractmethod

@@ -34,7 +34,7 @@ class WarpPairs(Guidance):
       detached units; the encoder drives its answer to zero, the answer of one that knows nothing.
 
     Args:
-        geometry: latent units for the warp.
+        geometry: latent units for the warp; 0 leaves out L_geometry, and the units to another guidance.
         contrast, prediction, inhibition: weights, on the scale of a picture's reconstruction error.
         distance: ``euclidean`` (minus the squared distance) or ``cosine``, of the content means.
         scale: multiplies the similarity.
@@ -74,9 +74,12 @@ class WarpPairs(Guidance):
             )
         self.contrast, self.prediction, self.inhibition = contrast, prediction, inhibition
         self.distance, self.scale = distance, scale
-        self.geometry, self.content = context.units["geometry"], context.units["content"]
-        self.of_geometry, self.of_content = Units(self.geometry), Units(self.content)
-        self.reader = nn.Linear(len(self.geometry), len(PARAMETERS), bias=False)
+        self.content = context.units["content"]
+        self.of_content = Units(self.content)
+        self.geometry = context.units["geometry"] if geometry else []
+        if self.geometry:
+            self.of_geometry = Units(self.geometry)
+            self.reader = nn.Linear(len(self.geometry), len(PARAMETERS), bias=False)
         if inhibition:
             self.adversary = nn.Sequential(
                 nn.Linear(len(self.content), hidden), nn.ReLU(), nn.Linear(hidden, len(PARAMETERS))
@@ -84,9 +87,9 @@ class WarpPairs(Guidance):
 
     @classmethod
     def owned_units(cls, geometry: int = 8, **options: Any) -> dict[str, int]:
-        if not isinstance(geometry, int) or geometry < 1:
-            raise InputError(f"warp_pairs needs at least one unit of geometry; received {geometry}.")
-        return {"geometry": geometry}
+        if not isinstance(geometry, int) or geometry < 0:
+            raise InputError(f"warp_pairs' units of geometry must be a whole number of 0 or more; received {geometry}.")
+        return {"geometry": geometry} if geometry else {}
 
     def similarity(self, content: Tensor) -> Tensor:
         """``[B, B]`` of content means ``[B, content]``; larger for nearer ones."""
@@ -121,8 +124,9 @@ class WarpPairs(Guidance):
         content, moved = self.of_content(mean), differences(views.parameters)
         with autocast_off(mean):
             terms = {"content": self.contrast * self.recognition(batch_rows(content), views.count)}
-        read = full_precision(self.reader(differences(self.of_geometry(mean))))
-        terms["geometry"] = self.prediction * F.mse_loss(read, moved.to(read))
+        if self.geometry:
+            read = full_precision(self.reader(differences(self.of_geometry(mean))))
+            terms["geometry"] = self.prediction * F.mse_loss(read, moved.to(read))
         if self.inhibition:
             guess = full_precision(self.adversary(differences(content.detach())))
             terms["adversary"] = F.mse_loss(guess, moved.to(guess))

@@ -73,10 +73,9 @@ def load_timm_folder(folder: Path, source: str) -> Encoder:
 
 
 def _classifiers(source: str) -> tuple[str, ...]:
-    from timm.models import get_pretrained_cfg
+    from metagvae.encoders.external import timm_about
 
-    cfg = get_pretrained_cfg(source.partition(":")[2])
-    names = (cfg.to_dict() if cfg else {}).get("classifier") or ()
+    names = timm_about(source).get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 

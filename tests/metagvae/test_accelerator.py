@@ -140,6 +140,8 @@ GUIDANCE: list[list[dict[str, Any]]] = [
     [{"name": "excitation_inhibition", "attributes": {"third": 2, "class": 3}, "form": "adversarial"}],
     [{"name": "warp_pairs", "inhibition": 1.0}],
     [{"name": "warp_pairs", "distance": "cosine"}],
+    [{"name": "auxiliary_contrast"}],
+    [{"name": "auxiliary_contrast", "auxiliary": "third", "units": 2}],
 ]
 WARPED = AugmentConfig(
     rotation=20, scale=0.2, shear=0.2, translation=0.1, elastic=0.02, flip=0.5, brightness=0.1, stroke=0.3
@@ -261,7 +263,8 @@ class PictureWork:
     def __init__(
         self, guidance: list[dict[str, Any]], augment: AugmentConfig, backbone: str = "conv4", width: int = 8
     ) -> None:
-        views = 2 if any(one["name"] == "warp_pairs" for one in guidance) else 1
+        compared = ("warp_pairs", "auxiliary_contrast")
+        views = 2 if any(one["name"] in compared for one in guidance) else 1
         decoder = "ding" if backbone == "ding" else "upsampling"
         vae = VAESection(guidance=guidance, decoder=decoder, decoder_width=width, warm_up=5)
         encoder = EncoderSection(width=width, latent=16, backbone=backbone)

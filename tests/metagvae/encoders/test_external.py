@@ -233,7 +233,15 @@ def test_a_timm_repository_on_the_hub(disk_hub: DiskHub) -> None:
 
 
 @needs_timm
-@pytest.mark.parametrize("architecture", ["vit_7b_patch16_dinov3", "tf_efficientnet_l2", "test_vit", "x" * 10_000, ""])
+def test_a_tag_that_timm_does_not_know() -> None:
+    with pytest.raises(InputError, match="timm has no weights named 'test_vit"):
+        load_encoder("timm:test_vit.mine")
+
+
+@needs_timm
+@pytest.mark.parametrize(
+    "architecture", ["vit_7b_patch16_dinov3", "tf_efficientnet_l2", "test_vit", "test_vit.x", "x" * 10_000, ""]
+)
 @pytest.mark.parametrize("weights", [{"a": torch.zeros(1)}, {}, {"head.weight": torch.zeros(2)}])
 def test_a_forged_timm_folder_builds_nothing(
     architecture: str, weights: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

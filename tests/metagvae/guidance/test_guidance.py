@@ -19,6 +19,7 @@ SPECS = {
     "deformable_pca": {"name": "deformable_pca", "unit_norm": 0.5},
     "excitation_inhibition": {"name": "excitation_inhibition", "attributes": {"class": 3, "script": 2}},
     "warp_pairs": {"name": "warp_pairs", "geometry": 4, "inhibition": 1.0},
+    "auxiliary_contrast": {"name": "auxiliary_contrast"},
 }
 SIZES = {"class": 4, "script": 2}
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from episodes import EpisodeBatch, InputError
 from metagvae.encoders.encoder import Posterior
-from metagvae.guidance import GuidanceContext, GuidanceInputs, Views, assign_units
+from metagvae.guidance import GuidanceContext, GuidanceInputs, Views, assign_units, make_guidances
 from metagvae.guidance.warp_pairs import WarpPairs
 from metagvae.learners import make_learner
 
@@ -138,5 +138,14 @@ def test_pictures_without_warps_are_refused() -> None:
     alone = inputs(torch.randn(4, 10), torch.zeros(4, 7), 1)
     with pytest.raises(InputError, match="set views"):
         pairs(alone)
-    with pytest.raises(InputError, match="at least one unit"):
-        WarpPairs.owned_units(geometry=0)
+    with pytest.raises(InputError, match="whole number of 0 or more"):
+        WarpPairs.owned_units(geometry=-1)
+
+
+def test_geometry_may_be_left_to_another_guidance() -> None:
+    specs = [{"name": "auxiliary_contrast"}, {"name": "warp_pairs", "geometry": 0}]
+    units = assign_units(specs, 10)
+    assert units == {"geometry": [0, 1, 2, 3, 4, 5, 6], "content": [7, 8, 9]}
+    pairs = make_guidances(specs, GuidanceContext(1, 28, units))[1]
+    assert list(pairs(inputs(torch.randn(4, 10), torch.rand(4, 7), 2))) == ["content"]
+    assert not list(pairs.parameters())

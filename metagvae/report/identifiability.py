@@ -1,0 +1,46 @@
+"""The curve of `metagvae identify mixtures`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metagvae.studies.identify import Finding
+
+
+def identifiability_curve(findings: Sequence[Finding], path: Path) -> None:
+    """Correlation with the sources against the number of rows: the chosen code, each width, and the controls."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    rows = sorted({finding.rows for finding in findings})
+    of = {count: [finding for finding in findings if finding.rows == count] for count in rows}
+    for finding in findings:
+        axis.scatter(finding.rows, finding.mcc, color="C0", s=14, alpha=0.5)
+    widths = sorted({width for finding in findings for width, _, _ in finding.by_width})
+
+    def means(pick: object) -> list[float]:
+        return [float(np.mean([pick(finding) for finding in of[count]])) for count in rows]  # type: ignore[operator]
+
+    axis.plot(rows, means(lambda one: one.mcc), "o-", color="C0", label="chosen by held-out contrast")
+    for number, width in enumerate(widths if len(widths) > 1 else []):
+        line = means(lambda one, width=width: next(score for w, score, _ in one.by_width if w == width))
+        axis.plot(rows, line, ":", color=f"C{number + 1}", label=f"width {width}")
+    for style, name, label in (
+        ("--", "fast_ica", "FastICA"),
+        ("-.", "untrained", "untrained network"),
+        ((0, (1, 4)), "shuffled", "segments shuffled"),
+    ):
+        axis.plot(rows, means(lambda one, name=name: getattr(one, name)), linestyle=style, color="grey", label=label)
+    axis.set_xscale("log")
+    axis.set_xticks(rows, [f"{count:,}" for count in rows])
+    axis.set_xticks([], minor=True)
+    axis.set_ylim(0, 1.02)
+    axis.set_xlabel("rows to learn from")
+    axis.set_ylabel("mean correlation with the sources")
+    axis.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
