@@ -50,7 +50,7 @@ def drawn_tab(quiz: Quiz | None) -> None:
         again = gr.Button("Draw others", variant="primary", elem_id="draw-others")
         temperature = gr.Slider(0.2, 1.0, value=0.5, step=0.1, label="Temperature", elem_id="temperature")
     seed = gr.State(0)
-    options = {"show_label": False, "interactive": False, "buttons": []}
+    options: dict[str, Any] = {"show_label": False, "interactive": False, "buttons": []}
     samples = gr.Image(value=drawn_samples(quiz, 0, 0.5), elem_id="samples", **options)
     moved = gr.Image(value=drawn_units(quiz, 0, 0.5), elem_id="moved", **options)
 
