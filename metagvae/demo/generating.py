@@ -20,7 +20,8 @@ NONE = (
 def _picture(images: Any, polarity: str) -> np.ndarray:
     """Rows of images on one sheet, each pixel enlarged, uint8 ``[H, W, 3]``."""
     pixels = sheet(images, polarity).mul(255).byte().numpy().repeat(3, 0).repeat(3, 1)
-    return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()
+    shown: np.ndarray = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()
+    return shown
 
 
 def drawn_samples(quiz: Quiz, seed: int, temperature: float) -> np.ndarray:
