@@ -6,11 +6,8 @@ The split by classes, 64 / 16 / 20, is that of Ravi & Larochelle (ICLR 2017).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,6 +17,7 @@ from PIL import Image
 from episodes.bank import ImageBank
 from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.cache import cached_bank
+from episodes.datasets.miniimagenet_split import check_classes, check_published, differences
 from episodes.errors import InputError
 from episodes.untrusted.archives import Source
 from episodes.untrusted.faults import ReadFault
@@ -27,7 +25,6 @@ from episodes.untrusted.pickles import load_arrays
 from episodes.untrusted.sources import open_picture, to_tensor
 from episodes.untrusted.tables import read_table, table_rows
 
-PER_CLASS = 600
 _CSV = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 # learn2learn says "validation", the files that others hand round say "val"
 _PICKLES = {
@@ -36,43 +33,6 @@ _PICKLES = {
 }
 # learn2learn's own class keeps these links inside its constructor, beside a `pickle.load` of what arrives
 _MIRRORS = ("https://zenodo.org/record/7978538/files/mini-imagenet-cache-{}.pkl",)
-
-
-def ravi_split(split: str) -> tuple[str, ...]:
-    """The WordNet ids of a split of Ravi & Larochelle (ICLR 2017), sorted: 64 / 16 / 20."""
-    table = json.loads((files("episodes") / "splits" / "miniimagenet.json").read_text(encoding="utf-8"))
-    return tuple(table["splits"][split].split())
-
-
-def _check_classes(names: Iterable[str], split: str, where: Path) -> None:
-    """Raises InputError unless all names are classes of the split."""
-    wanted = set(ravi_split(split))
-    strange = sorted(set(names) - wanted)
-    if strange:
-        raise InputError(
-            f"{where} has {len(strange)} classes that are not in Ravi & Larochelle's {split} split, the "
-            f"first is {strange[0][:100]!r}; allowed are its {len(wanted)} WordNet ids, such as {min(wanted)}. Is "
-            "it another split's file, or another data set?"
-        )
-
-
-def _notes(counts: dict[str, int], split: str, prints: dict[bytes, list[str]]) -> tuple[str, ...]:
-    """Differences of this bank from the published one: missing classes or pictures, duplicates within it."""
-    notes = []
-    whole = len(ravi_split(split))
-    if len(counts) < whole:
-        notes.append(f"{len(counts)} of the {split} split's {whole} classes")
-    short = [n for n in counts.values() if n != PER_CLASS]
-    if short:
-        notes.append(
-            f"{len(short)} of {len(counts)} classes hold {min(short)} to {max(short)} pictures; the "
-            f"published set has {PER_CLASS} in each"
-        )
-    twins = [names for names in prints.values() if len(names) > 1]
-    if twins:
-        shown = "; ".join(" = ".join(names) for names in twins[:8])
-        notes.append(f"byte-identical pictures within the {split} split, {len(twins)} groups: {shown}")
-    return tuple(notes)
 
 
 @DATASETS.register
@@ -155,7 +115,7 @@ class MiniImageNet(Dataset):
                 pictures.append(to_tensor(picture, self.side, 3))
             classes.append((label, torch.stack(pictures)))
         counts = {label: len(names) for label, names in wanted.items()}
-        notes = _notes(counts, split, prints)
+        notes = differences(counts, split, prints)
         return ImageBank.from_classes(classes, dataset=self.name, split=split, polarity="light", notes=notes)
 
     def _load_pickle(self, path: Path, split: str) -> ImageBank:
@@ -190,7 +150,7 @@ class MiniImageNet(Dataset):
             else:
                 stack = torch.stack([to_tensor(Image.fromarray(images[n]), self.side, 3) for n in indices])
             classes.append((label, stack))
-        notes = _notes({label: len(indices) for label, indices in members.items()}, split, prints)
+        notes = differences({label: len(indices) for label, indices in members.items()}, split, prints)
         return ImageBank.from_classes(classes, dataset=self.name, split=split, polarity="light", notes=notes)
 
     def fetch(self, folder: Path) -> None:
@@ -221,7 +181,7 @@ class MiniImageNet(Dataset):
             for mirror in _MIRRORS:
                 try:
                     download_file(mirror.format(split), str(beside))
-                    _check_published(*_read_pickle(beside, split), split, beside)
+                    check_published(*_read_pickle(beside, split), split, beside)
                 except Exception as error:  # the downloader lets every kind of network error through
                     beside.unlink(missing_ok=True)
                     failures.append(f"{mirror.format(split)}: {error}")
@@ -233,31 +193,6 @@ class MiniImageNet(Dataset):
                     f"miniImageNet's {split} split could not be fetched ({'; '.join(failures)}). Try again "
                     f"later, or put {target.name} into {folder} yourself."
                 )
-
-
-def _check_published(images: np.ndarray, members: dict[str, list[int]], split: str, path: Path) -> None:
-    """Raises `InputError` unless a file holds what was published of a split, whole."""
-    lacking = sorted(set(ravi_split(split)) - set(members))
-    if lacking:
-        raise InputError(
-            f"{path} lacks {len(lacking)} of the {len(ravi_split(split))} classes of the {split} split, the first is "
-            f"{lacking[0]}; it is not the published file."
-        )
-    label, numbers = next(((n, m) for n, m in members.items() if len(m) != PER_CLASS), ("", []))
-    if label:
-        raise InputError(
-            f"{path} has {len(numbers)} pictures of {label} instead of {PER_CLASS}; it is not the published file."
-        )
-    if images.shape[1:] != (84, 84, 3):
-        raise InputError(f"{path} has pictures of shape {list(images.shape[1:])} instead of [84, 84, 3].")
-    for label, numbers in members.items():  # the published set has 8 pairs of equal pictures, no two pairs in one class
-        different = len({hashlib.sha256(images[number].tobytes()).digest() for number in numbers})
-        flat = next((number for number in numbers if images[number].min() == images[number].max()), None)
-        if different < len(numbers) - 2 or flat is not None:
-            raise InputError(
-                f"{path}: {label} has {different} different pictures of {len(numbers)}"
-                f"{'' if flat is None else f', and picture {flat} is of one colour'}; it is not the published file."
-            )
 
 
 def _pictures(root: Path) -> list[Path]:
@@ -283,7 +218,7 @@ def _read_table(table: Path, text: str, split: str) -> dict[str, list[str]]:
         wanted[label].append(PurePosixPath(filename).name)
     if not wanted:
         raise InputError(f"{table} lists no pictures; a filename and a label on each line are needed.")
-    _check_classes(wanted, split, table)
+    check_classes(wanted, split, table)
     file, times = Counter(name for names in wanted.values() for name in names).most_common(1)[0]
     if times > 1:
         raise InputError(f"{table} lists {file} {times} times; a picture belongs to one class, once.")
@@ -303,7 +238,7 @@ def _read_pickle(path: Path, split: str) -> tuple[np.ndarray, dict[str, list[int
         raise InputError(f"{path} should hold {shape}; it has {images.dtype} {list(images.shape)}.")
     if not isinstance(table, dict) or not table:
         raise InputError(f"{path} should hold {shape}; its class_dict is not a dict with classes.")
-    _check_classes(map(str, table), split, path)
+    check_classes(map(str, table), split, path)
     members = {}
     for label, values in table.items():
         # nested lists that share their parts would become an array without end

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from episodes import ImageBank, InputError
-from metagvae.runs.run import plain_name
+from metagvae.runs.class_families import plain_name
 
 ATTRIBUTES = ("alphabet", "script")  # classes of one value resemble each other, so these are the units drawn together
 FEW = 20  # of fewer classes the choice of classes outweighs that of episodes: its interval is shown first

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, to_float
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy, task_rows
-from metagvae.learners.maml import averages_as_they_stand
+from metagvae.encoders.running_averages import averages_as_they_stand
 
 
 def require_learn2learn() -> Any:

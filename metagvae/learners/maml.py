@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,39 +14,14 @@ from torch.utils.checkpoint import checkpoint
 
 from episodes import EpisodeBatch, InputError
 from metagvae.compute.device import channels_last
-from metagvae.encoders.norm import Norm2d, full_precision, norm_policy, task_rows
+from metagvae.encoders.norm import full_precision, norm_policy, task_rows
+from metagvae.encoders.running_averages import averages_as_they_stand, averaging_layers
 from metagvae.learners.base import LEARNERS
 from metagvae.learners.inner_loop import InnerLoopLearner
 from metagvae.learners.threads import solve_in_threads
 
 BATCHING = ("auto", "loop", "vmap")
 Weights = dict[str, Tensor]
-
-
-def _averaging(module: nn.Module) -> list[nn.Module]:
-    """The layers that keep running averages."""
-    return [
-        layer
-        for layer in module.modules()
-        if isinstance(layer, Norm2d | _BatchNorm) and getattr(layer, "running_mean", None) is not None
-    ]
-
-
-@contextmanager
-def averages_as_they_stand(module: nn.Module) -> Iterator[None]:
-    """Within it, layers with running averages use them and leave them alone, in training too.
-
-    One task's batch statistics would make an inner step on another function than the one asked later.
-    """
-    layers = _averaging(module)
-    before = [layer.training for layer in layers]
-    for layer in layers:
-        layer.training = False
-    try:
-        yield
-    finally:
-        for layer, training in zip(layers, before, strict=True):
-            layer.training = training
 
 
 @dataclass
@@ -146,7 +119,7 @@ class MAML(InnerLoopLearner):
         # not at construction: the weights may be loaded between that and the first episode
         if self._averages_checked:
             return
-        layers = _averaging(self.encoder)
+        layers = averaging_layers(self.encoder)
         untouched = [
             not layer.get_buffer("running_mean").any() and bool((layer.get_buffer("running_var") == 1).all())
             for layer in layers

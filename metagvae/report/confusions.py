@@ -12,7 +12,7 @@ from episodes import to_float
 from metagvae.report.images import strip
 from metagvae.report.material import Answers, Material
 from metagvae.report.section import LeftOut, readable
-from metagvae.runs.run import plain_names
+from metagvae.runs.class_families import plain_names
 
 PAIRS, EXAMPLES = 10, 4
 

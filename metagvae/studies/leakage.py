@@ -6,7 +6,7 @@ from episodes import ImageBank, InputError
 from episodes.picture_marks import classes_with
 from metagvae import zoo
 from metagvae.encoders.controls import CONTROLS
-from metagvae.runs.run import classes_by_family
+from metagvae.runs.class_families import classes_by_family
 from metagvae.zoo.trained import Trained
 
 

@@ -19,7 +19,8 @@ from metagvae.config.sections import DataConfig, LearnerSection, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import load_foreign
 from metagvae.learners import Learner, make_learner
-from metagvae.runs.run import classes_by_family, read_config
+from metagvae.runs.class_families import classes_by_family
+from metagvae.runs.run import read_config
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors
 from metagvae.vae.guided_vae import GuidedVAE

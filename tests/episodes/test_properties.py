@@ -11,7 +11,7 @@ from scipy import stats
 
 from episodes import EpisodeIndices, Episodes, EpisodeSampler, EpisodeShape, ImageBank, make_batch
 from episodes.datasets.folder import assign_classes, class_counts
-from episodes.datasets.miniimagenet import ravi_split
+from episodes.datasets.miniimagenet_split import ravi_split
 from episodes.datasets.omniglot import vinyals_split
 
 # the same cases on every machine and in every run: a test that fails now and then says nothing

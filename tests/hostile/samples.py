@@ -22,7 +22,7 @@ from PIL import Image
 from episodes import ImageBank, InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.cache import cached_bank
-from episodes.datasets.miniimagenet import ravi_split
+from episodes.datasets.miniimagenet_split import ravi_split
 from episodes.untrusted.sources import open_picture, to_tensor
 from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier

@@ -22,7 +22,8 @@ from PIL import Image
 from episodes import InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.check import check_dataset
-from episodes.datasets.miniimagenet import MiniImageNet, ravi_split
+from episodes.datasets.miniimagenet import MiniImageNet
+from episodes.datasets.miniimagenet_split import ravi_split
 from episodes.untrusted.archives import Source
 from episodes.untrusted.pickles import load_arrays
 
@@ -370,8 +371,8 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, object], list[str
     for name in ("learn2learn", "learn2learn.data"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "learn2learn.data.utils", fake)
-    monkeypatch.setattr("episodes.datasets.miniimagenet.PER_CLASS", 4)
-    monkeypatch.setattr("episodes.datasets.miniimagenet.ravi_split", ids.__getitem__)
+    monkeypatch.setattr("episodes.datasets.miniimagenet_split.PER_CLASS", 4)
+    monkeypatch.setattr("episodes.datasets.miniimagenet_split.ravi_split", ids.__getitem__)
     return sent, asked
 
 

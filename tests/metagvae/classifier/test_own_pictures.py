@@ -21,7 +21,7 @@ from metagvae.config.optimisation import RunSection
 from metagvae.config.sections import DataConfig, TrainConfig
 from metagvae.encoders.controls import Pixels
 from metagvae.learners import Learner, make_learner
-from metagvae.runs.run import plain_names
+from metagvae.runs.class_families import plain_names
 from metagvae.studies import cross_validation as crossvalidation
 from metagvae.studies.cross_validation import FoldErrors, fold_classes, half_width
 from metagvae.zoo.card import EncoderCard

@@ -13,7 +13,7 @@ from metagvae.encoders.controls import Pixels
 from metagvae.encoders.warp_average import WarpAverage
 from metagvae.evaluation.results import paired_difference
 from metagvae.learners import make_learner
-from metagvae.runs.run import plain_names
+from metagvae.runs.class_families import plain_names
 from tests.support.measuring import encoder, evaluator, noisy
 
 

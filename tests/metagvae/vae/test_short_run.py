@@ -13,7 +13,8 @@ from torch.distributions import Bernoulli, Normal
 from episodes import InputError
 from episodes.counter_rng import fold
 from metagvae import zoo
-from metagvae.config.sections import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import EncoderSection, PretrainConfig, VAESection
 from metagvae.guidance import GuidanceContext
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import Interrupted
