@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from metagvae.demo.quiz import EACH, Quiz, Tally
-from metagvae.report.grids import sheet
+from metagvae.vae.sheet import sheet
 from metagvae.vae.synthesis import Synthesis, unit_names
 
 ACROSS, DOWN = 10, 4

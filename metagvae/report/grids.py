@@ -6,29 +6,14 @@ import io
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from metagvae.report.section import readable
 from metagvae.storage.atomic_files import write_beside
+from metagvae.vae.sheet import sheet
 from metagvae.vae.synthesis import Drawn
 
-GAP = 2  # pixels between images, before they are enlarged
 PIXEL = 1 / 36  # inch that a pixel of an image takes on paper
 MOST_INCHES = 24.0
-
-
-def sheet(images: Tensor, polarity: str) -> Tensor:
-    """Images ``[rows, columns, C, H, W]`` in [0, 1] on one white sheet ``[height, width, C]``, ink dark."""
-    shown = images.detach().float().cpu().nan_to_num().clamp(0, 1)
-    if shown.shape[2] not in (1, 3):
-        shown = shown.mean(2, keepdim=True)
-    if polarity == "ink":
-        shown = 1 - shown
-    rows, columns, channels, height, width = shown.shape
-    framed = F.pad(shown.flatten(0, 1), (0, GAP, 0, GAP), value=1.0)
-    framed = framed.view(rows, columns, channels, height + GAP, width + GAP)
-    return framed.permute(0, 3, 1, 4, 2).reshape(rows * (height + GAP), columns * (width + GAP), channels)
 
 
 def folded(drawn: Drawn, columns: int) -> Drawn:
