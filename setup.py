@@ -26,7 +26,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["metagvae", "metagvae.*", "episodes", "episodes.*"]),
     package_data={
-        "episodes": ["splits/*.json", "splits/*.csv", "py.typed"],
+        "episodes": ["splits/*.json", "splits/*.csv", "datasets/*.txt", "py.typed"],
         "metagvae": ["weights/*/*", "py.typed", "report/templates/*"],
     },
     install_requires=[

@@ -3,7 +3,7 @@
 from episodes._torch_import import collector_paused  # isort: skip  # first: it imports torch
 
 from episodes.augment import AugmentConfig, Warped, augment, warp
-from episodes.bank import Attribute, ImageBank
+from episodes.bank import Attribute, Factors, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
 from episodes.capture import CaptureConfig
 from episodes.errors import InputError
@@ -24,6 +24,7 @@ __all__ = [
     "EpisodeSampler",
     "EpisodeShape",
     "Episodes",
+    "Factors",
     "FixedEpisodes",
     "ImageBank",
     "InputError",

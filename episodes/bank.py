@@ -39,6 +39,35 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class Factors:
+    """Known numbers of each image, such as the angle at which it was drawn.
+
+    Args:
+        values: float32 ``[M, factors]`` in the factors' own units, NaN where a number is unknown.
+        names: of the columns.
+
+    Example:
+        >>> import torch
+        >>> from episodes import Factors
+        >>> factors = Factors(torch.tensor([[30.0, 1.5], [float("nan"), 2.0]]), ("angle", "size"))
+        >>> factors.known.tolist()
+        [[True, True], [False, True]]
+    """
+
+    values: Tensor
+    names: tuple[str, ...]
+
+    @property
+    def known(self) -> Tensor:
+        """bool ``[M, factors]``."""
+        return ~self.values.isnan()
+
+    def columns(self, rows: Tensor) -> dict[str, Tensor]:
+        """float32 of ``rows``' shape by name, given int64 image numbers."""
+        return dict(zip(self.names, self.values[rows].unbind(-1), strict=True))
+
+
+@dataclass(frozen=True)
 class ImageBank:
     """All images of one split.
 
@@ -49,8 +78,9 @@ class ImageBank:
         dataset: the data set's name, for reports.
         split: ``train``, ``validation`` or ``test``.
         polarity: what a large value means: ``ink`` (bright strokes on black) or ``light`` (photographs).
-        attributes: known factors by name.
+        attributes: known factors of the classes, by name.
         notes: what a reader of a result should know (skipped files, duplicates).
+        factors: known numbers of the images; None without any.
 
     Raises:
         InputError: if shapes or types do not fit each other.
@@ -74,6 +104,7 @@ class ImageBank:
     polarity: str = "light"
     attributes: dict[str, Attribute] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    factors: Factors | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -93,6 +124,22 @@ class ImageBank:
                     f"attribute '{name}' of {self.dataset} has {len(attribute.values)} values for "
                     f"{len(self.class_names)} classes; give one value per class."
                 )
+        if self.factors is not None:
+            self._check_factors(self.factors)
+
+    def _check_factors(self, factors: Factors) -> None:
+        values, names = factors.values, factors.names
+        if values.dtype != torch.float32 or values.shape != (len(self), len(names)) or values.isinf().any():
+            raise InputError(
+                f"the factors of {self.dataset} must be finite float32 [{len(self)}, {len(names)}], a row per image "
+                f"and a column per name, NaN where unknown; received {values.dtype} {list(values.shape)}."
+            )
+        taken = {"class", *self.attributes}
+        if len(set(names)) < len(names) or taken & set(names):
+            raise InputError(
+                f"the factors of {self.dataset} must have names of their own, none of {', '.join(sorted(taken))}; "
+                f"received {', '.join(names)}."
+            )
 
     @classmethod
     def from_classes(cls, classes: Sequence[tuple[str, Tensor]], **fields: object) -> ImageBank:
@@ -137,22 +184,28 @@ class ImageBank:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (16 hex digits) of the split: its class names, counts and picture shape.
+        """SHA-256 (16 hex digits) of the split: its class names, counts, picture shape and the names of its factors.
 
         Two results compare only if this agrees; it is printed with every result. What the pictures show is in
         `pixels`, so that a split has one fingerprint whatever software decoded it.
         """
         text = "\n".join(f"{n}\t{c}" for n, c in zip(self.class_names, self.counts.tolist(), strict=True))
-        return hashlib.sha256(f"{self.image_shape}\n{text}".encode()).hexdigest()[:16]
+        factors = "" if self.factors is None else f"\nfactors\t{self.factors.names}"
+        return hashlib.sha256(f"{self.image_shape}\n{text}{factors}".encode()).hexdigest()[:16]
 
     @cached_property
     def pixels(self) -> str:
-        """SHA-256 (16 hex digits) of the pictures' numbers; of more than 256 MB, of evenly spread pictures."""
+        """SHA-256 (16 hex digits) of the pictures' numbers and their factors'.
+
+        Of more than 256 MB of pictures, of evenly spread ones.
+        """
         digest = hashlib.sha256()
         per_picture = self.images[:1].numel()
         step = max(1, math.ceil(len(self) * per_picture / HASHED_BYTES))
         for start in range(0, len(self), 1024 * step):
             digest.update(self.images[start : start + 1024 * step : step].contiguous().cpu().numpy().data)
+        if self.factors is not None:
+            digest.update(self.factors.values.contiguous().cpu().numpy().data)
         return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> ImageBank:
@@ -162,7 +215,14 @@ class ImageBank:
         }
         bank = object.__new__(ImageBank)  # not checked anew: that reads numbers back, and waits for the device
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        bank.__dict__.update(fields, images=self.images.to(device), offsets=self.offsets.to(device), attributes=moved)
+        factors = None if self.factors is None else replace(self.factors, values=self.factors.values.to(device))
+        bank.__dict__.update(
+            fields,
+            images=self.images.to(device),
+            offsets=self.offsets.to(device),
+            attributes=moved,
+            factors=factors,
+        )
         return bank
 
     def gather(self, indices: Tensor, pin: bool = False) -> Tensor:
@@ -186,10 +246,10 @@ class ImageBank:
         """A bank of the given classes (int64 class numbers, in that order)."""
         numbers = classes.tolist()
         spans = [torch.arange(int(self.offsets[c]), int(self.offsets[c + 1])) for c in numbers]
-        counts = torch.tensor([0] + [len(span) for span in spans])
+        counts, rows = torch.tensor([0] + [len(span) for span in spans]), torch.cat(spans)
         return replace(
             self,
-            images=self.images[torch.cat(spans)],
+            images=self.images[rows],
             offsets=counts.cumsum(0),
             class_names=tuple(self.class_names[c] for c in numbers),
             attributes={
@@ -197,13 +257,15 @@ class ImageBank:
                 for name, attribute in self.attributes.items()
             },
             split=split or self.split,
+            factors=None if self.factors is None else replace(self.factors, values=self.factors.values[rows]),
         )
 
     def with_rotations(self) -> ImageBank:
         """Four classes for one: each class and its turns by 90, 180 and 270 degrees, in that order.
 
         Call it only on a split, never before splitting: a turned class must stay on its own side.
-        A ``rotation`` attribute is added; the images must be square.
+        A ``rotation`` attribute is added; the images must be square. What the factors of a turned image are is
+        unknown.
         """
         if self.images.shape[-1] != self.images.shape[-2]:
             raise InputError(f"rotations need square pictures; {self.dataset} has {self.image_shape}.")
@@ -216,6 +278,11 @@ class ImageBank:
             for name, attribute in self.attributes.items()
         }
         turns = torch.arange(4).repeat(self.num_classes)
+        factors = None
+        if self.factors is not None:
+            each = self.factors.values.split(self.counts.tolist())
+            rows = [torch.cat((upright, torch.full_like(upright, torch.nan).repeat(3, 1))) for upright in each]
+            factors = replace(self.factors, values=torch.cat(rows))
         attributes["rotation"] = Attribute(turns, ("0", "90", "180", "270"))
         return ImageBank.from_classes(
             parts,
@@ -224,4 +291,5 @@ class ImageBank:
             polarity=self.polarity,
             attributes=attributes,
             notes=self.notes,
+            factors=factors,
         )

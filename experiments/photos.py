@@ -28,6 +28,7 @@ from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import Learner, PrototypicalNetwork
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.storage.tensors import read_tensors, write_tensors
 
 SEEN = (
     "ImageNet, and so all of these classes, was what the encoder was trained on; the errors are not of unseen classes"
@@ -35,13 +36,19 @@ SEEN = (
 
 
 class EmbeddedOnce(Evaluator):
-    """An evaluator that keeps what an encoder gave for the next learner on it."""
+    """An evaluator that keeps what each encoder gave in a file of a folder, under the encoder's name."""
 
-    def _features(self, learner: Learner) -> Tensor | None:
-        kept: dict[nn.Module, Tensor | None] = self.__dict__.setdefault("kept", {})
-        if learner.encoder not in kept:
-            kept[learner.encoder] = super()._features(learner)
-        return kept[learner.encoder]
+    folder: Path
+    names: dict[nn.Module, str]
+
+    def _features(self, learner: Learner) -> Tensor:
+        file = self.folder / f"{self.names[learner.encoder]}.safetensors"
+        if not file.is_file():
+            found = super()._features(learner)
+            assert found is not None
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_tensors(file, {"features": found})
+        return read_tensors(file)["features"]
 
 
 def write_card(path: Path) -> None:
@@ -54,17 +61,19 @@ def write_card(path: Path) -> None:
     print(fitted)
 
 
-def measure(path: Path, episodes: int) -> None:
+def measure(path: Path, episodes: int, features: Path) -> None:
     bank = make_dataset("miniimagenet").load("test")
     device = Device.choose("cpu")
     evaluator = EmbeddedOnce(bank, Episodes(EpisodeShape(5, 1, 15), seed=0, stream="test"), episodes, device)
     torch.manual_seed(0)
-    photos = load_encoder("photos")
+    photos, pixels = load_encoder("photos"), Pixels()
+    untrained = load_foreign("timm:tf_efficientnet_lite0", pretrained=False)
+    evaluator.folder, evaluator.names = features, {photos: "photos", untrained: "untrained", pixels: "pixels"}
     methods = {
         "photos": PrototypicalNetwork(photos, normalise=1.0),
         "photos, features not brought to length 1": PrototypicalNetwork(photos),
-        "untrained network": PrototypicalNetwork(load_foreign("timm:tf_efficientnet_lite0", pretrained=False)),
-        "raw pixels": PrototypicalNetwork(Pixels()),
+        "untrained network": PrototypicalNetwork(untrained),
+        "raw pixels": PrototypicalNetwork(pixels),
     }
     rows = []
     for name, learner in methods.items():
@@ -83,13 +92,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--card", type=Path, help="config.json of the encoder, whose calibration is fitted and kept")
     parser.add_argument("--json", type=Path, default=Path("experiments/results/photos.json"))
+    parser.add_argument("--features", type=Path, default=Path("runs/features/photos"), help="kept between calls")
     parser.add_argument("--episodes", type=int, default=10_000)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     if chosen.card:
         write_card(chosen.card)
     else:
-        measure(chosen.json, chosen.episodes)
+        measure(chosen.json, chosen.episodes, chosen.features)
 
 
 if __name__ == "__main__":

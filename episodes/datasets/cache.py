@@ -26,6 +26,7 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 _FORMAT = 2
+_FIELDS = ("dataset", "split", "polarity", "attributes", "notes", "factors")
 _UNFINISHED = ".tmp-"
 _FORGOTTEN = 24 * 3600  # seconds after which an unfinished entry that no lock speaks for is removed
 _swept: set[Path] = set()
@@ -82,7 +83,7 @@ def cached_bank(key: dict[str, Any], build: Callable[[], ImageBank]) -> ImageBan
 def _classes(bank: ImageBank) -> Decoding:
     for number, name in enumerate(bank.class_names):
         yield name, bank.images[int(bank.offsets[number]) : int(bank.offsets[number + 1])]
-    return {name: getattr(bank, name) for name in ("dataset", "split", "polarity", "attributes", "notes")}
+    return {name: getattr(bank, name) for name in _FIELDS}
 
 
 def _in_memory(decoding: Decoding) -> ImageBank:

@@ -17,14 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from episodes import shards
-from episodes.bank import Attribute, ImageBank
+from episodes.bank import Attribute, Factors, ImageBank
 from episodes.errors import InputError
 
-INDEX, SUMS = "bank.json", "SHA256SUMS"
+INDEX, SUMS, FACTORS = "bank.json", "SHA256SUMS", "factors.npy"
 MAX_INDEX_BYTES = 32 * 2**20
 
 # gives the name and the pictures, uint8 [n, C, H, W], of a class at a time, and returns the bank's other fields
@@ -63,7 +64,7 @@ def write_entry(decoding: Decoding, folder: Path, key: str) -> None:
 
     with shards.ShardWriter(folder, shards.SHARD_BYTES) as writer:
         fields = drain(decoding, take)
-    attributes = fields.pop("attributes", {})
+    attributes, factors = fields.pop("attributes", {}), fields.pop("factors", None)
     index = {
         **fields,
         "key": key,
@@ -71,9 +72,13 @@ def write_entry(decoding: Decoding, folder: Path, key: str) -> None:
         "class_names": names,
         "attributes": {name: {"values": a.values.tolist(), "names": a.names} for name, a in attributes.items()},
         "files": writer.files,
+        **({} if factors is None else {"factors": factors.names}),
     }
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     files = [INDEX, *(shards.shard_path(folder, number).name for number in range(writer.files))]
+    if factors is not None:
+        np.save(folder / FACTORS, factors.values.numpy(), allow_pickle=False)
+        files.append(FACTORS)
     sums = {name: _checksum(folder / name) for name in files}
     (folder / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
     for name in (*files, SUMS):
@@ -101,7 +106,8 @@ def read_entry(folder: Path, key: str) -> ImageBank:
                 raise Damaged(f"the checksum of {name} differs")
             _verified.add(stamps[name])
     try:
-        return _bank(folder, json.loads((folder / INDEX).read_bytes()), key, len(sums) - 1)
+        files = len(sums) - 1 - (FACTORS in sums)
+        return _bank(folder, json.loads((folder / INDEX).read_bytes()), key, files, FACTORS in sums)
     except (OSError, MemoryError, Damaged):
         raise
     except Exception as error:  # checksums that fit, over something else than a bank
@@ -112,8 +118,10 @@ def _sums(folder: Path) -> dict[str, str]:
     """The checksum of each file that the entry must have."""
     _must_be_file(folder / SUMS, 2**20)
     lines = [line.split("  ") for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()]
-    names = [INDEX, *(shards.shard_path(folder, number).name for number in range(len(lines) - 1))]
-    if len(lines) < 2 or [line[1:] for line in lines] != [[name] for name in names]:
+    last = [FACTORS] if lines and lines[-1][1:] == [FACTORS] else []
+    files = len(lines) - 1 - len(last)
+    names = [INDEX, *(shards.shard_path(folder, number).name for number in range(files)), *last]
+    if files < 1 or [line[1:] for line in lines] != [[name] for name in names]:
         raise Damaged(f"{SUMS} does not list the files of an entry")
     for name in names:
         _must_be_file(folder / name, MAX_INDEX_BYTES if name == INDEX else None)
@@ -168,8 +176,14 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _bank(folder: Path, index: Any, key: str, files: int) -> ImageBank:
-    if index["key"] != key or index["files"] != files:
+def _factors(folder: Path, names: Any) -> Factors:
+    if any(type(name) is not str for name in names):
+        raise Damaged("names of factors that are no names")
+    return Factors(torch.from_numpy(np.load(folder / FACTORS, allow_pickle=False)), tuple(names))
+
+
+def _bank(folder: Path, index: Any, key: str, files: int, factors: bool) -> ImageBank:
+    if index["key"] != key or index["files"] != files or ("factors" in index) != factors:
         raise Damaged("it is another bank's")
     offsets, names = index["offsets"], index["class_names"]
     if any(type(n) is not int for n in offsets) or offsets[0] != 0 or sorted(offsets) != offsets:
@@ -188,6 +202,7 @@ def _bank(folder: Path, index: Any, key: str, files: int) -> ImageBank:
                 name: Attribute(torch.tensor(a["values"]), tuple(a["names"])) for name, a in index["attributes"].items()
             },
             notes=tuple(index["notes"]),
+            factors=_factors(folder, index["factors"]) if factors else None,
         )
     except InputError as error:
         raise Damaged(str(error)) from error

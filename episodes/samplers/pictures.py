@@ -13,7 +13,7 @@ from episodes.shape import Episodes
 
 
 def picture_classes(bank: ImageBank) -> ImageBank:
-    """A bank whose classes are the single pictures of another, known by number alone: no label is kept.
+    """A bank whose classes are the single pictures of another, known by number alone: no label, no factor is kept.
 
     Quarter turns that the other bank holds as classes of their own become classes here too.
     """

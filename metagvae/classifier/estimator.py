@@ -27,7 +27,8 @@ from metagvae.classifier.calibration import (
     shortened,
     squared_distances,
 )
-from metagvae.classifier.inputs import Shape, collect
+from metagvae.classifier.choice import AUTO, Given, choose
+from metagvae.classifier.inputs import Shape, collect, collect_each
 from metagvae.classifier.label_sets import FEW, check_sets, ranked_labels, sets_of
 from metagvae.classifier.labels import accuracy, as_labels, is_among, positions, union, with_none
 from metagvae.classifier.pictures import Pictures, batches
@@ -36,6 +37,7 @@ from metagvae.classifier.settings import check_settings
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
+from metagvae.encoders.vectors import VECTORS, Vectors, VectorsConfig
 
 DEFAULT_ENCODER = "handwriting"  # the one that errs least on images as they come (docs/classifier.md)
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
@@ -53,7 +55,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         encoder: a shipped name, an encoder or run folder, ``timm:NAME``, ``torchvision:NAME``, ``hub:ID``; or an
             encoder, of which `fit` takes a copy in float32: what becomes of it later changes nothing here, and its
             mode, features, precision and device stay as they are. One under which pictures touch each other (norm
-            ``support``, ``transductive``) is refused.
+            ``support``, ``transductive``) is refused. ``auto`` is the installed encoder with the least error on the
+            pictures fitted on, each left out; see `metagvae.classifier.choice`. ``vectors`` takes X for features: rows
+            ``[n, D]`` of finite numbers, from any source.
         head: ``prototype``, the class with the nearest mean feature (Snell et al., NeurIPS 2017), with classes of
             few pictures not punished for it; or ``ridge``, regression on unit features (Bertinetto et al., ICLR 2019).
         penalty: of the ridge head.
@@ -71,6 +75,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: the labels seen, sorted, of the type they were given in.
+        choice_: of the encoder ``auto``: which it was, and the figures it was chosen by.
         encoder_: the encoder's copy, in evaluation mode.
         support_: float32 ``[n, D]``, the features of all pictures fitted on, at length 1 if the card says so.
         labels_: int64 ``[n]``, positions in ``classes_``.
@@ -121,8 +126,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             InputError: if a picture, a label or a setting cannot be used.
         """
         with self._all_or_nothing():
+            chosen = isinstance(X, Pictures)  # at the size of an encoder that was chosen before
             for name in [name for name in vars(self) if name.endswith("_") or name in ("_prior", "_like")]:
-                del self.__dict__[name]
+                if not (chosen and name == "choice_"):
+                    del self.__dict__[name]
             return self._add(X, y, None)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> FewShotClassifier:
@@ -191,6 +198,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         with plain_defaults():
             return self._distances(self._embed(X, first=False)).sqrt().numpy()
 
+    def embed(self, X: Any) -> Tensor:
+        """float32 ``[n, D]``: the features by which pictures are compared."""
+        check_is_fitted(self)
+        with plain_defaults():
+            return self._embed(X, first=False)
+
     def novelty(self, X: Any) -> np.ndarray:
         """float64 ``[n]``: how far each picture is from its nearest class; above 1 speaks for none of the classes.
 
@@ -213,17 +226,18 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         with plain_defaults():
             config = (self.encoder_ if hasattr(self, "encoder_") else self._open()[0]).config
-            found = []
-            for number, item in enumerate(items):
-                try:
-                    found.append(collect([item() if callable(item) else item], config.channels, config.size))
-                except InputError as error:
-                    if problems is None:
-                        raise
-                    problems[number] = str(error)
-            if not found:
-                raise InputError(next(iter((problems or {}).values()), "expected at least one picture; received none."))
-            return Pictures.join(found)
+            return collect_each(items, config.channels, config.size, problems)
+
+    def open_for(self, given: Given) -> Encoder:
+        """The encoder for some pictures, not yet fitted; if it is ``auto``, the one that these speak for.
+
+        Args:
+            given: the pictures and labels, for an encoder's channels and size.
+        """
+        with plain_defaults():
+            if self.encoder == AUTO:
+                self.choice_ = choose(self, given)
+            return self._open()[0]
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -242,6 +256,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         first = not hasattr(self, "support_")
         labels = as_labels(y)
         if first:
+            if self.encoder == AUTO and not hasattr(self, "choice_"):
+                self.choice_ = choose(self, lambda channels, size: (X, labels))
             self.encoder_, self._prior = self._open()
         features = self._embed(X, first)
         if len(features) != len(labels):
@@ -265,27 +281,46 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _open(self) -> tuple[Encoder, Calibration | None]:
         """A copy of the encoder that is nobody else's, and what its card says of its distances."""
-        if isinstance(self.encoder, Encoder):
-            encoder, details = copy.deepcopy(self.encoder).cpu().float().eval(), {}
+        source, details = self.source, dict[str, Any]()
+        encoder: Encoder
+        if isinstance(source, Encoder):
+            encoder = copy.deepcopy(source).cpu().float().eval()
             if self.features is not None:
                 encoder.features = self.features
-        elif isinstance(self.encoder, str | Path):
-            trained = zoo.open(self.encoder)
+        elif source == VECTORS:
+            encoder = Vectors(VectorsConfig())
+        elif isinstance(source, str | Path):
+            trained = zoo.open(source)
             encoder, details = trained.encoder(self.features), trained.card.details
         else:
-            raise InputError(
-                f"encoder must be a name, a folder or an Encoder; received a {type(self.encoder).__name__}."
-            )
+            raise InputError(f"encoder must be a name, a folder or an Encoder; received a {type(source).__name__}.")
         policy = norm_policy(encoder)
         if policy not in ("running", "group", "none"):
             raise InputError(
-                f"the encoder {self.encoder} has the norm policy '{policy}', under which pictures touch each other; "
+                f"the encoder {source} has the norm policy '{policy}', under which pictures touch each other; "
                 "a classifier of single pictures needs 'running' or 'group'."
             )
         return encoder, Calibration.read(details, encoder.features)
 
+    @property
+    def source(self) -> str | Path | Encoder:
+        """The encoder's name, or the encoder given; of ``auto`` the name of the one chosen."""
+        if self.encoder != AUTO:
+            return self.encoder
+        if not hasattr(self, "choice_"):
+            raise InputError("the encoder 'auto' is chosen by pictures whose classes are known; call fit first.")
+        return self.choice_.encoder
+
     def _embed(self, X: Any, first: bool) -> Tensor:
         """Features ``[n, D]``, float32 on the CPU."""
+        if isinstance(self.encoder_, Vectors):
+            rows = validate_data(self, X, reset=first, dtype=np.float32, ensure_min_samples=1)
+            self.encoder_.config.length = rows.shape[1]
+            return torch.from_numpy(np.array(rows))
+        return self._features(self._images(X, first))
+
+    def _images(self, X: Any, first: bool) -> Tensor:
+        """Pictures ``[n, C, H, W]`` in [0, 1] as the encoder takes them."""
         config = self.encoder_.config
         if _is_table(X):
             if first or hasattr(self, "n_features_in_"):
@@ -297,7 +332,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             invert = bool(self.invert) if self.invert != "auto" else None if config.polarity == "ink" else False
             self.scale_ = pictures.scale(self.value_range, invert)
             self._like: Shape | None = pictures.shape
-        images = pictures.on(self.scale_)
+        return pictures.on(self.scale_)
+
+    def _features(self, images: Tensor) -> Tensor:
         device = Device.choose(self.device, "float32")
         device.place(self.encoder_)
         with torch.no_grad():

@@ -25,6 +25,7 @@ from metagvae.classifier.labels import is_among
 from metagvae.classifier.pictures import Scale
 from metagvae.classifier.settings import check_settings, in_range
 from metagvae.encoders.encoder import Encoder
+from metagvae.encoders.vectors import VECTORS
 from metagvae.storage.atomic_files import make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.zoo.card import EncoderCard
@@ -59,8 +60,8 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
             f"the classes and settings take {len(text):,} bytes; at most {MAX_JSON_BYTES:,} can be read back. Give "
             "shorter labels."
         )
-    source = classifier.encoder
-    card = EncoderCard() if isinstance(source, Encoder) else zoo.read_card(source)
+    source = classifier.source
+    card = EncoderCard() if isinstance(source, Encoder) or source == VECTORS else zoo.read_card(source)
     tensors = {"support": torch.from_numpy(classifier.support_), "labels": torch.from_numpy(classifier.labels_)}
     folder = folder.resolve()
     make_folder(folder.parent)
@@ -106,13 +107,13 @@ def _content(classifier: FewShotClassifier) -> dict[str, Any]:
             "dtype": "object" if kind == "O" else classes.dtype.name if kind in "biuf" else "str",
             "values": values,
         },
-        "scale": asdict(classifier.scale_),
+        "scale": asdict(getattr(classifier, "scale_", Scale())),
         "calibration": classifier.calibration_.to_dict(),
         "prior": classifier._prior.to_dict() if classifier._prior else None,
         "temperature": float(classifier.temperature_),
         "left_out_error": None if math.isnan(wrong) else wrong,
         "n_features_in": getattr(classifier, "n_features_in_", None),
-        "picture_shape": classifier._like,
+        "picture_shape": getattr(classifier, "_like", None),
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +17,7 @@ from episodes.untrusted.picture_files import find_pictures
 from episodes.untrusted.sources import open_picture
 from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier
+from metagvae.classifier.inputs import collect_each
 from metagvae.classifier.pictures import Pictures
 from metagvae.storage.spreadsheet import write_table
 from metagvae.zoo.trained import Trained
@@ -23,14 +26,27 @@ _CHUNK = 256
 COLUMNS = ("file", "prediction", "probability", "novelty", "second", "second_probability", "problem")
 
 
-def fit_folder(classifier: FewShotClassifier, folder: str | Path) -> list[str]:
-    """Fits a classifier on a folder (or a zip file) that holds one folder of pictures per class.
+@dataclass(frozen=True)
+class Examples:
+    """The pictures of a folder of classes, brought to an encoder's size.
+
+    Args:
+        images: those that could be read.
+        labels, files: of each, its class and its name in the folder.
+        told: sentences for whoever asked: what was left aside, which folders were passed through, which pictures
+            cannot be read, and that there is only one class.
+    """
+
+    images: Pictures
+    labels: list[str]
+    files: list[str]
+    told: list[str]
+
+
+def read_examples(folder: str | Path, channels: int, size: int) -> Examples:
+    """The pictures of a folder (or a zip file) that holds one folder of pictures per class.
 
     The class folders are found as the data set ``folder`` finds them; of folders named for splits, all are taken.
-
-    Returns:
-        Sentences for whoever asked: what was left aside, which folders were passed through, which pictures cannot be
-        read, and that there is only one class.
 
     Raises:
         InputError: if there are no class folders, or no picture of a class can be read.
@@ -48,17 +64,35 @@ def fit_folder(classifier: FewShotClassifier, folder: str | Path) -> list[str]:
         pairs = sorted((label, name) for label, names in found.files.items() for name in names)
         problems: dict[int, str] = {}
         faults: list[ReadFault] = []
-        images = classifier.collect(_opened(source, [name for _, name in pairs], faults), problems)
+        images = collect_each(_opened(source, [name for _, name in pairs], faults), channels, size, problems)
         if faults:  # the disk's error, and not the picture's
             raise faults[0]
-        labels = [label for number, (label, _) in enumerate(pairs) if number not in problems]
-        lost = sorted(set(found.files) - set(labels))
+        kept = [pair for number, pair in enumerate(pairs) if number not in problems]
+        lost = sorted(set(found.files) - {label for label, _ in kept})
         if lost:
             raise InputError(f"no picture of the class {lost[0]!r} in {folder} can be read: {min(problems.items())[1]}")
     finally:
         source.close()
-    classifier.fit(images, labels)
-    return told + [f"left out: {problem}" for problem in problems.values()]
+    told += [f"left out: {problem}" for problem in problems.values()]
+    return Examples(images, [label for label, _ in kept], [name for _, name in kept], told)
+
+
+def fit_folder(classifier: FewShotClassifier, folder: str | Path) -> Examples:
+    """Fits a classifier on a folder of classes, its encoder chosen by the pictures if that is ``auto``.
+
+    Raises:
+        InputError: as `read_examples`.
+    """
+    read = cache(partial(read_examples, folder))
+
+    def given(channels: int, size: int) -> tuple[Pictures, list[str]]:
+        examples = read(channels, size)
+        return examples.images, examples.labels
+
+    config = classifier.open_for(given).config
+    examples = read(config.channels, config.size)
+    classifier.fit(examples.images, examples.labels)
+    return examples
 
 
 def _opened(
@@ -91,6 +125,25 @@ def classes_trained_on(encoder: str | Path | Trained, classes: Iterable[str]) ->
     """
     trained = zoo.open(encoder).card.trained_classes.values()
     return sorted({str(name) for name in classes} & {name for names in trained for name in names})
+
+
+def read_pictures(folder: str | Path, channels: int, size: int, most: int) -> tuple[Pictures, list[str], list[str]]:
+    """The pictures under a folder or in a zip file, their names, and sentences on what was left aside.
+
+    Raises:
+        InputError: if there is no picture that can be read, or more than ``most``.
+    """
+    source = Source(folder)
+    try:
+        names, told = find_pictures(source)
+        if not 1 <= len(names) <= most:
+            raise InputError(f"{folder} holds {len(names):,} pictures; between 1 and {most:,} are looked at.")
+        problems: dict[int, str] = {}
+        images = collect_each(_opened(source, names), channels, size, problems)
+    finally:
+        source.close()
+    kept = [name for number, name in enumerate(names) if number not in problems]
+    return images, kept, told + [f"left out: {problem}" for problem in problems.values()]
 
 
 def predict_folder(classifier: FewShotClassifier, folder: str | Path, out: Path) -> tuple[int, int, list[str]]:

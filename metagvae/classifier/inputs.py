@@ -6,7 +6,7 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,31 @@ def collect(given: Any, channels: int, size: int, like: Shape | None = None, fir
         return Pictures.join([_one(item, number, channels, size) for number, item in enumerate(given)])
     _check_several(given, channels * size * size, like, first)
     return _batch(given, channels, size)
+
+
+def collect_each(items: Iterable[Any], channels: int, size: int, problems: dict[int, str] | None = None) -> Pictures:
+    """Pictures brought to an encoder's size one after the other.
+
+    Of an iterable that opens each as it is asked for, no two are ever held at full size.
+
+    Args:
+        items: paths, PIL images, encoded bytes or arrays, one picture each, or functions that give one.
+        problems: gets the reasons of those that cannot be used, by their number; they are left out. None raises.
+
+    Raises:
+        InputError: if no picture can be used.
+    """
+    found = []
+    for number, item in enumerate(items):
+        try:
+            found.append(collect([item() if callable(item) else item], channels, size))
+        except InputError as error:
+            if problems is None:
+                raise
+            problems[number] = str(error)
+    if not found:
+        raise InputError(next(iter((problems or {}).values()), "expected at least one picture; received none."))
+    return Pictures.join(found)
 
 
 def _named(item: Any) -> str:

@@ -14,16 +14,20 @@ from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
 from metagvae.cli.export_encoder import export_encoder
+from metagvae.cli.fit_check import fit_check, next_to_label
 from metagvae.cli.generate import generate
 from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
+from metagvae.cli.intervene import intervene
 from metagvae.cli.likelihood import likelihood
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
+from metagvae.cli.refine import refine
 from metagvae.cli.report import report
 from metagvae.cli.sampling import sampling
+from metagvae.cli.select import select
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
 from metagvae.config.sections import PretrainConfig, TrainConfig
@@ -44,12 +48,17 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "control": control,
     "sampling": sampling,
     "likelihood": likelihood,
+    "select": select,
+    "intervene": intervene,
+    "refine": refine,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
     "benchmark": benchmark,
     "push-encoder": push_encoder,
     "calibrate": calibrate,
     "predict": predict,
+    "fit-check": fit_check,
+    "next-to-label": next_to_label,
     "report": report,
     "demo": demo,
 }

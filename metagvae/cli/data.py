@@ -21,7 +21,7 @@ def data_fetch(name: str, folder: str | None = None) -> None:
     """Download a data set that has an upstream, checked by hash where upstream gives one.
 
     Args:
-        name: omniglot | miniimagenet.
+        name: omniglot | miniimagenet | mnist | udhr.
         folder: where to; leave out for ./data/NAME, where it is looked for by itself.
     """
     from episodes.datasets import make_dataset

@@ -21,7 +21,7 @@ def identify_mixtures(
     json: str | None = None,
     figure: str | None = None,
 ) -> None:
-    """Sources of synthetic mixtures, found by contrast between segments.
+    """Sources of synthetic mixtures, found by contrast between segments; see the page Components one by one.
 
     Args:
         sources: independent sources, and numbers per row.

@@ -24,13 +24,15 @@ def predict(
         examples: a folder (or zip file) with one folder of example pictures per class.
         pictures: the folder (or zip file) to predict; sub-folders too.
         out: the csv file: file, prediction, its probability, novelty (above 1: like none), the second best, problem.
-        encoder: a shipped name, an encoder or run folder, timm:NAME, torchvision:NAME or hub:ID.
+        encoder: auto, the installed one with the least error on the examples; a shipped name (photos for photographs),
+            an encoder or run folder, timm:NAME, torchvision:NAME or hub:ID.
         head: prototype | ridge.
         features: what the encoder returns; leave out for its own choice.
         invert: turn bright into dark; leave out to judge by the pictures' borders.
         none_label: what to say of pictures whose novelty is above 1; leave out to always name a class.
         device: auto | cpu | cuda.
     """
+    from metagvae.classifier.choice import AUTO
     from metagvae.classifier.estimator import FewShotClassifier
     from metagvae.classifier.folders import classes_trained_on, fit_folder, predict_folder
 
@@ -43,8 +45,11 @@ def predict(
         none_label=none_label,
         device=device,
     )
-    for told in fit_folder(classifier, examples):
+    for told in fit_folder(classifier, examples).told:
         say(printable(f"{examples}: {told}", lines=False))
+    if encoder == AUTO:
+        say(classifier.choice_.sentence())
+        encoder = classifier.choice_.encoder
     if classifier.left_out_error_ == classifier.left_out_error_:  # no number with one example per class
         say(f"examples put into a wrong class by the others: {100 * classifier.left_out_error_:.1f} %")
         trained = classes_trained_on(encoder, classifier.classes_)

@@ -10,8 +10,10 @@ from metagvae.config.sections import PretrainConfig
 
 def pretrain(config: PretrainConfig) -> None:
     """Pretrain a guided VAE."""
+    from episodes.tokens import TokenBank
     from metagvae.compute.processes import ranks
     from metagvae.report import figures
+    from metagvae.report.texts import write_texts
     from metagvae.training import pretraining
 
     vae = pretraining.pretrain(config)
@@ -19,7 +21,10 @@ def pretrain(config: PretrainConfig) -> None:
         return
     folder = Path(config.run.folder)
     bank = config.data.make().load("train")
-    figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
-    figures.traversal(vae, bank, folder / "figures" / "traversal.png")
+    if isinstance(bank, TokenBank):
+        write_texts(vae, bank, folder / "figures" / "texts.txt")
+    else:
+        figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
+        figures.traversal(vae, bank, folder / "figures" / "traversal.png")
     figures.curves(folder, folder / "figures" / "curves.png")
     say(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")

@@ -47,7 +47,7 @@ class EncoderSection:
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
-        backbone: conv4 | conv4_doubling | resnet12 | ding.
+        backbone: conv4 | conv4_doubling | resnet12 | ding | patches; text of texts.
         width: feature maps of the first block.
         latent: units of the latent.
         norm: policy of normalisation: running | group | support | transductive.
@@ -77,13 +77,14 @@ class VAESection:
     Args:
         beta: weight of the KL term.
         warm_up: steps over which beta grows from zero, in pretraining.
-        likelihood: bernoulli | gaussian.
+        likelihood: bernoulli | gaussian; of texts categorical.
         sigma: standard deviation of the Gaussian likelihood, pictures being in [0, 1].
-        decoder: upsampling | residual | ding, which mirrors the backbone of that name.
+        decoder: upsampling, residual, or ding or patches, which mirror the backbone of that name; of texts lstm.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
         prior: of the latent, a mapping of its name and options.
         inference: how images become a posterior, a mapping of its name and options.
+        free_bits: nats per unit that the KL term does not count.
 
     Example:
         >>> from metagvae.config import VAESection
@@ -99,6 +100,7 @@ class VAESection:
     guidance: list[dict[str, Any]] = field(default_factory=list)
     prior: dict[str, Any] = field(default_factory=lambda: {"name": "standard_normal"})
     inference: dict[str, Any] = field(default_factory=lambda: {"name": "amortised"})
+    free_bits: float = 0.0
 
 
 @dataclass

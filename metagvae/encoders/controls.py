@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from episodes import ImageBank, to_float
-from episodes.counter_rng import seed_for
+from episodes.counter_rng import below, fold, seed_for
+from episodes.tokens import numbers_of
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 
 
@@ -41,6 +42,26 @@ class PCA(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, components]``."""
         return (images.flatten(1) - self.get_buffer("mean")) @ self.get_buffer("basis")
+
+
+class NGrams(nn.Module):
+    """Counts of character 1-, 2- and 3-grams, hashed and made length 1: ``[B, 1, 1, length]`` to ``[B, 8192]``.
+
+    Distances of such features are those of the cosine, as in Cavnar and Trenkle's text categorisation (SDAIR 1994).
+    """
+
+    width = 8192
+
+    def forward(self, images: Tensor) -> Tensor:
+        numbers = numbers_of(images)
+        counts = torch.zeros(len(numbers), self.width, device=images.device)
+        for size in (1, 2, 3):
+            grams = numbers.unfold(1, size, 1)
+            keys = torch.full_like(grams[..., 0], size)
+            for place in range(size):
+                keys = fold(keys, grams[..., place])
+            counts.scatter_add_(1, below(keys, self.width), torch.ones_like(keys, dtype=counts.dtype))
+        return nn.functional.normalize(counts, dim=1)
 
 
 def random_encoder(bank: ImageBank, seed: int = 0) -> Encoder:
@@ -83,6 +104,7 @@ class Control:
 CONTROLS = {
     "pixels": Control("raw pixels", "raw pixels", False, lambda train, seed: Pixels()),
     "pca": Control("PCA", "64 principal components", True, lambda train, seed: PCA(train)),
+    "ngrams": Control("character n-grams", "character 1- to 3-grams", False, lambda train, seed: NGrams()),
     "random": Control("untrained network", "untrained network", True, random_encoder),
 }
 

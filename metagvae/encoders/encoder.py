@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class EncoderConfig:
     """Everything needed to rebuild an encoder; of kind ``conv``. Another kind has a subclass of its own.
 
     Args:
-        backbone: ``conv4``, ``conv4_doubling``, ``resnet12`` or ``ding``.
+        backbone: ``conv4``, ``conv4_doubling``, ``resnet12``, ``ding`` or ``patches``.
         width: feature maps of the first block.
         channels, size: of the pictures; they are ``[B, channels, size, size]`` in [0, 1].
         polarity: what a large value means, ``ink`` (bright strokes on black) or ``light`` (photographs).
@@ -138,6 +138,7 @@ class Encoder(nn.Module):
         takes_any_size: whether a call brings pictures of other sizes and polarities to the encoder's own.
         has_posterior: whether there is a q(z|x), and so named units and a VAE around it.
         trainable: whether gradients reach its weights.
+        exportable: whether one pass forward is all of a call, so that other programs can run it.
 
     Raises:
         InputError: if the config holds a value that is not allowed.
@@ -156,6 +157,7 @@ class Encoder(nn.Module):
     takes_any_size: ClassVar[bool] = False
     has_posterior: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
+    exportable: ClassVar[bool] = True
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -164,7 +166,7 @@ class Encoder(nn.Module):
         config.check()
         # a copy: two encoders of one config must not share what a call returns
         self.config = config = replace(config, units=dict(config.units), features=list(config.features))
-        self.backbone = BACKBONES[config.backbone](config.channels, config.width, config.norm)
+        self.backbone = self._new_backbone()
         self.backbone_size = self.backbone.out_channels * self.backbone.side(config.size) ** 2
         self.to_mean = nn.Linear(self.backbone_size, config.latent)
         self.to_log_var = nn.Linear(self.backbone_size, config.latent)
@@ -173,6 +175,9 @@ class Encoder(nn.Module):
         nn.init.constant_(self.to_log_var.bias, -2.0)
         self._groups = nn.ModuleList([Units(units) for units in config.units.values()])
         self.features = list(config.features)
+
+    def _new_backbone(self) -> Any:
+        return BACKBONES[self.config.backbone](self.config.channels, self.config.width, self.config.norm)
 
     @property
     def units(self) -> dict[str, list[int]]:
@@ -223,7 +228,10 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, feature_size]`` of pictures ``[B, C, H, W]`` in [0, 1]; posterior means, no noise."""
         maps = self.maps(images)
-        mean = self.to_mean(maps) if self.features != ["backbone"] else None
+        return self.chosen_features(maps, self.to_mean(maps) if self.features != ["backbone"] else None)
+
+    def chosen_features(self, maps: Tensor, mean: Tensor | None) -> Tensor:
+        """`features` side by side, ``[B, feature_size]``, out of the backbone's and the posterior means."""
         parts = []
         for name in self.features:
             if name == "backbone":

@@ -6,68 +6,16 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
-from episodes import InputError
-from episodes.datasets.factors import Factor, FactorPictures
-from metagvae.compute.device import Device
-from metagvae.encoders.norm import full_precision
+from metagvae.evaluation.codes import Coded, in_use, merged
+from metagvae.evaluation.infomec import infomec
+from metagvae.evaluation.irs import irs
 
-# A unit whose standard deviation over the data is a smaller part of the largest's is not in use. Burda, Grosse and
-# Salakhutdinov (ICLR 2016) take a variance of 0.01, which supposes a prior of variance 1; a score must not change
-# with the unit that a code is measured in.
-COLLAPSED = 0.01
 BINS = 20
-MOST_VALUES = 8  # that DCI's trees are asked to tell apart; an ordered factor of more is merged into so many
-
-
-@dataclass(frozen=True)
-class Coded:
-    """Codes of pictures of known factors.
-
-    Args:
-        codes: float64 ``[n, units]``, such as posterior means.
-        values: int64 ``[n, factors]``.
-        factors: what each column of ``values`` is.
-    """
-
-    codes: np.ndarray
-    values: np.ndarray
-    factors: tuple[Factor, ...]
-
-    def __post_init__(self) -> None:
-        if self.codes.ndim != 2 or self.values.shape != (len(self.codes), len(self.factors)):
-            raise InputError(
-                f"codes must be [n, units] and values [n, {len(self.factors)}]; received {list(self.codes.shape)} and "
-                f"{list(self.values.shape)}."
-            )
-
-
-@torch.no_grad()
-def encode(encoder: nn.Module, pictures: FactorPictures, count: int, seed: int, device: Device) -> Coded:
-    """Codes of ``count`` pictures drawn with ``seed``; the encoder is put in evaluation mode."""
-    encoder.eval()
-    values = pictures.draw(count, seed)
-    codes = []
-    for rows in values.split(512):
-        images = pictures.render(rows).to(device.device)
-        with device.precision():
-            codes.append(full_precision(encoder(device.layout(images))).cpu())
-    return Coded(torch.cat(codes).double().numpy(), values.numpy(), pictures.factors)
-
-
-def in_use(data: Coded) -> np.ndarray:
-    """bool ``[units]``: whose standard deviation is at least `COLLAPSED` of the largest's; none of a constant code."""
-    deviations = data.codes.std(0)
-    # what adding up equal numbers leaves is no variation
-    varies: np.ndarray = deviations > 1e-12 * np.abs(data.codes).max(0, initial=0.0)
-    used: np.ndarray = varies & (deviations >= COLLAPSED * deviations.max(initial=0.0))
-    return used
 
 
 def _sharing(data: Coded, factor: int, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -218,26 +166,41 @@ def importance_scores(importance: np.ndarray) -> tuple[float, float]:
     return float((weights * certainty(importance)).sum()), float(certainty(importance.T).mean())
 
 
-def dci(train: Coded, test: Coded, most: int = 2000, trees: int = 20) -> DCI:
+Blocks = Sequence[Sequence[int]]
+
+
+def dci(train: Coded, test: Coded) -> DCI:
     """DCI (Eastwood & Williams, ICLR 2018) with gradient-boosted trees.
 
-    Informativeness is the trees' held-out accuracy, averaged over factors. An ordered factor of more than 8
-    values is merged into 8 groups of neighbours; at most ``most`` pictures train the trees.
+    Informativeness is the trees' held-out accuracy, averaged over factors.
+    """
+    importance, accuracy = importances(train, test)
+    return DCI(*importance_scores(importance), accuracy)
+
+
+def block_scores(importance: np.ndarray, blocks: Blocks) -> tuple[float, float]:
+    """`importance_scores` of groups of units, each taken as one unit that is as important as all of its own."""
+    return importance_scores(np.stack([importance[list(block)].sum(0) for block in blocks]))
+
+
+def importances(train: Coded, test: Coded, most: int = 2000, trees: int = 20) -> tuple[np.ndarray, float]:
+    """How much gradient-boosted trees use each unit for each factor, ``[units, factors]``, and their accuracy.
+
+    An ordered factor of more than 8 values is merged into 8 groups of neighbours; at most ``most`` pictures train the
+    trees.
     """
     from sklearn.ensemble import GradientBoostingClassifier
 
     columns, accuracy = [], []
     # trees split no two numbers that are nearer than 1e-7
     scale = np.where(in_use(train), train.codes.std(0), 1.0)
-    for number, factor in enumerate(train.factors):
-        groups = min(factor.size, MOST_VALUES) if factor.ordered else factor.size
-        y, ty = (data.values[:, number] * groups // factor.size for data in (train, test))
+    for number in range(len(train.factors)):
+        y, ty = merged(train, number), merged(test, number)
         model = GradientBoostingClassifier(n_estimators=trees, random_state=0)
         model.fit(train.codes[:most] / scale, y[:most])
         columns.append(model.feature_importances_)
         accuracy.append(model.score(test.codes / scale, ty))
-    disentangled, complete = importance_scores(np.stack(columns, 1))
-    return DCI(disentangled, complete, float(np.mean(accuracy)))
+    return np.stack(columns, 1), float(np.mean(accuracy))
 
 
 SCORES: dict[str, Callable[[Coded, Coded], float]] = {
@@ -245,19 +208,32 @@ SCORES: dict[str, Callable[[Coded, Coded], float]] = {
     "FactorVAE": factor_vae,
     "SAP": sap,
     "MIG": lambda train, test: mig(test),
+    "IRS": lambda train, test: irs(test),
 }
 
 
-def scores(train: Coded, test: Coded) -> dict[str, float]:
-    """All scores by name; DCI is three of them."""
+def scores(train: Coded, test: Coded, blocks: Blocks | None = None) -> dict[str, float]:
+    """All scores by name; DCI and InfoMEC are three of them each.
+
+    Args:
+        blocks: unit numbers of groups, for two scores more: DCI of the groups.
+    """
     found = {name: score(train, test) for name, score in SCORES.items()}
-    three = dci(train, test)
-    return {
-        **found,
-        "DCI disentanglement": three.disentanglement,
-        "DCI completeness": three.completeness,
-        "DCI informativeness": three.informativeness,
+    importance, accuracy = importances(train, test)
+    disentangled, complete = importance_scores(importance)
+    of_information = infomec(train, test)
+    found |= {
+        "DCI disentanglement": disentangled,
+        "DCI completeness": complete,
+        "DCI informativeness": accuracy,
+        "InfoM": of_information.modularity,
+        "InfoE": of_information.explicitness,
+        "InfoC": of_information.compactness,
     }
+    if blocks is not None:
+        disentangled, complete = block_scores(importance, blocks)
+        found |= {"DCI disentanglement of blocks": disentangled, "DCI completeness of blocks": complete}
+    return found
 
 
 def shown(score: float) -> str:

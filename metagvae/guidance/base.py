@@ -35,7 +35,7 @@ class GuidanceInputs:
         posterior: q(z|x).
         z: ``[B, latent]``, one reparametrised draw from it.
         decoder: the main decoder.
-        attributes: int64 ``[B]`` by name.
+        attributes: int64 ``[B]`` by name; of factors float32 ``[B]``, NaN where unknown.
         views: which rows are warps of one picture; None if none are.
         progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step.
     """
@@ -58,6 +58,8 @@ class GuidanceContext:
         units: latent unit numbers by group; the groups that a guidance asked for are among them, and
             ``content`` is all that no guidance asked for.
         attributes: how many values each known attribute of the training pictures has, ``class`` among them.
+        factors: the smallest and the largest known number of each factor of the training pictures; equal where none
+            is known.
 
     Example:
         >>> from metagvae.guidance import GuidanceContext
@@ -69,6 +71,7 @@ class GuidanceContext:
     size: int
     units: dict[str, list[int]]
     attributes: dict[str, int] = field(default_factory=dict)
+    factors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def latent(self) -> int:

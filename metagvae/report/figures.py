@@ -13,6 +13,8 @@ from metagvae.evaluation.results import Result
 from metagvae.evaluation.sample_quality import nearest
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
+from metagvae.studies.refine import RefinementCurve
+from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
@@ -23,7 +25,7 @@ def _plain(name: object) -> str:
     return str(name).replace("$", r"\$")
 
 
-def _tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
+def tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
     """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
     from matplotlib.figure import Figure
 
@@ -57,7 +59,7 @@ def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12
         drawings = guidance.drawings(z)
         rows += drawings.values()
         labels += drawings
-    _tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
+    tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
 
 
 @torch.no_grad()
@@ -78,7 +80,7 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
         z[:, unit] = torch.linspace(-reach, reach, steps)
         rows.append(vae.decode(z))
     labels = [f"{names[unit]} {unit}" + ("" if kl is None else f"\nKL {float(kl[unit]):.2f}") for unit in units]
-    _tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+    tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
 
 
 @torch.no_grad()
@@ -92,13 +94,13 @@ def nearest_images(
         drawn = Synthesis(vae, temperature, seed).samples(count).images[0]
         rows += [drawn, seen[nearest(drawn, seen)[1]]]
         labels += [Path(name).name[:18], "nearest in training"]
-    _tile(rows, labels, path, f"Samples and the nearest of {len(seen):,} training images of {train.dataset}")
+    tile(rows, labels, path, f"Samples and the nearest of {len(seen):,} training images of {train.dataset}")
 
 
 def episode(batch: EpisodeBatch, path: Path) -> None:
     """The first episode of a batch: per way its support, then its queries."""
     rows = [batch.images[0, way, : batch.shot + min(batch.queries, 10)] for way in range(batch.way)]
-    _tile(rows, [f"way {way}" for way in range(batch.way)], path, f"an episode: {batch.shot} support, then queries")
+    tile(rows, [f"way {way}" for way in range(batch.way)], path, f"an episode: {batch.shot} support, then queries")
 
 
 def curves(run: Path, path: Path) -> None:
@@ -181,6 +183,32 @@ def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
     figure.savefig(path)
 
 
+def refinement(found: RefinementCurve, path: Path) -> None:
+    """Reconstruction and KL against the number of steps, and the few-shot errors against the same."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), dpi=120, layout="constrained")
+    terms, errors = figure.subplots(1, 2)
+    for name, values in (
+        ("reconstruction + KL", [b.total for b in found.bounds]),
+        ("reconstruction", [b.reconstruction for b in found.bounds]),
+        ("KL", [b.kl for b in found.bounds]),
+    ):
+        terms.plot(found.steps, values, marker="o", ms=3, label=name)
+    terms.set_ylabel("nats per image")
+    shapes = list(dict.fromkeys((r.way, r.shot) for r in found.comparison.results))
+    for way, shot in shapes:
+        here = [r for r in found.comparison.results if (r.way, r.shot) == (way, shot)]
+        values, bars = [100 * r.error for r in here], [100 * r.half_width for r in here]
+        errors.errorbar(found.steps, values, bars, marker="o", ms=3, label=f"{way}-way {shot}-shot")
+    errors.set_ylabel("few-shot error, %")
+    for axis in (terms, errors):
+        axis.set_xlabel("steps")
+        axis.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
 def sweep(found: Sweep, path: Path) -> None:
     """A sweep's errors in the order of its trials with the best so far, then the error over each setting."""
     from matplotlib.figure import Figure
@@ -233,3 +261,24 @@ def sweep(found: Sweep, path: Path) -> None:
 def _shortened(value: object) -> str:
     text = str(value)
     return text if len(text) <= 16 else f"{text[:15]}…"
+
+
+def agreement(found: Selection, path: Path) -> None:
+    """How far each run's encoder recognises each run's groups: 0 is guessing."""
+    from matplotlib.figure import Figure
+
+    names, table = [_plain(Path(name).name) for name in found.names], found.agreement.corrected
+    side = 2.2 + 0.42 * len(names)
+    figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    drawn = axis.imshow(table, cmap="viridis", vmin=0, vmax=max(1e-6, float(table.max())))
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    for i, row in enumerate(table):
+        for j, value in enumerate(row):
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white")
+    axis.set_xlabel("whose groups")
+    axis.set_ylabel("whose encoder")
+    figure.colorbar(drawn, label="recognised, 0 is guessing", shrink=0.8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from episodes.datasets.factors import WarpedPictures
-from metagvae.evaluation.disentanglement import Coded, encode, in_use, information_matrix, scores, shown
+from metagvae.evaluation.codes import Coded, encode, in_use
+from metagvae.evaluation.disentanglement import information_matrix, scores, shown
 from metagvae.report.material import Material
 from metagvae.report.section import LeftOut, readable
 

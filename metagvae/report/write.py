@@ -17,6 +17,7 @@ from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
 from metagvae.report.confusions import confusions_content
+from metagvae.report.counterfactuals import counterfactuals_content
 from metagvae.report.curves import curves_content
 from metagvae.report.deformable import deformable_content
 from metagvae.report.drawn import drawn_content
@@ -100,6 +101,7 @@ def _one_run(run: Material, results: Section) -> list[Section]:
         results,
         _section("curves", "Learning curves", lambda: curves_content({run.name: run.metrics})),
         _section("reconstructions", "Reconstructions", lambda: reconstructions_content(run)),
+        _section("counterfactuals", "Counterfactual images", lambda: counterfactuals_content(run)),
         _section("deformable", "The deformable path", lambda: deformable_content(run)),
         _section("traversal", "Every latent unit", lambda: traversal_content(run)),
         _section("drawn", "Images drawn", lambda: drawn_content(run)),
@@ -179,7 +181,11 @@ def write_report(
             for run, config in zip(made, configs, strict=True)
         ],
         "headlines": [
-            {"shape": f"{r.way}-way {r.shot}-shot", "method": shown(r.method), "error": percent(r.error, r.half_width)}
+            {
+                "shape": f"{r.way}-way {r.shot}-shot error",
+                "method": shown(r.method),
+                "error": percent(r.error, r.half_width),
+            }
             for r in comparison.results
             if r.method not in CONTROLS
         ]

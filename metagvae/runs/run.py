@@ -28,7 +28,7 @@ from metagvae.storage.folder_lock import FolderLock
 _PLACE = re.compile(r"(?:(?<=^)|(?<=[=\s:,'\"\[({]))(?:~[^/\s]*/|\.\./|/)(?:[^/,'\"\])}=]*/)*")
 
 # of a VAE whose config is from before these could be chosen
-_BEFORE_CHOICE = {"prior": {"name": "standard_normal"}, "inference": {"name": "amortised"}}
+_BEFORE_CHOICE = {"prior": {"name": "standard_normal"}, "inference": {"name": "amortised"}, "free_bits": 0.0}
 
 
 def provenance() -> dict[str, Any]:

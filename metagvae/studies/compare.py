@@ -21,7 +21,7 @@ from metagvae.learners import FeatureLearner, Learner
 from metagvae.learners.joined import join_learners
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.leakage import refuse_trained_classes
-from metagvae.studies.methods import describe, encoder_learners, run_learner
+from metagvae.studies.methods import counterfactual_learner, describe, encoder_learners, run_learner
 from metagvae.studies.protocol import Head, Protocol
 from metagvae.zoo.trained import Trained
 
@@ -74,9 +74,7 @@ def compare(
     train = _fitted_on(fit_data, dataset, encoders, bank)
     opened = _opened(encoders, runs, bank)
     asked = [(name, each) for name in encoders for each in encoder_learners(opened[name], name, bank, train, head)]
-    asked += [
-        (name, join_learners([run_learner(part, bank, head.features) for part in opened[name]], name)) for name in runs
-    ]
+    asked += [(name, join_learners([_run_learner(part, bank, head) for part in opened[name]], name)) for name in runs]
     learners: dict[str, Learner] = {}
     methods = {}
     for name, learner in asked:
@@ -89,6 +87,13 @@ def compare(
         _average_warps(learners, head.warps)
     results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
     return Comparison.of(results, methods)
+
+
+def _run_learner(run: str | Trained, bank: ImageBank, head: Head) -> Learner:
+    """A run's own learner, or counterfactual supports by its prior."""
+    if not head.counterfactual:
+        return run_learner(run, bank, head.features)
+    return counterfactual_learner(run, bank, head.factors, head.features)
 
 
 def _evaluator(protocol: Protocol, dataset: Dataset, bank: ImageBank, device: Device | None) -> Evaluator:

@@ -18,7 +18,8 @@ from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.class_interval import ClassInterval, percent
-from metagvae.evaluation.disentanglement import encode, scores, shown
+from metagvae.evaluation.codes import encode, encode_halves
+from metagvae.evaluation.disentanglement import scores, shown
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
@@ -91,19 +92,30 @@ def _load(name: str, group: str, bank: ImageBank, train: ImageBank) -> nn.Module
     return encoder
 
 
+def _blocks(encoder: nn.Module, group: str, units: int) -> list[list[int]]:
+    """The groups of units of a whole latent; of other features each unit by itself."""
+    if isinstance(encoder, Encoder) and group == "latent":
+        return list(encoder.units.values())
+    return [[unit] for unit in range(units)]
+
+
+def _pictures(scoring: Scoring, bank: ImageBank) -> FactorPictures:
+    return WarpedPictures(bank) if scoring.pictures == "warped" else SpritePictures(bank.image_shape[-1])
+
+
 def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring, device: Device) -> ScoreTable:
     """Scores every encoder's every group of features, and measures its few-shot error with nearest prototypes.
 
     Raises:
         InputError: if an encoder or the data cannot be had, or do not fit each other.
     """
-    warped = scoring.pictures == "warped"
+    own, drawn = scoring.pictures == "factors", scoring.pictures == "sprites"
     first = next((zoo.open(name).encoder() for name in names if name not in CONTROLS), None)
     size = first.config.size if isinstance(first, Encoder) else None
-    plain = make_dataset(scoring.data if warped else "sprites", root=scoring.root, size=size)
+    plain = make_dataset("sprites" if drawn else scoring.data, root=scoring.root, size=size)
     bank = plain.load(scoring.split)
     train = plain.load("train") if any(name in CONTROLS for name in names) else bank
-    pictures: FactorPictures = WarpedPictures(bank) if warped else SpritePictures(bank.image_shape[-1])
+    pictures: FactorPictures | None = None if own else _pictures(scoring, bank)
     rows, methods = [], {}
     for name in names:
         short = Path(name).name if Path(name).name not in methods else name
@@ -112,10 +124,13 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
             if encoder is None:
                 continue
             device.place(encoder)
-            fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
-            scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
+            if pictures is None:
+                fitted, scored = encode_halves(encoder, bank, scoring.count, scoring.seed, device)
+            else:
+                fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
+                scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
             error = half_width = over = None
-            if warped:
+            if not drawn:
                 (result,) = compare(
                     make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
                     encoders=[name],
@@ -125,7 +140,8 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
                 ).results
                 error, half_width, over = result.error, result.half_width, result.over_classes
             units = fitted.codes.shape[1]
-            rows.append(Scores(short, group, units, scores(fitted, scored), error, half_width, over))
+            found = scores(fitted, scored, _blocks(encoder, group, fitted.codes.shape[1]) if own else None)
+            rows.append(Scores(short, group, units, found, error, half_width, over))
             methods[short] = describe(name)
     if not rows:
         raise InputError(f"none of {', '.join(names)} has features {' or '.join(groups)}.")

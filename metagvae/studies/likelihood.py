@@ -146,13 +146,13 @@ def measure(run: str, bank: ImageBank, sampling: Sampling, device: Device) -> Li
     chosen = torch.linspace(0, len(bank) - 1, min(len(bank), sampling.images)).long()
     images = to_float(bank.images[chosen].to(device.device))
     bernoulli = vae.likelihood == "bernoulli"
-    if bernoulli if sampling.binarise is None else sampling.binarise:
+    if (bernoulli if sampling.binarise is None else sampling.binarise) and vae.likelihood != "categorical":
         images = (images >= 0.5).to(images)
     found, annealed, bounds = estimate(vae, images, sampling)
     groups, information, limit = _latent_use(vae, bank, device)
     mean, error = _mean_and_error(found.log_p.tolist())
     dimensions = math.prod(images.shape[1:])
-    levels = 0.0 if bernoulli else math.log(LEVELS)  # a density's mass on one grey value
+    levels = 0.0 if vae.likelihood != "gaussian" else math.log(LEVELS)  # a density's mass on one grey value
     return Likelihood(
         run=Path(run).name,
         log_p=[round(value, 3) for value in found.log_p.tolist()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,7 @@ from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.interop.easyfsl import PREFIX, EasyfslLearner
 from metagvae.learners import Learner, PrototypicalNetwork, make_learner
+from metagvae.learners.counterfactual_support import CounterfactualSupport
 from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.protocol import Head
@@ -98,6 +99,24 @@ def run_learner(run: str | Trained, bank: ImageBank, features: list[str] | None)
     assert isinstance(learner.encoder, Encoder)
     check_pictures(learner.encoder, bank, run)
     return learner
+
+
+def counterfactual_learner(
+    run: str | Trained, bank: ImageBank, do: Mapping[str, int], features: list[str] | None
+) -> Learner:
+    """Nearest copies of the support images, drawn under other causes by a run's prior.
+
+    Args:
+        do: how many numbers each factor is set to.
+        features: of the run's encoder, that copies and queries are compared by; None for their pixels.
+
+    Raises:
+        InputError: if the run has no VAE, or its prior no such factor.
+    """
+    run = zoo.open(run)
+    vae = run.vae()
+    check_pictures(vae.encoder, bank, run)
+    return CounterfactualSupport(vae, do, run.encoder(features) if features else None)
 
 
 def describe(source: str | Trained, joined: int = 1) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Head:
         head_options: options of that learner, such as distance: cosine.
         features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
         warps: average each image's features with those of so many mildly warped copies.
+        counterfactual: light=8 draws each support image under eight lights, by the causal prior of each run, and gives
+            a query to the class of its nearest copy; by pixels, or by --features. Several factors one after the other.
 
     Example:
         >>> from metagvae.studies.protocol import Head
@@ -76,11 +78,30 @@ class Head:
     features: list[str] | None = None
     warps: int = 0
     learner: list[str] | None = None
+    counterfactual: list[str] | None = None
 
     @property
     def names(self) -> list[str]:
         """The learners' names, each once."""
         return list(dict.fromkeys(self.learner or [self.head or "prototypes"]))
+
+    @property
+    def factors(self) -> dict[str, int]:
+        """How many numbers each factor of ``counterfactual`` is set to.
+
+        Raises:
+            InputError: if one is not written as ``light=8``.
+        """
+        found = {}
+        for text in self.counterfactual or []:
+            name, _, count = text.partition("=")
+            if not name or not count.isdecimal() or not 1 <= int(count) <= 1000:
+                raise InputError(
+                    f"--counterfactual takes a factor and how many numbers to set it to, such as light=8; received "
+                    f"{text[:100]!r}."
+                )
+            found[name] = int(count)
+        return found
 
 
 @dataclass(frozen=True)
@@ -88,8 +109,9 @@ class Scoring:
     """Images with known factors to score encoders on, and the episodes of the error beside the scores.
 
     Args:
-        pictures: warped (characters of --data under known rotation, scale and shift) | sprites (like dSprites).
-        data: the data set of the characters and of the episodes; sprites have no episodes.
+        pictures: warped (characters of --data under known rotation, scale and shift) | sprites (like dSprites) |
+            factors (the images of --data and their own factors, such as those of pendulum).
+        data: the data set of the images and of the episodes; sprites have no episodes.
         root: where its images are; leave out to look under METAGVAE_DATA and ./data.
         rotations: none | classes | episode; of the episodes.
         way: classes per episode.
@@ -120,8 +142,8 @@ class Scoring:
         return Protocol([self.way], [self.shot], episodes=self.episodes, seed=self.seed, split=self.split)
 
     def __post_init__(self) -> None:
-        if self.pictures not in ("warped", "sprites"):
-            raise InputError(f"--pictures must be 'warped' or 'sprites'; received {self.pictures!r}.")
+        if self.pictures not in ("warped", "sprites", "factors"):
+            raise InputError(f"--pictures must be 'warped', 'sprites' or 'factors'; received {self.pictures!r}.")
         check_seed(self.seed, "--seed", -(2**62), 2**62 - 1)  # pictures are drawn with its double
         if self.count < 1000:
             raise InputError(f"scores need --count of 1,000 images or more; received {self.count}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -25,6 +25,8 @@ class EpisodeTerms:
         self.config, self.parts, self.device = config, parts, device
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+        known = bank.factors
+        self.factors = None if known is None else replace(known, values=known.values.to(device.device))
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
         """Terms by name, of a step's ``images`` (uint8 ``[T, N, K + Q, C, H, W]``), ``classes``, ``indices`` and
@@ -38,6 +40,8 @@ class EpisodeTerms:
         terms = {"episodes": loss}
         if vae is not None and config.vae_weight:
             seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
+            if self.factors is not None and seen.rows is not None:
+                seen.attributes.update(self.factors.columns(seen.rows))
             shown = self.device.layout(seen.images)
             named = vae.losses(shown, seen.attributes, views=seen.views, progress=inputs["progress"])
             for name, term in named.items():
@@ -53,11 +57,16 @@ def _laid_out(images: Tensor, device: Device) -> Tensor:
 
 @dataclass
 class _VAEBatch:
-    """The part of a step that the VAE's losses see, as `GuidedVAE.losses` takes it."""
+    """The part of a step that the VAE's losses see, as `GuidedVAE.losses` takes it.
+
+    Args:
+        rows: which image of the bank each is, int64 ``[B]``; None of episodes without labels.
+    """
 
     images: Tensor
     attributes: dict[str, Tensor]
     views: Views | None
+    rows: Tensor | None = None
 
 
 def _vae_batch(
@@ -83,4 +92,6 @@ def _vae_batch(
         per_class, images = batch.images.shape[2], batch.images[:, :ways].flatten(0, 2)
     classes = batch.classes[:, :ways].flatten().repeat_interleave(per_class)
     attributes = {name: values[classes] for name, values in known.items()}
-    return _VAEBatch(images, {"class": classes, **attributes}, views)
+    rows = batch.indices[:, :ways, : batch.shot if views else None].flatten()
+    rows = rows.repeat_interleave(views.count if views else 1)
+    return _VAEBatch(images, {"class": classes, **attributes}, views, rows)

@@ -30,7 +30,7 @@ from metagvae.training.pseudo_classes import picture_groups
 from metagvae.training.step import StepInputs
 from metagvae.training.trainee import Parts, Trainee, build_parts
 from metagvae.training.validation import Validation
-from metagvae.zoo.build import attribute_sizes
+from metagvae.zoo.build import attribute_sizes, factor_ranges, listed
 from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import Trained, classes_seen, images_seen
@@ -165,8 +165,12 @@ def _resolved(config: TrainConfig, ready: Prepared) -> dict[str, Any]:
     if ready.parts.vae is None:
         return content
     if ready.source is not None:
-        return {**content, "vae": ready.source.config["vae"], "attributes": ready.source.attributes}
-    return {**content, "attributes": attribute_sizes(ready.bank) if config.episodes.labelled else {}}
+        known = ready.source.config
+        kept: dict[str, Any] = {name: known[name] for name in ("vae", "factors") if name in known}
+        return {**content, **kept, "attributes": ready.source.attributes}
+    if not config.episodes.labelled:
+        return {**content, "attributes": {}}
+    return {**content, "attributes": attribute_sizes(ready.bank), **listed(factor_ranges(ready.bank))}
 
 
 def _export(config: TrainConfig, run: Run, ready: Prepared, outcome: dict[str, Any]) -> None:

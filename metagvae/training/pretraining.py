@@ -18,7 +18,7 @@ from metagvae.training.checks import check_pretraining
 from metagvae.training.loop import Task, fit, run_device
 from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
+from metagvae.zoo.build import attribute_sizes, factor_ranges, listed, new_encoder, new_vae
 from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen, images_seen
@@ -62,10 +62,13 @@ class PictureDraws:
         self.labels = bank.labels
 
     def __call__(self, step: int) -> StepInputs:
-        """``images`` uint8 ``[B, C, H, W]`` and ``classes`` int64 ``[B]`` of a step, ``warm_up`` and ``progress``."""
+        """``images`` uint8 ``[B, C, H, W]`` and ``classes`` int64 ``[B]`` of a step, ``warm_up`` and ``progress``; of
+        images with factors those too, ``factors`` float32 ``[B, factors]``."""
         chosen = self.shuffle(step)[self.share.rows(self.share.count)]
         images = self.bank.gather(chosen, pin=self.bank.device != self.device)
         sent = {"images": images, "classes": self.labels[chosen]}
+        if self.bank.factors is not None:
+            sent["factors"] = self.bank.factors.values[chosen]
         warm_up = min(1.0, (step + 1) / self.warm_up) if self.warm_up else 1.0
         rows = {name: rows.to(self.device, non_blocking=True) for name, rows in sent.items()}
         return {**rows, "warm_up": warm_up, "progress": step / self.steps}
@@ -87,9 +90,10 @@ class PictureTerms:
         self.config, self.vae, self.device = config, vae, device
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+        self.factors = () if bank.factors is None else bank.factors.names
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
-        """Terms by name, of a step's ``images`` (uint8 ``[B, C, H, W]``), ``classes``, ``warm_up`` and ``progress``."""
+        """Terms by name, of a step's inputs as `PictureDraws` gives them."""
         count = self.config.views
         images, classes = to_float(as_tensor(inputs["images"])), as_tensor(inputs["classes"])
         if count > 1:
@@ -97,6 +101,8 @@ class PictureTerms:
         warped = warp(images, self.config.augment)
         views = Views(count, warped.parameters) if count > 1 else None
         attributes = {"class": classes, **{name: values[classes] for name, values in self.attributes.items()}}
+        for number, name in enumerate(self.factors):
+            attributes[name] = as_tensor(inputs["factors"])[:, number].repeat_interleave(count, 0)
         shown = self.device.layout(warped.images)
         return self.vae.losses(shown, attributes, inputs["warm_up"], views, inputs["progress"])
 
@@ -117,13 +123,13 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         bank = bank or config.data.make().load("train")
     share = ranks().share(min(config.batch, len(bank)), "batch")
     encoder = new_encoder(config.encoder, config.vae, bank, config.run.seed)
-    sizes = attribute_sizes(bank)
-    vae = new_vae(encoder, config.vae, sizes)
+    sizes, factors = attribute_sizes(bank), factor_ranges(bank)
+    vae = new_vae(encoder, config.vae, sizes, factors=factors)
     vae.check_views(config.views)
     with open_run(
         config.run.folder,
         "pretrain",
-        {**to_dict(config), "attributes": sizes},
+        {**to_dict(config), "attributes": sizes, **listed(factors)},
         config.run.resume,
         device.precision_name,
     ) as run:

@@ -16,6 +16,7 @@ from metagvae.zoo.build import (
     check_guided_attributes,
     check_pictures,
     check_source_settings,
+    factor_ranges,
     new_encoder,
     new_vae,
 )
@@ -53,7 +54,7 @@ def build_parts(config: TrainConfig, bank: ImageBank, source: Trained | None = N
     else:
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
-            vae = new_vae(encoder, config.vae, sizes)
+            vae = new_vae(encoder, config.vae, sizes, factors=factor_ranges(bank) if sizes else {})
     if vae is not None and config.episodes.labelled:
         vae.check_views(config.views)
     check_source_settings(section, encoder)

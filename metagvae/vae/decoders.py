@@ -74,6 +74,36 @@ class DingDecoder(nn.Module):
         return logits
 
 
+@DECODERS.named("patches")
+class PatchDecoder(nn.Module):
+    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: `Patches` mirrored.
+
+    Args:
+        latent: units of the latent.
+        channels, size: of the pictures.
+        width: features of the 4x4 patches of pixels; twice and four times as many before that.
+    """
+
+    def __init__(self, latent: int, channels: int, size: int, width: int = 32) -> None:
+        super().__init__()
+        self.size, self.start, self.width = size, math.ceil(size / 16), width
+        self.first = nn.Linear(latent, 4 * width * self.start**2)
+        self.middle = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(4 * width, 2 * width, 2, stride=2),
+                nn.ConvTranspose2d(2 * width, width, 2, stride=2),
+            ]
+        )
+        self.last = nn.ConvTranspose2d(width, channels, 4, stride=4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = F.relu(self.first(z)).view(-1, 4 * self.width, self.start, self.start)
+        for layer in self.middle:
+            x = F.relu(layer(x))
+        logits: Tensor = self.last(x)
+        return logits[..., : self.size, : self.size]
+
+
 class _Residual(nn.Module):
     """``[B, maps, H, W]`` to the same: two 3x3 convolutions beside the identity."""
 

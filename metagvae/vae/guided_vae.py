@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
+from episodes.tokens import TEXT, numbers_of
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
@@ -24,8 +25,11 @@ def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str, sigma:
     Args:
         logits: ``[B, C, H, W]``, the decoder's output; its sigmoid is the mean picture.
         images: the same shape, in [0, 1].
-        likelihood: ``bernoulli`` (cross entropy) or ``gaussian`` of standard deviation ``sigma``.
+        likelihood: ``bernoulli`` (cross entropy), ``gaussian`` of standard deviation ``sigma``, or ``categorical`` of
+            texts, whose logits are ``[B, symbols, 1, length]``.
     """
+    if likelihood == "categorical":
+        return -log_likelihood(logits, images, likelihood, sigma).mean()
     if likelihood == "bernoulli":
         total = F.binary_cross_entropy_with_logits(full_precision(logits), images, reduction="sum")
     else:
@@ -42,7 +46,9 @@ def log_likelihood(logits: Tensor, images: Tensor, likelihood: str, sigma: float
     Args:
         logits, images, likelihood, sigma: as `reconstruction_error` takes them.
     """
-    if likelihood == "bernoulli":
+    if likelihood == "categorical":
+        each = -F.cross_entropy(full_precision(logits), numbers_of(images).unsqueeze(1), reduction="none")
+    elif likelihood == "bernoulli":
         each = -F.binary_cross_entropy_with_logits(full_precision(logits), images, reduction="none")
     else:
         gap = (full_precision(logits).sigmoid() - images) / sigma
@@ -57,9 +63,10 @@ class GuidedVAE(nn.Module):
         encoder, decoder: of the same latent and pictures.
         guidances: loss terms on the latent; each owns the units that ``encoder.units`` names after it.
         beta: weight of the KL term (Higgins et al., ICLR 2017).
-        likelihood: ``bernoulli`` or ``gaussian``.
+        likelihood: ``bernoulli`` or ``gaussian``; of texts ``categorical``, and the decoder is given the text too.
         sigma: standard deviation of the Gaussian likelihood, in units of the picture's range.
         prior: of the latent; the standard normal if None.
+        free_bits: nats per unit, averaged over a batch, that the KL does not count (Kingma et al., NeurIPS 2016).
         inference: how `infer` gets from images to a posterior; one pass of the encoder if None.
 
     Example:
@@ -84,10 +91,20 @@ class GuidedVAE(nn.Module):
         sigma: float = 0.2,
         prior: Prior | None = None,
         inference: Inference | None = None,
+        free_bits: float = 0.0,
     ) -> None:
         super().__init__()
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise InputError(f"vae.likelihood must be 'bernoulli' or 'gaussian'; received {likelihood!r}.")
+        if likelihood not in ("bernoulli", "gaussian", "categorical"):
+            raise InputError(
+                f"vae.likelihood must be 'bernoulli', 'gaussian' or 'categorical'; received {likelihood!r}."
+            )
+        if (likelihood == "categorical") != (encoder.config.polarity == TEXT):
+            raise InputError(
+                f"vae.likelihood 'categorical' is of texts, and the others are of images; received {likelihood!r} for "
+                f"an encoder of {'texts' if encoder.config.polarity == TEXT else 'images'}."
+            )
+        if not 0 <= free_bits < math.inf:
+            raise InputError(f"vae.free_bits must be at least 0; received {free_bits}.")
         if beta < 0 or sigma <= 0:
             raise InputError(f"vae.beta must be >= 0 and vae.sigma > 0; received {beta} and {sigma}.")
         for guidance in guidances:
@@ -99,7 +116,7 @@ class GuidedVAE(nn.Module):
         context = GuidanceContext(config.channels, config.size, config.units)
         self.prior = StandardNormal(context) if prior is None else prior
         self.inference = Amortised(context) if inference is None else inference
-        self.beta, self.likelihood, self.sigma = beta, likelihood, sigma
+        self.beta, self.likelihood, self.sigma, self.free_bits = beta, likelihood, sigma, free_bits
         if self.guidances and not self.inference.has_density:
             raise InputError(
                 f"the inference '{self.inference.name}' begins at the prior, so no guidance could reach the encoder; "
@@ -121,8 +138,15 @@ class GuidedVAE(nn.Module):
         Raises:
             InputError: if the prior has no density.
         """
-        given = log_likelihood(self.decoder(z), images, self.likelihood, self.sigma)
-        return given + self.prior.log_prob(z, {})
+        return self.log_likelihood(images, z) + self.prior.log_prob(z, {})
+
+    def log_likelihood(self, images: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z) of each image and its latent ``[B, latent]``, in nats, ``[B]``."""
+        return log_likelihood(self._logits(z, images), images, self.likelihood, self.sigma)
+
+    def _logits(self, z: Tensor, images: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(z, images) if self.likelihood == "categorical" else self.decoder(z)
+        return logits
 
     def losses(
         self,
@@ -144,10 +168,10 @@ class GuidedVAE(nn.Module):
         posterior, labels = self.infer(images), attributes or {}
         z = posterior.sample()
         rebuilt = slice(None, None, views.count if views else 1)
-        logits = self.decoder(z[rebuilt])
+        logits = self._logits(z[rebuilt], images[rebuilt])
         terms = {"reconstruction": self.reconstruction(logits, images[rebuilt])}
         if self.inference.has_density:
-            terms["kl"] = warm_up * self.beta * self._kl(posterior, z, labels, progress).mean()
+            terms["kl"] = warm_up * self.beta * self._kl_term(posterior, z, labels, progress)
         else:  # the encoder learns where the inference ends, so that features stay one pass away
             terms["distillation"] = -self.recognition(images).log_prob(z.detach()).mean()
         inputs = GuidanceInputs(images, posterior, z, self.decoder, labels, views, progress)
@@ -170,12 +194,36 @@ class GuidedVAE(nn.Module):
         return reconstruction_error(logits, images, self.likelihood, self.sigma)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Mean images ``[B, C, H, W]`` in [0, 1] of latents ``[B, latent]``."""
+        """Mean images ``[B, C, H, W]`` in [0, 1] of latents ``[B, latent]``; of texts, the likeliest characters."""
+        if self.likelihood == "categorical":
+            written: Tensor = self.decoder.write(z)  # type: ignore[operator]
+            return written
         return full_precision(self.decoder(z)).sigmoid()
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Mean images ``[B, C, H, W]`` in [0, 1] of the posterior means."""
         return self.decode(self.infer(images).mean)
+
+    def counterfactual(self, images: Tensor, do: Mapping[str, Tensor]) -> Tensor:
+        """Mean images ``[B, C, H, W]`` in [0, 1], as they would have been, had the factors in ``do`` been set.
+
+        Args:
+            images: ``[B, C, H, W]`` in [0, 1].
+            do: by factor, either its numbers ``[B]``, or images ``[B, C, H, W]`` to copy the factor from.
+
+        Raises:
+            InputError: if the prior knows no causes, or no such factor or number.
+        """
+        return self.decode(self.intervened(images, do))
+
+    def intervened(self, images: Tensor, do: Mapping[str, Tensor]) -> Tensor:
+        """The latents ``[B, latent]`` that `counterfactual` decodes."""
+        units = self.encoder.units
+        copied = {
+            name: self.infer(given).mean[:, units[name]] if given.ndim == 4 and name in units else given
+            for name, given in do.items()
+        }
+        return self.prior.intervene(self.infer(images).mean, copied)
 
     def kl(self, posterior: Posterior) -> Tensor:
         """KL from the prior of each image's posterior, ``[B]``, in nats, labels unknown; the same at every call.
@@ -195,6 +243,15 @@ class GuidedVAE(nn.Module):
             return None
         each = self.prior.kl_per_unit(posterior, _fixed_draw(posterior), {})
         return None if each is None else each.mean(0)
+
+    def _kl_term(self, posterior: Posterior, z: Tensor, labels: Labels, progress: float | Tensor) -> Tensor:
+        """The KL averaged over a batch, no unit below its free bits."""
+        if not self.free_bits:
+            return self._kl(posterior, z, labels, progress).mean()
+        each = self.prior.kl_per_unit(posterior, z, labels)
+        if each is None:
+            raise InputError(f"vae.free_bits counts single units, which the prior '{self.prior.name}' does not tell.")
+        return each.mean(0).clamp(min=self.free_bits).sum()
 
     def _kl(self, posterior: Posterior, z: Tensor, labels: Labels, progress: float | Tensor = 1.0) -> Tensor:
         self.prior.progress = progress

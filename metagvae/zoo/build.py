@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,14 +11,18 @@ from torch import Tensor
 
 from episodes import ImageBank, InputError
 from episodes.counter_rng import seed_for
+from episodes.registry import Registry
+from episodes.tokens import TEXT
 from metagvae.config.sections import EncoderSection, VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.encoders.text import TextConfig, TextEncoder
 from metagvae.guidance import GuidanceContext, assign_units, make_guidances
 from metagvae.storage.strict_load import build
 from metagvae.vae.decoders import DECODERS
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.inference import INFERENCES
 from metagvae.vae.priors import PRIORS
+from metagvae.vae.text_decoder import TEXT_DECODERS
 
 MAX_WIDTH = 1024  # as of an encoder; sizes of larger networks overflow before they can be counted
 
@@ -28,15 +32,33 @@ def attribute_sizes(bank: ImageBank) -> dict[str, int]:
     return {"class": bank.num_classes, **{name: len(a.names) for name, a in bank.attributes.items()}}
 
 
+def factor_ranges(bank: ImageBank) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest known number of each factor of a bank; 0 and 0 where none is known."""
+    if bank.factors is None:
+        return {}
+    ranges = {}
+    for name, column in zip(bank.factors.names, bank.factors.values.cpu().unbind(-1), strict=True):
+        known = column[~column.isnan()].double()
+        ranges[name] = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    return ranges
+
+
+def listed(factors: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    """The part of a run's config that tells the factors' ranges; none of images without factors."""
+    return {"factors": {name: list(pair) for name, pair in factors.items()}} if factors else {}
+
+
 def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -> EncoderConfig:
-    return EncoderConfig(
+    prior, of_prior = PRIORS.chosen(vae.prior, "vae.prior: ")
+    kind = TextConfig if section.backbone == TextConfig.backbone else EncoderConfig
+    return kind(
         backbone=section.backbone,
         width=section.width,
         mean=section.mean,
         std=section.std,
         latent=section.latent,
         norm=section.norm,
-        units=assign_units(vae.guidance, section.latent),
+        units=assign_units(vae.guidance, section.latent, prior.owned_units(**of_prior)),
         features=list(section.features or ["latent"]),
         **pictures,
     )
@@ -45,9 +67,13 @@ def _encoder_config(section: EncoderSection, vae: VAESection, **pictures: Any) -
 def check_sections(encoder: EncoderSection, vae: VAESection) -> None:
     """Raises `InputError` for what is wrong with the sections of a new encoder, before any picture is decoded."""
     _encoder_config(encoder, vae).check()
-    DECODERS.find(vae.decoder, "vae.decoder: ")
-    PRIORS.chosen(vae.prior, "vae.prior: ")
+    _decoders(encoder.backbone).find(vae.decoder, "vae.decoder: ")
     INFERENCES.chosen(vae.inference, "vae.inference: ")
+
+
+def _decoders(backbone: str) -> Registry[Callable[..., Any]]:
+    """The decoders of what an encoder of such a backbone takes, texts or images."""
+    return TEXT_DECODERS if backbone == TextConfig.backbone else DECODERS
 
 
 def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed: int) -> Encoder:
@@ -55,6 +81,13 @@ def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed:
     torch.manual_seed(seed_for(seed, 0))
     channels, size, _ = bank.image_shape
     config = _encoder_config(section, vae, channels=channels, size=size, polarity=bank.polarity)
+    if isinstance(config, TextConfig) != (bank.polarity == TEXT):
+        raise InputError(
+            f"encoder.backbone 'text' is for texts, and the others for images; received {section.backbone!r} and the "
+            f"{'texts' if bank.polarity == TEXT else 'images'} of {bank.dataset}."
+        )
+    if isinstance(config, TextConfig):
+        return build(lambda: TextEncoder(config), "the section 'encoder'")
     return build(lambda: Encoder(config), "the section 'encoder'")
 
 
@@ -76,23 +109,25 @@ def new_vae(
     sizes: dict[str, int],
     tensors: Mapping[str, Tensor] | None = None,
     where: str = "the section 'vae'",
+    factors: Mapping[str, tuple[float, float]] | None = None,
 ) -> GuidedVAE:
     """A VAE around an encoder whose units fit the section's guidance.
 
     Args:
         sizes: values of each known attribute, from `attribute_sizes`.
         tensors: weights that it is to fit, of the file ``where``; they are not loaded here.
+        factors: from `factor_ranges`.
     """
     config = encoder.config
-    DECODERS.find(vae.decoder, "vae.decoder: ")
+    make_decoder = _decoders(config.backbone).find(vae.decoder, "vae.decoder: ")
     prior, of_prior = PRIORS.chosen(vae.prior, "vae.prior: ")
     inference, of_inference = INFERENCES.chosen(vae.inference, "vae.inference: ")
     if not 1 <= vae.decoder_width <= MAX_WIDTH:
         raise InputError(f"vae.decoder_width must be between 1 and {MAX_WIDTH}; received {vae.decoder_width}.")
 
     def make() -> GuidedVAE:
-        context = GuidanceContext(config.channels, config.size, config.units, sizes)
-        decoder = DECODERS[vae.decoder](config.latent, config.channels, config.size, vae.decoder_width)
+        context = GuidanceContext(config.channels, config.size, config.units, sizes, dict(factors or {}))
+        decoder = make_decoder(config.latent, config.channels, config.size, vae.decoder_width)
         guidances = make_guidances(vae.guidance, context)
         return GuidedVAE(
             encoder,
@@ -103,6 +138,7 @@ def new_vae(
             vae.sigma,
             prior(context, **of_prior),
             inference(context, **of_inference),
+            vae.free_bits,
         )
 
     return build(make, where, tensors)

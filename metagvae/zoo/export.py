@@ -44,6 +44,11 @@ def export_to(encoder: Encoder, path: Path, to: str) -> float:
             f"the encoder's norm policy is '{norm_policy(encoder)}': what it gives depends on which pictures are of "
             "one task, which a file of a single network cannot know. Export one with 'running' or 'group'."
         )
+    if not encoder.exportable:
+        raise InputError(
+            f"an encoder of kind '{encoder.name}' takes gradient steps at every call, which {to} cannot hold. Export "
+            "the encoder that it refines."
+        )
     module = copy.deepcopy(encoder).eval().cpu().float()
     config = module.config
     beside = path.with_name(f".writing-{path.name}")

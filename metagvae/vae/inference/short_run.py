@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.counter_rng import check_seed, fold
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 NARROW = -12.0  # log-variance of a point
 _START = 2**32  # counter of the noise that a chain begins with; its steps count from 0
+
+
+class LatentModel(Protocol):
+    """The part of a VAE that a chain asks for: `GuidedVAE` has it, and an encoder that carries its decoder."""
+
+    decoder: nn.Module
+
+    def recognition(self, images: Tensor) -> Posterior: ...
+
+    def log_joint(self, images: Tensor, z: Tensor) -> Tensor: ...
 
 
 @INFERENCES.register
@@ -93,19 +103,23 @@ class ShortRun(Inference):
         self.has_density = start == "encoder"
 
     def forward(self, vae: GuidedVAE, images: Tensor) -> Posterior:
+        return self.refine(vae, images)
+
+    def refine(self, model: LatentModel, images: Tensor) -> Posterior:
+        """q(z|x) of images ``[B, C, H, W]`` in [0, 1] after the steps, ``[B, latent]``."""
         keys = fold(image_keys(images), self._salt(images.device))
         keys = fold(keys.unsqueeze(1), torch.arange(self.chains, device=keys.device)).flatten()
         if not self.has_density:
             begin = normal_noise(keys, _START, self.latent).to(images)
-            z = self.ends(vae, images, begin, torch.ones_like(begin), keys)
+            z = self.ends(model, images, begin, torch.ones_like(begin), keys)
             return Posterior(z, torch.full_like(z, NARROW))
-        first = vae.recognition(images)
+        first = model.recognition(images)
         mean, variance = first.mean.detach(), first.log_var.detach().exp()
         begin = mean.repeat_interleave(self.chains, 0)
-        z = self.ends(vae, images, begin, variance.repeat_interleave(self.chains, 0), keys)
+        z = self.ends(model, images, begin, variance.repeat_interleave(self.chains, 0), keys)
         return Posterior(first.mean + (z - mean), first.log_var)
 
-    def ends(self, vae: GuidedVAE, images: Tensor, begin: Tensor, variance: Tensor, keys: Tensor) -> Tensor:
+    def ends(self, model: LatentModel, images: Tensor, begin: Tensor, variance: Tensor, keys: Tensor) -> Tensor:
         """The mean end ``[B, latent]`` of each image's chains.
 
         Args:
@@ -114,12 +128,12 @@ class ShortRun(Inference):
             keys: int64 ``[B * chains]``, of each chain's noise.
         """
         shown = images.detach().repeat_interleave(self.chains, 0)
-        training = vae.decoder.training
-        vae.decoder.eval()  # no dropout inside the chain
+        training = model.decoder.training
+        model.decoder.eval()  # no dropout inside the chain
         try:
             with torch.autocast(images.device.type, enabled=False):
                 z = langevin_chain(
-                    lambda z: vae.log_joint(shown, z),
+                    lambda z: model.log_joint(shown, z),
                     begin,
                     self.lengths,
                     variance,
@@ -127,7 +141,7 @@ class ShortRun(Inference):
                     lambda number: normal_noise(keys, number, self.latent).to(begin),
                 )
         finally:
-            vae.decoder.train(training)
+            model.decoder.train(training)
         ends: Tensor = z.unflatten(0, (-1, self.chains))
         return ends.mean(1)
 

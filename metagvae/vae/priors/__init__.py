@@ -1,6 +1,7 @@
 """Priors of the latent, one file each. A new one is a file with a `Prior` subclass under ``@PRIORS.register``."""
 
 from metagvae.vae.priors.base import PRIORS, Labels, Prior
+from metagvae.vae.priors.causal_flow import CausalFlow
 from metagvae.vae.priors.standard_normal import StandardNormal
 
-__all__ = ["PRIORS", "Labels", "Prior", "StandardNormal"]
+__all__ = ["PRIORS", "CausalFlow", "Labels", "Prior", "StandardNormal"]

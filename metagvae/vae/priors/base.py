@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -18,8 +18,9 @@ Labels = Mapping[str, Tensor]
 class Prior(nn.Module, ABC):
     """p(z), or p(z | labels). A subclass's constructor takes a `GuidanceContext`, then its options.
 
-    ``labels`` are int64 ``[B]`` by attribute name, as the guidances get them. They are empty where nobody knows
-    them, such as in a report on new classes, and a prior must answer then too.
+    ``labels`` are int64 ``[B]`` by attribute name, as the guidances get them, and float32 ``[B]`` by factor name, NaN
+    where unknown. They are empty where nobody knows them, such as in a report on new classes, and a prior must answer
+    then too.
 
     Attributes:
         progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. It is set
@@ -43,6 +44,11 @@ class Prior(nn.Module, ABC):
 
     name: ClassVar[str]
     progress: float | Tensor = 1.0
+
+    @classmethod
+    def owned_units(cls, **options: Any) -> dict[str, int]:
+        """How many latent units of which group this prior asks for."""
+        return {}
 
     @abstractmethod
     def kl(self, posterior: Posterior, z: Tensor, labels: Labels) -> Tensor:
@@ -72,6 +78,21 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def sample(self, count: int, labels: Labels) -> Tensor:
         """Draws ``[count, latent]`` from torch's generator, on the prior's device; labels are ``[count]`` each."""
+
+    def settings(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest number that each factor can be set to by `intervene`; none without causes."""
+        return {}
+
+    def intervene(self, z: Tensor, do: Mapping[str, Tensor]) -> Tensor:
+        """The latents ``[B, latent]`` that these would have been, had the factors in ``do`` been set; see `CausalFlow`.
+
+        Raises:
+            InputError: of a prior that knows no causes.
+        """
+        raise InputError(
+            f"the prior {self.name!r} knows no causes, so nothing can be done to {', '.join(do)[:200]}. Pretrain with "
+            "vae.prior: {name: causal_flow, graph: ...}."
+        )
 
 
 PRIORS: Registry[type[Prior]] = Registry("prior", "metagvae.vae.priors", given=("context",))

@@ -233,7 +233,7 @@ from metagvae.classifier.folders import fit_folder, predict_folder
 classifier = FewShotClassifier(device="cpu", invert=False).fit([np.eye(9), 1 - np.eye(9)], [0, 1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 photos = Path(sys.argv[1])
-assert fit_folder(classifier, photos) == []
+assert fit_folder(classifier, photos).told == []
 assert predict_folder(classifier, photos, photos.parent / "p.csv")[:2] == (6, 0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -170,14 +170,14 @@ def test_dollar_signs_in_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     import torch
 
     from episodes.datasets import make_dataset
-    from metagvae.report.figures import _tile, error_bars
+    from metagvae.report.figures import error_bars, tile
     from metagvae.studies.compare import compare
     from metagvae.studies.protocol import Protocol
 
     found = compare(make_dataset("digits"), ["pixels"], protocol=Protocol([3], episodes=5))
     named = [replace(found.results[0], method=r"run$a_{$", dataset="a$\\frac$")]
     error_bars(named, tmp_path / "e.svg")
-    _tile([torch.zeros(1, 1, 8, 8)], ["$x_{$"], tmp_path / "t.png", "$")
+    tile([torch.zeros(1, 1, 8, 8)], ["$x_{$"], tmp_path / "t.png", "$")
     assert (tmp_path / "e.svg").stat().st_size > 1000
 
 

@@ -14,12 +14,11 @@ from sklearn.metrics import mutual_info_score
 from episodes import InputError
 from episodes.datasets.factors import Factor
 from episodes.datasets.sprites import SpritePictures
+from metagvae.evaluation.codes import Coded, in_use
 from metagvae.evaluation.disentanglement import (
-    Coded,
     dci,
     factor_vae,
     importance_scores,
-    in_use,
     mig,
     sap,
     scores,
@@ -196,5 +195,5 @@ def test_a_table_its_file_and_its_figure(tmp_path: Path) -> None:
     assert (tmp_path / "f.png").stat().st_size > 1000
     with pytest.raises(InputError, match="few-shot errors"):
         scores_against_errors([Scores("one", "latent", 3, found, None, None)], tmp_path / "f.png")
-    with pytest.raises(InputError, match="'warped' or 'sprites'"):
+    with pytest.raises(InputError, match="'warped', 'sprites' or 'factors'"):
         Scoring(pictures="faces")

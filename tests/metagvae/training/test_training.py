@@ -203,6 +203,8 @@ def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> No
         assert torch.equal(seen.images, batch.images[:, :ways].flatten(0, 2))
         assert torch.equal(seen.attributes["class"], pictures.labels[batch.indices[:, :ways].flatten()])
         assert torch.equal(seen.attributes["third"], seen.attributes["class"] % 3)
+        assert seen.rows is not None
+        assert torch.equal(pictures.labels[seen.rows], seen.attributes["class"])
 
 
 def test_the_vaes_losses_are_weighed_and_the_episodes_are_not(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ from tests.support.report_images import draw_classes
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTEXT = GuidanceContext(1, 28, {"content": [0, 1, 2, 3]})
+# priors that cannot do without an option: the option, the context that fits it, and labels that reach every weight
+CAUSES: dict[str, list[str]] = {"light": [], "shadow": ["light"]}
+NEEDS: dict[str, tuple[dict[str, Any], GuidanceContext, dict[str, Tensor]]] = {
+    "causal_flow": (
+        {"graph": CAUSES, "units": 2},
+        GuidanceContext(1, 28, {"light": [0, 1], "shadow": [2, 3]}, {}, dict.fromkeys(CAUSES, (0.0, 1.0))),
+        {name: torch.rand(5) for name in CAUSES},
+    )
+}
 
 
 @PRIORS.register
@@ -191,7 +200,7 @@ def test_the_two_steps_leave_no_gradient_behind(run: Path) -> None:
 
 def test_figures_follow(run: Path, behind: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     tiles: list[tuple[list[Tensor], list[str]]] = []
-    monkeypatch.setattr(figures, "_tile", lambda rows, labels, path, title: tiles.append((list(rows), list(labels))))
+    monkeypatch.setattr(figures, "tile", lambda rows, labels, path, title: tiles.append((list(rows), list(labels))))
     trained = zoo.open(run)
     vae, bank = trained.vae(), trained.data.make().load("test")
     figures.reconstructions(vae, bank, run / "figure.png", count=4)
@@ -300,15 +309,17 @@ def test_a_run_from_before_the_choice_opens_and_resumes_bit_identical(tmp_path: 
 @pytest.mark.parametrize("name", PRIORS)
 def test_every_prior_keeps_the_contract(name: str) -> None:
     torch.manual_seed(0)
-    prior = PRIORS[name](CONTEXT)  # type: ignore[call-arg]
+    options, context, told = NEEDS.get(name, ({}, CONTEXT, {}))
+    prior = PRIORS[name](context, **options)  # type: ignore[call-arg]
     mean, log_var = torch.randn(5, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
     posterior = Posterior(mean, log_var)
-    kl = prior.kl(posterior, posterior.sample(), {})
+    z = posterior.sample()
+    kl = prior.kl(posterior, z, {})
     assert kl.shape == (5,)
-    kl.sum().backward()
+    (kl + prior.kl(posterior, z, told)).sum().backward()
     assert all(rows.grad is not None and bool((rows.grad != 0).all()) for rows in (mean, log_var))
     assert all(weight.grad is not None for weight in prior.parameters())
-    per_unit = prior.kl_per_unit(posterior, posterior.sample(), {})
+    per_unit = prior.kl_per_unit(posterior, z, {})
     assert per_unit is None or torch.allclose(per_unit.sum(-1), kl)
     assert prior.sample(7, {}).shape == (7, 4)
 

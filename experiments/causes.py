@@ -1,0 +1,159 @@
+"""The causal prior and its controls on a drawn scene: counterfactual images, scores, and counterfactual supports.
+
+Measures the runs of `metagvae pretrain --config configs/pendulum/GRAPH.yaml --run.seed N --run.folder
+runs/pendulum-GRAPH-seedN`, GRAPH being causal, reversed and no-graph. With --hidden the runs end in -hidden-seedN, and
+were pretrained with --data.options '{"hidden": ["angle"]}': nothing told them the factor that classes are made of.
+
+python experiments/causes.py --seeds 0 1 2 --json experiments/results/causes.json
+python experiments/causes.py --hidden --seeds 0 1 --json experiments/results/causes-hidden.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from episodes import Episodes, EpisodeShape, ImageBank, to_float
+from metagvae import zoo
+from metagvae.compute.device import Device
+from metagvae.encoders.controls import Pixels
+from metagvae.evaluation.codes import encode_halves
+from metagvae.evaluation.counterfactual import counterfactual_error
+from metagvae.evaluation.disentanglement import block_scores, importance_scores, importances
+from metagvae.evaluation.evaluator import Evaluator
+from metagvae.evaluation.infomec import infomec
+from metagvae.evaluation.irs import irs
+from metagvae.learners import Learner, make_learner
+from metagvae.learners.counterfactual_support import CounterfactualSupport
+from metagvae.report.figures import tile
+from metagvae.runs.run import provenance
+from metagvae.storage.atomic_files import write_json
+from metagvae.zoo.trained import Trained
+
+GRAPHS = {"causal": "right graph", "reversed": "every arrow reversed", "no-graph": "no arrow, labels alone"}
+LIGHTS = 8
+
+
+def told(trained: Trained, bank: ImageBank) -> dict[str, float]:
+    """Counterfactual errors and scores of a run whose factors were all told."""
+    vae, scene = trained.vae(), trained.data.make().scene()  # type: ignore[attr-defined]
+    found = counterfactual_error(vae, scene, bank)
+    train, test = encode_halves(trained.encoder(), bank, 1000, 0, Device.choose("cpu"))
+    importance, _ = importances(train, test)
+    information = infomec(train, test)
+    blocks = block_scores(importance, list(vae.encoder.units.values()))[0]
+    return {
+        "counterfactual error": found.mean,
+        **{f"do({name})": error for name, error in found.errors.items()},
+        "nothing done": sum(found.untouched.values()) / len(found.untouched),
+        "rebuilt": found.rebuilt,
+        "DCI-D": importance_scores(importance)[0],
+        "DCI-D of blocks": blocks,
+        "IRS": irs(test),
+        "InfoM": information.modularity,
+        "InfoE": information.explicitness,
+        "InfoC": information.compactness,
+    }
+
+
+def errors(learner: Learner, bank: ImageBank, episodes: int) -> float:
+    """5-way 1-shot error in %, on the same episodes for every learner."""
+    drawn = Episodes(EpisodeShape(5, 1, 15), 0, "test")
+    return 100 * float(Evaluator(bank, drawn, episodes, Device.choose("cpu")).errors(learner, [(5, 1)])[0].mean())
+
+
+def hidden(trained: Trained, bank: ImageBank, episodes: int) -> dict[str, float]:
+    """5-way 1-shot errors of a run that was not told the factor of the classes."""
+    vae = trained.vae()
+    return {
+        f"supports under {LIGHTS} lights": errors(CounterfactualSupport(vae, {"light": LIGHTS}), bank, episodes),
+        "under one light": errors(CounterfactualSupport(vae, {"light": 1}), bank, episodes),
+        "units of the angle": errors(make_learner("prototypes", trained.encoder(["angle"]), 5), bank, episodes),
+        "do(light)": counterfactual_error(
+            vae,
+            trained.data.make().scene(),
+            bank,
+            ["light"],  # type: ignore[attr-defined]
+        ).mean,
+    }
+
+
+@torch.no_grad()
+def draw(opened: dict[str, Trained], bank: ImageBank, factor: str, path: Path, count: int = 10) -> None:
+    """Test images whose ``factor`` is set to another image's: by the scene itself, and by each run."""
+    assert bank.factors is not None
+    scene = next(iter(opened.values())).data.make().scene()  # type: ignore[attr-defined]
+    generator = torch.Generator().manual_seed(0)
+    rows, others = (torch.randint(len(bank), (count,), generator=generator) for _ in range(2))
+    images, given = to_float(bank.gather(rows)), to_float(bank.gather(others))
+    wished = {factor: bank.factors.columns(others)[factor]}
+    drawn = {"image": images, "another's light": given}
+    drawn["the scene itself"] = scene.render(scene.intervene(bank.factors.values[rows], wished))
+    for name, trained in opened.items():
+        drawn[name] = trained.vae().counterfactual(images, {factor: given})
+    tile(list(drawn.values()), list(drawn), path, f"test images under another image's {factor}")
+
+
+def cell(numbers: list[float]) -> str:
+    """The mean, and the smallest and the largest of several seeds."""
+    digits = 1 if max(numbers) >= 1 else 3
+    span = f" ({min(numbers):.{digits}f} to {max(numbers):.{digits}f})" if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.{digits}f}{span}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scene", default="pendulum")
+    parser.add_argument("--hidden", action="store_true", help="runs that were not told the factor of the classes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--folder", type=Path, default=Path("runs"))
+    parser.add_argument("--figure", type=Path, help="file to draw counterfactual images of the first seed to")
+    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    every: dict[str, list[dict[str, float]]] = {}
+    bank: ImageBank | None = None
+    for graph, name in GRAPHS.items():
+        for seed in arguments.seeds:
+            tag = "-hidden" if arguments.hidden else ""
+            trained = zoo.open(arguments.folder / f"{arguments.scene}-{graph}{tag}-seed{seed}")
+            bank = bank or trained.data.make().load("test")
+            with torch.no_grad():
+                one = hidden(trained, bank, arguments.episodes) if arguments.hidden else told(trained, bank)
+            every.setdefault(name, []).append(one)
+            print(name, seed, {key: round(value, 3) for key, value in one.items()}, flush=True)
+    rows: list[dict[str, Any]] = [
+        {"prior": name, **{key: cell([one[key] for one in found]) for key in found[0]}} for name, found in every.items()
+    ]
+    if arguments.hidden:
+        assert bank is not None
+        pixels = errors(make_learner("prototypes", Pixels(), 5), bank, arguments.episodes)
+        rows.insert(0, dict.fromkeys(rows[0], "–"))
+        rows[0] |= {"prior": "none: pixels of the one image", f"supports under {LIGHTS} lights": f"{pixels:.1f}"}
+        every["pixels"] = [{"error": pixels}]
+    for row in rows:
+        print("  ".join(row.values()))
+    if arguments.figure:
+        assert bank is not None
+        first = {
+            name: zoo.open(arguments.folder / f"{arguments.scene}-{graph}-seed{arguments.seeds[0]}")
+            for graph, name in (("causal", "right graph"), ("reversed", "reversed"), ("no-graph", "no arrow"))
+        }
+        draw(first, bank, "light", arguments.figure)
+    if arguments.json:
+        of_what = f"5-way 1-shot error in % on the same {arguments.episodes} test episodes" if arguments.hidden else ""
+        about = (
+            f"{len(arguments.seeds)} training seeds: the mean, and in brackets the smallest and the largest. "
+            f"{of_what or 'Errors are squared, summed over the pixels of a test image'}."
+        )
+        content = {"provenance": provenance(), "about": about, "rows": rows, "per_seed": every}
+        write_json(arguments.json, content)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`metagvae select`: the best of several runs, chosen without a label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from episodes.errors import InputError
+from episodes.paths import expanded
+from metagvae.cli.outputs import check_figure, check_writable, say
+
+
+def select(
+    runs: list[str],
+    by: str = "views",
+    data: str | None = None,
+    root: str | None = None,
+    data_options: dict[str, Any] | None = None,
+    split: str = "validation",
+    groups: int = 120,
+    images: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    link: str | None = None,
+    json: str | None = None,
+    figure: str | None = None,
+) -> None:
+    """Choose the best of several pretraining runs without a label, and print what every criterion says of each.
+
+    Args:
+        runs: two or more folders of finished pretraining runs of the same kind of images.
+        by: views (error on warped single images) | centrality | udr_lasso | udr_spearman | elbo.
+        data: the data set of the images; leave out for the first run's.
+        root: where its images are; leave out to look under METAGVAE_DATA and ./data.
+        data_options: further options of that data set.
+        split: validation | test | train; no label of it is looked at.
+        groups: that each run draws for ModelCentrality.
+        images: of a group.
+        seed: of images, warps and groups.
+        device: auto | cpu | cuda.
+        link: a symbolic link to make to the chosen run; one that is there is replaced.
+        json: file to write every number to.
+        figure: file (.png, .svg or .pdf) to draw the agreement of the runs to.
+    """
+    from metagvae.compute.device import Device
+    from metagvae.studies.measured_data import choose_dataset
+    from metagvae.studies.selection import CRITERIA
+    from metagvae.studies.selection import select as choose
+
+    check_figure(figure)
+    check_writable(json, figure, inputs=[root, *runs])
+    if by not in CRITERIA:
+        raise InputError(f"--by must be one of {', '.join(CRITERIA)}; received {by!r}.")
+    place = None if link is None else expanded(link)
+    if place is not None and os.path.lexists(place) and not place.is_symlink():
+        raise InputError(f"--link {link}: something else than a link is there; choose another place.")
+    dataset = choose_dataset(runs, data, root, None, None, data_options or {})
+    found = choose(runs, dataset.load(split), groups, images, seed, Device.choose(device))
+    if json:
+        found.save(expanded(json))
+    say(found.table())
+    if figure:
+        from metagvae.report.figures import agreement
+
+        agreement(found, expanded(figure))
+    chosen = runs[found.best(by)]
+    say(f"chosen by {CRITERIA[by][0]}: {chosen}")
+    if place is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.with_name(f".{place.name}.new")
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(Path(os.path.relpath(expanded(chosen).absolute(), place.parent.absolute())))
+        os.replace(beside, place)
+        say(f"{link} now points to it")

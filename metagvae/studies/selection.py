@@ -1,0 +1,234 @@
+"""The work of `metagvae select`: the best of several runs, chosen without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from episodes import AugmentConfig, ImageBank, InputError, to_float, warp
+from metagvae import zoo
+from metagvae.compute.device import Device
+from metagvae.encoders.norm import full_precision
+from metagvae.evaluation.centrality import Agreement, above_chance, held_out_accuracy, least_varying
+from metagvae.evaluation.text_table import text_table
+from metagvae.evaluation.udr import udr
+from metagvae.runs.run import provenance
+from metagvae.storage.atomic_files import write_json
+from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.zoo.build import check_pictures
+
+# by name: what the criterion is called in tables, and whether more of it is better
+CRITERIA = {
+    "views": ("error on warped images, %", False),
+    "centrality": ("ModelCentrality", True),
+    "udr_lasso": ("UDR, Lasso", True),
+    "udr_spearman": ("UDR, Spearman", True),
+    "elbo": ("ELBO, nats", True),
+}
+LIVE = 0.01  # nats: a unit that carries less tells nothing of an image
+WARP = AugmentConfig(rotation=20, scale=0.2, shear=0.1, translation=0.1)
+VIEWS, WAY, EPISODES = 5, 20, 400  # warps of an image, of which one is the support; images of an episode; episodes
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs and what each criterion says of them.
+
+    Args:
+        names: of the runs.
+        values: by criterion of `CRITERIA`, a number per run.
+        agreement: of the runs with each other.
+        live: how many units of each run are in use.
+    """
+
+    names: list[str]
+    values: dict[str, list[float]]
+    agreement: Agreement
+    live: list[int]
+
+    @property
+    def cannot_tell(self) -> str:
+        """A sentence if agreement says nothing here; else empty."""
+        if self.agreement.recognises_itself:
+            return ""
+        own = float(self.agreement.corrected.diagonal().mean())
+        return (
+            f"ModelCentrality cannot tell: these runs do not recognise their own traversals ({own:.2f} on average, 0 "
+            "is guessing)."
+        )
+
+    def best(self, by: str) -> int:
+        """The place of the run that a criterion picks.
+
+        Raises:
+            InputError: if it is no criterion, or says nothing of these runs.
+        """
+        if by not in CRITERIA:
+            raise InputError(f"--by must be one of {', '.join(CRITERIA)}; received {by!r}.")
+        if by == "centrality" and self.cannot_tell:
+            raise InputError(f"{self.cannot_tell} Choose by another criterion, such as --by views.")
+        values = np.array(self.values[by])
+        return int(values.argmax() if CRITERIA[by][1] else values.argmin())
+
+    def plain(self) -> list[dict[str, str]]:
+        """Rows of text, a table's cells by column."""
+        own = self.agreement.corrected.diagonal()
+        return [
+            {
+                "run": Path(name).name,
+                "live units": str(self.live[place]),
+                **{CRITERIA[by][0]: _shown(by, values[place]) for by, values in self.values.items()},
+                "recognises itself": f"{own[place]:.2f}",
+            }
+            for place, name in enumerate(self.names)
+        ]
+
+    def table(self) -> str:
+        """Plain text, one row per run."""
+        rows = self.plain()
+        lines = [text_table([list(rows[0]), *(list(row.values()) for row in rows)])]
+        return "\n".join([*lines, *filter(None, [self.cannot_tell])])
+
+    def content(self) -> dict[str, Any]:
+        """Every number, for JSON."""
+        return {
+            "provenance": provenance(),
+            "rows": self.plain(),
+            "runs": [Path(name).name for name in self.names],
+            "values": self.values,
+            "live": self.live,
+            "agreement": self.agreement.corrected.tolist(),
+            "chance": self.agreement.error.tolist(),
+            "cannot_tell": self.cannot_tell,
+        }
+
+    def save(self, path: Path) -> None:
+        write_json(path, self.content())
+
+
+def _shown(by: str, value: float) -> str:
+    return {"views": f"{100 * value:.1f}", "elbo": f"{value:.1f}"}.get(by, f"{value:.3f}")
+
+
+def select(
+    runs: Sequence[str],
+    bank: ImageBank,
+    groups: int = 120,
+    images: int = 32,
+    seed: int = 0,
+    device: Device | None = None,
+) -> Selection:
+    """Every criterion on every run; a pure function of runs, images and seed.
+
+    Args:
+        runs: folders of finished pretraining runs, two or more.
+        bank: images that no run was trained on; their labels are not looked at.
+        groups: that each model draws; a multiple of its live units is best.
+        images: of a group.
+
+    Raises:
+        InputError: if a run has no decoder, or takes other images.
+    """
+    if len(runs) < 2 or len(set(runs)) < len(runs):
+        raise InputError(f"select needs two runs or more, each once; received {', '.join(runs) or 'none'}.")
+    if groups < 20 or images < 2:
+        raise InputError(f"select needs --groups of 20 or more and --images of 2 or more; received {groups}, {images}.")
+    device = device or Device.choose("cpu")
+    models: list[GuidedVAE] = []
+    for name in runs:
+        vae = zoo.open(name).vae()
+        check_pictures(vae.encoder, bank, name)
+        device.place(vae)
+        models.append(vae)
+    order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed))[:1024]
+    shown = to_float(bank.gather(order)).to(device.device)
+    with torch.no_grad():
+        live = [live_units(vae, shown) for vae in models]
+        codes = [_codes(vae, shown)[:, units] for vae, units in zip(models, live, strict=True)]
+        values = {
+            "views": [view_error(vae, shown, seed) for vae in models],
+            "udr_lasso": udr(codes, "lasso").tolist(),
+            "udr_spearman": udr(codes, "spearman").tolist(),
+            "elbo": [elbo(vae, shown, seed) for vae in models],
+        }
+        agreement = agree(models, live, groups, images, seed)
+    values["centrality"] = agreement.centrality.tolist()
+    return Selection(list(runs), {by: values[by] for by in CRITERIA}, agreement, [len(units) for units in live])
+
+
+def live_units(vae: GuidedVAE, images: Tensor) -> np.ndarray:
+    """Numbers of the units that carry more than `LIVE` nats; of a prior that does not say, those that vary."""
+    carried = vae.kl_of_units(vae.infer(images))
+    if carried is None:
+        codes = _codes(vae, images)
+        return np.flatnonzero(codes.std(0) > 0.1 * codes.std(0).max())
+    return np.flatnonzero(carried.cpu().numpy() > LIVE)
+
+
+def agree(models: Sequence[GuidedVAE], live: Sequence[np.ndarray], groups: int, images: int, seed: int) -> Agreement:
+    """Every encoder on every model's groups."""
+    count = len(models)
+    corrected, error = np.zeros((count, count)), np.zeros(count)
+    for j, model in enumerate(models):
+        labels = len(live[j])
+        if labels < 2:
+            continue
+        error[j] = np.sqrt(1 / labels * (1 - 1 / labels) / groups) / (1 - 1 / labels)
+        shared = np.arange(groups) % labels
+        drawn = traversals(model, live[j][shared], images, seed)
+        for i, encoder in enumerate(models):
+            if len(live[i]):
+                votes = least_varying(_codes(encoder, drawn), groups, live[i])
+                corrected[i, j] = above_chance(held_out_accuracy(votes, shared), labels)
+    return Agreement(corrected, error)
+
+
+def traversals(model: GuidedVAE, units: np.ndarray, images: int, seed: int) -> Tensor:
+    """Groups of images ``[groups * images, C, H, W]`` that share one unit of the model's prior each."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        z = model.prior.sample(len(units) * images, {}).view(len(units), images, -1)
+    for group, unit in enumerate(units):
+        z[group, :, unit] = z[group, 0, unit]
+    return torch.cat([model.decode(rows) for rows in z.flatten(0, 1).split(512)])
+
+
+def _codes(vae: GuidedVAE, images: Tensor) -> np.ndarray:
+    """float64 ``[n, latent]``: posterior means."""
+    means = [full_precision(vae.infer(rows).mean) for rows in images.split(512)]
+    codes: np.ndarray = torch.cat(means).double().cpu().numpy()
+    return codes
+
+
+def elbo(vae: GuidedVAE, images: Tensor, seed: int) -> float:
+    """The evidence lower bound of an image in nats, averaged; up to the likelihood's constant."""
+    posterior = vae.infer(images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        logits = vae.decoder(posterior.sample())
+    return -float(vae.reconstruction(logits, images) + vae.kl(posterior).mean())
+
+
+def view_error(vae: GuidedVAE, images: Tensor, seed: int) -> float:
+    """Error of nearest prototypes on episodes whose classes are single images, each shown under mild warps.
+
+    It asks for what a few-shot learner needs, the same thing known again, and needs no label. The encoder returns
+    its own choice of features.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        shown = [warp(images, WARP).images for _ in range(VIEWS)]
+    features = torch.stack([torch.cat([vae.encoder(rows) for rows in view.split(512)]) for view in shown], 1).cpu()
+    rng = np.random.default_rng(seed)
+    wrong = 0
+    for _ in range(EPISODES):
+        chosen = features[torch.from_numpy(rng.permutation(len(images))[:WAY])]
+        apart = torch.cdist(chosen[:, 1:].flatten(0, 1), chosen[:, 0])
+        wrong += int((apart.argmin(1) != torch.arange(len(chosen)).repeat_interleave(VIEWS - 1)).sum())
+    return wrong / (EPISODES * min(WAY, len(images)) * (VIEWS - 1))
