@@ -21,7 +21,8 @@ from episodes import AugmentConfig, Episodes, EpisodeShape
 from episodes.datasets import make_dataset
 from metagvae import zoo
 from metagvae.compute.device import Device
-from metagvae.config.sections import DataConfig, EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, VAESection
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
 from metagvae.runs.run import provenance

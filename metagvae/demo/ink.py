@@ -45,7 +45,7 @@ def from_upload(path: str) -> Image.Image:
     size = file.stat().st_size
     if size > MAX_UPLOAD:
         raise InputError(
-            f"{file.name} has {size / 2**20:.1f} MB; pictures of at most {MAX_UPLOAD / 2**20:.0f} MB are taken. "
+            f"{file.name} has {size / 2**20:.1f} MB; images of at most {MAX_UPLOAD / 2**20:.0f} MB are taken. "
             "Make it smaller first: a side of a few hundred pixels is plenty."
         )
     return paper(open_picture(file.read_bytes(), file.name))

@@ -44,7 +44,7 @@ class LatentView:
         config = vae.encoder.config
         if bank.image_shape != (config.channels, config.size, config.size):
             raise InputError(
-                f"the run's encoder takes pictures {(config.channels, config.size, config.size)}; {bank.dataset} has "
+                f"the run's encoder takes images {(config.channels, config.size, config.size)}; {bank.dataset} has "
                 f"{bank.image_shape}. Choose the data set that the run was trained on."
             )
         self.vae, self.bank = vae.eval(), bank
@@ -81,7 +81,7 @@ class LatentView:
         """
         z = self.vae.infer(image).mean.clone()
         z[:, [unit.number for unit in self.units]] = torch.tensor(values, dtype=z.dtype)
-        seen = [(image, "picture"), (self.vae.decode(z), "decoder")]
+        seen = [(image, "image"), (self.vae.decode(z), "decoder")]
         for guidance in self.vae.guidances:
             seen += [(pictures, name) for name, pictures in guidance.drawings(z).items()]
         return [(enlarged(pictures[0]), name) for pictures, name in seen]

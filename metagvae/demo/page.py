@@ -41,7 +41,7 @@ def _draw_tab(encoder: str) -> None:
     import gradio as gr
 
     gr.Markdown(
-        "Make up characters: draw each once, up to five times, or upload pictures of them. Then draw one again on "
+        "Make up characters: draw each once, up to five times, or upload images of them. Then draw one again on "
         "the right: the encoder says which it is after every stroke, and nothing is trained."
     )
     held = gr.State(lambda: Characters(encoder), time_to_live=_FORGET)
@@ -51,7 +51,7 @@ def _draw_tab(encoder: str) -> None:
             name = gr.Radio(list(NAMES[:5]), value=NAMES[0], label="This is character", elem_id="name")
             example = pad("example")
             keep = gr.Button("Keep as an example", variant="primary", elem_id="keep")
-            files = gr.UploadButton("Upload pictures of it", file_count="multiple", elem_id="files")
+            files = gr.UploadButton("Upload images of it", file_count="multiple", elem_id="files")
             gallery = gr.Gallery(
                 label="Examples", show_label=False, columns=3, height="auto", elem_id="examples", object_fit="contain"
             )
@@ -115,9 +115,9 @@ def _latent_tab(view: LatentView | None) -> None:
         )
         return
     gr.Markdown(
-        "Draw a character or take a picture of the data set. Each slider is a latent unit, guided groups first; KL is "
-        "what a unit carries, in nats. The pictures show what the decoder makes of the units and, with deformable PCA, "
-        "the linear picture before and after its warp."
+        "Draw a character or take an image of the data set. Each slider is a latent unit, guided groups first; KL is "
+        "what a unit carries, in nats. The images show what the decoder makes of the units and, with deformable PCA, "
+        "the linear image before and after its warp."
     )
     first = view.picture(len(view.bank) // 3)
     start = view.means(first)
@@ -125,7 +125,7 @@ def _latent_tab(view: LatentView | None) -> None:
     with gr.Row():
         with gr.Column():
             drawing = pad("latent-pad")
-            another = gr.Button("A picture of the data set", elem_id="another")
+            another = gr.Button("An image of the data set", elem_id="another")
             seen = gr.Gallery(
                 value=view.look(first, start),
                 columns=2,
@@ -167,8 +167,8 @@ def _episodes_tab(game: Game) -> None:
     import gradio as gr
 
     gr.Markdown(
-        f"One picture of each of {game.way} characters that the encoder never saw in training. Which of them is "
-        "the single picture? Click it in the row."
+        f"One image of each of {game.way} characters that the encoder never saw in training. Which of them is "
+        "the single image? Click it in the row."
     )
     number, score = gr.State(0), gr.State(lambda: Score())
     supports, query = game.show(0)

@@ -23,7 +23,7 @@ class Score:
 
     def sentence(self) -> str:
         if not self.asked:
-            return "Click the picture in the row that shows the same character."
+            return "Click the image in the row that shows the same character."
         return f"You {self.person} of {self.asked}, the encoder {self.model} of {self.asked}."
 
 
@@ -44,8 +44,8 @@ class Game:
         config = encoder.config
         if bank.image_shape != (config.channels, config.size, config.size):
             raise InputError(
-                f"the encoder takes pictures {(config.channels, config.size, config.size)}; {bank.dataset} has "
-                f"{bank.image_shape}. Choose another --data, or an encoder for such pictures."
+                f"the encoder takes images {(config.channels, config.size, config.size)}; {bank.dataset} has "
+                f"{bank.image_shape}. Choose another --data, or an encoder for such images."
             )
         self.learner = make_learner("prototypes", encoder, way).eval()
         self.bank, self.way = bank, way

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from episodes import ImageBank, to_float
+from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import below, fold, seed_for
-from episodes.tokens import numbers_of
+from episodes.tokens import TEXT, numbers_of
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 
 
@@ -93,25 +93,41 @@ class Control:
         method: its description beside a result.
         fitted: whether it depends on the training pictures.
         make: builds it from the training pictures and a seed.
+        texts: whether it is of texts, where the others are of images.
     """
 
     label: str
     method: str
     fitted: bool
     make: Callable[[ImageBank, int], nn.Module]
+    texts: bool = False
 
 
 CONTROLS = {
     "pixels": Control("raw pixels", "raw pixels", False, lambda train, seed: Pixels()),
     "pca": Control("PCA", "64 principal components", True, lambda train, seed: PCA(train)),
-    "ngrams": Control("character n-grams", "character 1- to 3-grams", False, lambda train, seed: NGrams()),
+    "ngrams": Control("character n-grams", "character 1- to 3-grams", False, lambda train, seed: NGrams(), True),
     "random": Control("untrained network", "untrained network", True, random_encoder),
 }
 
 
 def make_control(name: str, train: ImageBank, seed: int = 0) -> nn.Module:
-    """The control of that name, fitted on the training pictures where there is something to fit."""
+    """The control of that name, fitted on the training pictures where there is something to fit.
+
+    Raises:
+        InputError: if it is of texts and these are images, or the other way round.
+    """
+    if name not in controls_of(train):
+        raise InputError(
+            f"the control {name!r} is not of the {'texts' if train.polarity == TEXT else 'images'} of {train.dataset}; "
+            f"take {', '.join(controls_of(train))}."
+        )
     return CONTROLS[name].make(train, seed)
+
+
+def controls_of(bank: ImageBank) -> list[str]:
+    """The controls that there are for a bank's images, or for its texts."""
+    return [name for name, control in CONTROLS.items() if control.texts == (bank.polarity == TEXT)]
 
 
 def fitted_controls(names: Iterable[str]) -> list[str]:

@@ -38,8 +38,8 @@ def _each(runs: list[Material], content: Callable[[Material], Any]) -> tuple[lis
 def rebuilt_content(runs: list[Material]) -> dict[str, Any]:
     """For the template: the same pictures, and what each run's decoder makes of them."""
     found, missing = _each(runs, lambda run: run.vae.reconstruct(run.pictures(COUNT)))
-    rows = [("pictures", strip(runs[0].pictures(COUNT), f"{COUNT} pictures of test classes."))]
-    rows += [(name, strip(pictures, f"The same pictures as {name} rebuilds them.")) for name, pictures in found]
+    rows = [("images", strip(runs[0].pictures(COUNT), f"{COUNT} images of test classes."))]
+    rows += [(name, strip(pictures, f"The same images as {name} rebuilds them.")) for name, pictures in found]
     return {"rows": rows, "missing": missing}
 
 

@@ -72,7 +72,7 @@ def deformable_content(run: Material) -> dict[str, Any]:
     vae, images = run.vae, run.pictures(COUNT)
     path = _first_deformation(vae, vae.infer(images).mean)
     if path is None:
-        raise LeftOut("The guidance deformable_pca was not among this run's, so there is no linear picture to warp.")
+        raise LeftOut("The guidance deformable_pca was not among this run's, so there is no linear image to warp.")
     content, result = path.linear, path.warped
     side = images.shape[-1]
     rows = []
@@ -81,11 +81,11 @@ def deformable_content(run: Material) -> dict[str, Any]:
         words, at = in_words(moved, side), slice(number, number + 1)
         rows.append(
             {
-                "input": strip(images[at], f"Picture {number + 1}."),
-                "content": strip(content[at], f"Content of picture {number + 1}, not yet warped."),
+                "input": strip(images[at], f"Image {number + 1}."),
+                "content": strip(content[at], f"Content of image {number + 1}, not yet warped."),
                 "lines": grid_lines(moved),
                 "words": words,
-                "result": strip(result[at], f"Content of picture {number + 1} after the warp."),
+                "result": strip(result[at], f"Content of image {number + 1} after the warp."),
             }
         )
     identity = F.mse_loss(content, images)

@@ -36,7 +36,7 @@ def embedding_content(run: Material) -> dict[str, Any]:
     policy = norm_policy(run.encoder)
     if policy not in ("running", "group", "none"):
         raise LeftOut(
-            f"Under the norm policy '{policy}' a picture has another feature in each episode, so no one place."
+            f"Under the norm policy '{policy}' an image has another feature in each episode, so no one place."
         )
     bank = run.bank.to("cpu")
     chosen = torch.linspace(0, bank.num_classes - 1, min(CLASSES, bank.num_classes)).long().unique()
@@ -44,7 +44,7 @@ def embedding_content(run: Material) -> dict[str, Any]:
     spans = part.offsets.tolist()
     rows = torch.cat([torch.arange(a, min(a + PER_CLASS, b)) for a, b in pairwise(spans)])
     if len(rows) < 10:
-        raise LeftOut(f"There are only {len(rows)} pictures to map.")
+        raise LeftOut(f"There are only {len(rows)} images to map.")
     features = embed_bank(run.encoder, part, run.evaluator.device).cpu()[rows].double().numpy()
     labels = part.labels[rows].numpy()
     perplexity = min(20.0, (len(rows) - 1) / 4)
@@ -71,8 +71,8 @@ def embedding_content(run: Material) -> dict[str, Any]:
         axes.add_artist(note)
     nearest = _agreement(features, labels)
     alt = (
-        f"A map of {len(rows)} pictures of {len(chosen)} classes, a mark per picture and a small picture above each "
-        f"class; {nearest:.0f} % of the pictures have one of their own class as nearest neighbour."
+        f"A map of {len(rows)} images of {len(chosen)} classes, a mark per image and a small image above each "
+        f"class; {nearest:.0f} % of the images have one of their own class as nearest neighbour."
     )
     return {
         "image": chart(figure, alt),

@@ -54,12 +54,12 @@ def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12
     chosen = torch.linspace(0, len(bank) - 1, count).long()
     images = to_float(bank.images[chosen])
     z = vae.infer(images).mean
-    rows, labels = [images, vae.decode(z)], ["picture", "decoder"]
+    rows, labels = [images, vae.decode(z)], ["image", "decoder"]
     for guidance in vae.guidances:
         drawings = guidance.drawings(z)
         rows += drawings.values()
         labels += drawings
-    tile(rows, labels, path, f"{bank.dataset}, {bank.split}: pictures and what the latent keeps of them")
+    tile(rows, labels, path, f"{bank.dataset}, {bank.split}: images and what the latent keeps of them")
 
 
 @torch.no_grad()

@@ -36,14 +36,14 @@ def matrix_content(run: Material) -> dict[str, Any]:
         )
     characters = min(10, run.bank.num_classes)
     if characters < 2:
-        raise LeftOut("One class is too few to draw pictures of known factors from.")
+        raise LeftOut("One class is too few to draw images of known factors from.")
     pictures = WarpedPictures(run.bank.to("cpu"), characters)
     fitted = encode(encoder, pictures, DRAWN, 0, run.evaluator.device)
     scored = encode(encoder, pictures, SCORED, 1, run.evaluator.device)
     some = Coded(fitted.codes[:FITTED], fitted.values[:FITTED], fitted.factors)
     used = np.flatnonzero(in_use(fitted))
     if not len(used):
-        raise LeftOut("No latent unit is in use: all pictures have the same code.")
+        raise LeftOut("No latent unit is in use: all images have the same code.")
     told = information_matrix(fitted)
     columns = [
         unit for name in features for unit in (range(told.shape[0]) if name == "latent" else encoder.units[name])

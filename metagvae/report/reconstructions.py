@@ -27,8 +27,8 @@ def reconstructions_content(run: Material) -> dict[str, Any]:
     rebuilt = vae.reconstruct(images)
     return {
         "rows": [
-            ("pictures", strip(images, f"{len(images)} pictures of classes never seen in training.")),
-            ("rebuilt", strip(rebuilt, "The same pictures as the decoder rebuilds them from their posterior means.")),
+            ("images", strip(images, f"{len(images)} images of classes never seen in training.")),
+            ("rebuilt", strip(rebuilt, "The same images as the decoder rebuilds them from their posterior means.")),
         ],
         "likelihood": vae.likelihood,
         "reconstruction": f"{float(nats):.1f}",

@@ -51,7 +51,7 @@ def choose_shape(
     note = ""
     if (ways, chosen, queries) != usual:
         note = (
-            f"There are {len(usable)} classes of two pictures or more, and the smallest of those needed has "
+            f"There are {len(usable)} classes of two images or more, and the smallest of those needed has "
             f"{smallest}: so {ways} ways and {queries} queries per class."
         )
     return Shape(ways, chosen, queries, note)

@@ -48,7 +48,7 @@ def traversal_content(run: Material) -> dict[str, Any]:
         z = start.repeat(STEPS, 1)
         z[:, unit] = values
         pictures = vae.decode(z)
-        alt = f"{STEPS} pictures as unit {unit} goes from {-REACH:g} to {REACH:g}."
+        alt = f"{STEPS} images as unit {unit} goes from {-REACH:g} to {REACH:g}."
         carried = None if kl is None else f"{float(kl[unit]):.2f}"
         strips.append({"unit": unit, "name": names[unit], "kl": carried, "image": strip(pictures, alt)})
     return {
@@ -56,5 +56,5 @@ def traversal_content(run: Material) -> dict[str, Any]:
         "total": len(names),
         "idle": None if kl is None else int((kl < 0.01).sum()),
         "reach": REACH,
-        "start": strip(image, "The picture whose latent is moved."),
+        "start": strip(image, "The image whose latent is moved."),
     }

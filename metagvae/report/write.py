@@ -10,9 +10,10 @@ from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset
 from episodes.paths import expanded
 from episodes.samplers.prescribed import FixedEpisodes
+from episodes.tokens import TEXT
 from metagvae import zoo
 from metagvae.compute.device import Device
-from metagvae.encoders.controls import CONTROLS
+from metagvae.encoders.controls import CONTROLS, controls_of
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
@@ -63,7 +64,7 @@ def _measured(dataset: Dataset, runs: Sequence[Material], shape: Shape, split: s
     evaluator = able[0].evaluator
     found = compare(
         dataset,
-        encoders=list(CONTROLS),
+        encoders=controls_of(evaluator.bank),
         runs=[str(run.folder) for run in able],
         protocol=Protocol([shape.way], shape.shots, shape.query, evaluator.count, evaluator.drawn.seed, split),
         device=evaluator.device,
@@ -157,6 +158,10 @@ def write_report(
     device = device or Device.choose()
     dataset = choose_dataset(runs, None)
     bank = dataset.load(split)
+    if bank.polarity == TEXT:
+        raise InputError(
+            f"a report is of images, and {runs[0]} is of texts; what it writes is in figures/texts.txt of its folder."
+        )
     asked = {"way": way, "shots": shots, "query": query}
     made = _materials(runs, bank, dataset, device, asked, episodes, seed, split)
     shape = made[0].shape
@@ -191,7 +196,7 @@ def write_report(
         ]
         if len(made) == 1
         else [],
-        "data": f"{readable(bank.dataset)}, {split} split: {bank.num_classes} classes, {len(bank)} pictures",
+        "data": f"{readable(bank.dataset)}, {split} split: {bank.num_classes} classes, {len(bank)} images",
     }
     names = [readable(run.name, 60) for run in made]
     page = render(names[0] if len(names) == 1 else " and ".join([", ".join(names[:-1]), names[-1]]), about, sections)

@@ -142,7 +142,7 @@ def test_a_unit_moved_moves_its_pictures(view: LatentView) -> None:
     image = view.picture(3)
     values = view.means(image)
     before = view.look(image, values)
-    assert [name for _, name in before] == ["picture", "decoder", "linear, unwarped", "linear, warped"]
+    assert [name for _, name in before] == ["image", "decoder", "linear, unwarped", "linear, warped"]
     assert all(picture.shape == (168, 168, 3) for picture, _ in before)
     assert view.units[0].name.startswith("geometry")
     after = view.look(image, [values[0] + 2, *values[1:]])

@@ -14,7 +14,8 @@ from episodes import EpisodeLoader, Episodes, EpisodeSampler, EpisodeShape, Inpu
 from episodes.datasets import make_dataset
 from episodes.datasets.pendulum import PendulumScene
 from metagvae.cli import main
-from metagvae.config.sections import DataConfig, EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, VAESection
 from metagvae.encoders.controls import Pixels
 from metagvae.guidance import GuidanceContext
 from metagvae.learners import Learner, make_learner

@@ -217,7 +217,7 @@ def test_trained_classes_are_not_measured(runs: Path) -> None:
         path.write_text(kept)
     words = Reader(out.read_text()).words
     assert words.count("would mean nothing") == 3
-    assert "Over 40 pictures" in words, "reconstructions stay"
+    assert "Over 40 images" in words, "reconstructions stay"
 
 
 def test_refusals(runs: Path, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_shape_is_what_the_data_can_give() -> None:
     assert (plenty.way, plenty.shots, plenty.query, plenty.note) == (5, (1, 5), 15, "")
     few = choose_shape(torch.tensor([6, 6, 4, 1]))
     assert (few.way, few.shots, few.query) == (3, (1,), 3)
-    assert "3 classes of two pictures or more" in few.note
+    assert "3 classes of two images or more" in few.note
     asked = choose_shape(torch.full((30,), 20), 7, [3], 4)
     assert (asked.way, asked.shots, asked.query, asked.note) == (7, (3,), 4, "")
     assert choose_shape(torch.full((30,), 20), learners_way=8).way == 8

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from metagvae.cli import main
-from metagvae.config.sections import DataConfig, EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, VAESection
 from metagvae.encoders.encoder import Posterior
 from metagvae.evaluation.centrality import Agreement, above_chance, held_out_accuracy, least_varying
 from metagvae.evaluation.udr import likeness, one_to_one, udr

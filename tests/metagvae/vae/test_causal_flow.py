@@ -13,17 +13,9 @@ from scipy.stats import multivariate_normal
 
 from episodes import InputError
 from metagvae import zoo
-from metagvae.config.sections import (
-    DataConfig,
-    EncoderSection,
-    EpisodeSection,
-    OptimSection,
-    PretrainConfig,
-    RunSection,
-    TrainConfig,
-    VAESection,
-    ValidationSection,
-)
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.encoders.encoder import Posterior
 from metagvae.guidance import GuidanceContext
 from metagvae.runs.signals import Interrupted

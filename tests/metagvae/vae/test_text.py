@@ -20,7 +20,8 @@ from episodes.datasets import make_dataset
 from episodes.tokens import TokenBank
 from metagvae import zoo
 from metagvae.cli import main
-from metagvae.config.sections import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import EncoderSection, PretrainConfig, VAESection
 from metagvae.encoders.controls import make_control
 from metagvae.encoders.text import TextEncoder
 from metagvae.storage.tensors import read_tensors
@@ -154,6 +155,7 @@ def test_a_run_is_trained_ranked_and_measured_by_the_commands(tmp_path: Path, te
     assert main([*words, "20", "--device", "cpu", "--json", str(file)]) == 0
     errors = {r["method"]: r["error"] for r in json.loads(file.read_text())["results"]}
     assert errors["ngrams"] < errors["run"]  # three steps teach nothing
+    assert main(["report", str(tmp_path / "run"), "--episodes", "10"]) == 2
     file = tmp_path / "likelihood.json"
     words = ["likelihood", str(tmp_path / "run"), "--images", "3", "--samples", "20", "--chains", "4", "--steps", "2"]
     assert main([*words, "--annealed", "0", "--device", "cpu", "--json", str(file)]) == 0
