@@ -133,8 +133,8 @@ class ResidualDecoder(nn.Module):
 
     Example:
         >>> import torch
-        >>> from metagvae.vae.decoders import DECODERS
-        >>> DECODERS["residual"](6, 1, 28, 8)(torch.zeros(2, 6)).shape
+        >>> from metagvae.vae.decoders import ResidualDecoder
+        >>> ResidualDecoder(latent=6, channels=1, size=28, width=8)(torch.zeros(2, 6)).shape
         torch.Size([2, 1, 28, 28])
     """
 
