@@ -21,7 +21,7 @@ WAY, SHOT = 20, 5
 
 @dataclass(frozen=True)
 class UnitControl:
-    """What moving one unit from -2 to 2 does to the pose of the decoded image, measured by moments.
+    """Effect of one unit, moved from -2 to 2, on the pose of the drawn image, measured by moments.
 
     Args:
         pose: the pose that the unit is named after, or that it moves best.

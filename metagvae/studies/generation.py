@@ -22,7 +22,7 @@ CODED = 2_000  # training images that give an attribute's codes
 
 @dataclass(frozen=True)
 class Drawing:
-    """What to draw; see `metagvae generate --help`."""
+    """Settings of a drawing; see `metagvae generate --help`."""
 
     kinds: Sequence[str] = ("samples", "traversals")
     count: int = 100
@@ -76,7 +76,7 @@ class Generation:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """What a traversal sets a unit to, in standard deviations of the prior."""
+        """Values of a traversal, in standard deviations of the prior."""
         return tuple(torch.linspace(-REACH, REACH, COLUMNS).tolist())
 
     @torch.no_grad()
