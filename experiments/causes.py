@@ -45,7 +45,12 @@ def told(trained: Trained, bank: ImageBank) -> dict[str, float]:
     train, test = encode_halves(trained.encoder(), bank, 1000, 0, Device.choose("cpu"))
     importance, _ = importances(train, test)
     information = infomec(train, test)
-    blocks = block_scores(importance, list(vae.encoder.units.values()))[0]
+    units = vae.encoder.units
+    blocks = block_scores(importance, list(units.values()))[0]
+    own = {
+        f"own block, {factor.name}": float(importance[units[factor.name], number].sum())
+        for number, factor in enumerate(train.factors)
+    }
     return {
         "counterfactual error": found.mean,
         **{f"do({name})": error for name, error in found.errors.items()},
@@ -53,6 +58,7 @@ def told(trained: Trained, bank: ImageBank) -> dict[str, float]:
         "rebuilt": found.rebuilt,
         "DCI-D": importance_scores(importance)[0],
         "DCI-D of blocks": blocks,
+        **own,
         "IRS": irs(test),
         "InfoM": information.modularity,
         "InfoE": information.explicitness,

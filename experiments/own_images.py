@@ -26,7 +26,7 @@ from episodes import augment
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import Calibration, adapt, gaussian_logits, shortened, squared_distances
-from metagvae.classifier.choice import VIEW, VIEWS, judged
+from metagvae.classifier.choice import GENERAL, VIEW, VIEWS, judged
 from metagvae.classifier.inputs import collect
 from metagvae.classifier.pictures import batches
 from metagvae.runs.run import provenance
@@ -140,7 +140,8 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
                     assert held.prior is not None
                     alone[encoder].append(error(now, support, labels, query, truth, held.prior))
                     views = held.features[support, 1:] if shot == 1 else None
-                    losses[encoder] = judged(now[support], views, labels, held.prior)[1]
+                    if encoder in GENERAL:
+                        losses[encoder] = judged(now[support], views, labels, held.prior)[1]
                 best = min(losses, key=losses.__getitem__)
                 names.append(best)
                 picked.append(alone[best][-1])

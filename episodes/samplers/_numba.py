@@ -1,7 +1,7 @@
 """The draw compiled for processors, by numba where it is installed (the extra ``fast``).
 
 The numbers are those of `episodes.counter_rng`, bit for bit; only the time differs: 64 draws side by side in registers
-in place of some hundred passes over small tensors. Without numba, or with ``METAGVAE_COMPILED=0``, torch draws.
+instead of some hundred passes over small tensors. Without numba, or with ``METAGVAE_COMPILED=0``, torch draws.
 """
 
 from __future__ import annotations

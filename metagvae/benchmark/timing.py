@@ -19,7 +19,7 @@ class Way:
         label: what it is, for the table.
         work: does a piece of it; called again and again.
         units: how much of it one call does, in what the row counts (episodes, pictures, steps).
-        warm: called once beforehand in place of ``work``, where a whole call takes long.
+        warm: called once beforehand instead of ``work``, where a whole call takes long.
     """
 
     label: str
@@ -34,7 +34,7 @@ class Clock:
 
     Args:
         wait: returns once everything asked of the device is done.
-        processor: count the seconds that this process computes in place of the wall clock's.
+        processor: count the seconds that this process computes instead of the wall clock's.
     """
 
     wait: Callable[[], None]

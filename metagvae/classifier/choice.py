@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Given = Callable[[int, int], tuple[Any, Any]]
 AUTO = "auto"
+# for anybody's images; those of Omniglot's benchmark were trained on warps, and changed copies are just such
+GENERAL = ("handwriting", "photos")
 VIEW = AugmentConfig(rotation=15, scale=0.2, shear=0.15, translation=0.1, brightness=0.3)
 VIEWS = 2  # of each image, where a class has one image alone
 MOST = 400  # images looked at
@@ -51,8 +53,14 @@ class Choice:
         return f"encoder {self.encoder}, chosen by {how}: {figures} wrong"
 
 
+def candidates() -> list[str]:
+    """The installed encoders for anybody's images."""
+    installed = installed_encoders()
+    return [name for name in GENERAL if name in installed]
+
+
 def choose(classifier: FewShotClassifier, given: Given) -> Choice:
-    """The installed encoder that knows some pictures best, by `judged`; the classifier is not changed.
+    """The one of the `candidates` that knows some pictures best, by `judged`; the classifier is not changed.
 
     Args:
         classifier: whose settings are taken.
@@ -62,7 +70,7 @@ def choose(classifier: FewShotClassifier, given: Given) -> Choice:
         InputError: if a picture or a label cannot be used, or there is one class alone.
     """
     errors, losses, alone = {}, {}, False
-    for name in installed_encoders():
+    for name in candidates():
         twin = type(classifier)(**{**classifier.get_params(), "encoder": name})
         twin.encoder_, twin._prior = twin._open()
         X, y = given(twin.encoder_.config.channels, twin.encoder_.config.size)

@@ -55,9 +55,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         encoder: a shipped name, an encoder or run folder, ``timm:NAME``, ``torchvision:NAME``, ``hub:ID``; or an
             encoder, of which `fit` takes a copy in float32: what becomes of it later changes nothing here, and its
             mode, features, precision and device stay as they are. One under which pictures touch each other (norm
-            ``support``, ``transductive``) is refused. ``auto`` is the installed encoder with the least error on the
-            pictures fitted on, each left out; see `metagvae.classifier.choice`. ``vectors`` takes X for features: rows
-            ``[n, D]`` of finite numbers, from any source.
+            ``support``, ``transductive``) is refused. ``auto`` is the one of ``handwriting`` and ``photos`` that knows
+            the pictures fitted on best, each left out; see `metagvae.classifier.choice`. ``vectors`` takes X for
+            features: rows ``[n, D]`` of finite numbers, from any source.
         head: ``prototype``, the class with the nearest mean feature (Snell et al., NeurIPS 2017), with classes of
             few pictures not punished for it; or ``ridge``, regression on unit features (Bertinetto et al., ICLR 2019).
         penalty: of the ridge head.

@@ -58,8 +58,9 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     pictures = make_dataset(data, root=root, size=size).load("test")
     refuse_trained_classes(trained, pictures)
     view = LatentView(vae, pictures) if vae else None
+    photographs = "photos" if "photos" in zoo.installed_encoders() else None
     quiz = _quiz(run) if run else None
-    serve(build(encoder, Game(loaded, pictures, way), view, quiz), host, port)
+    serve(build(encoder, Game(loaded, pictures, way), view, photographs, quiz), host, port)
 
 
 def _quiz(run: str) -> Quiz | None:

@@ -13,7 +13,7 @@ def fit_check(folder: str, out: str = "fit-check.html", encoder: str = "auto", d
     Args:
         folder: a folder (or zip file) with one folder of example images per class, two images of each or more.
         out: the HTML file to write, with everything inside it.
-        encoder: auto, the installed one with the least error on the examples; or as metagvae predict takes it.
+        encoder: auto, which chooses handwriting or photos by the examples; or as metagvae predict takes it.
         device: auto | cpu | cuda.
     """
     from metagvae.report.fit_check import write_fit_check
@@ -34,7 +34,7 @@ def next_to_label(examples: str, pictures: str, count: int = 5, encoder: str = "
         examples: a folder (or zip file) with one folder of labelled images per class.
         pictures: a folder (or zip file) of images without labels.
         count: how many to name.
-        encoder: auto, the installed one with the least error on the examples; or as metagvae predict takes it.
+        encoder: auto, which chooses handwriting or photos by the examples; or as metagvae predict takes it.
     """
     from metagvae.studies.next_to_label import next_in_folder
 

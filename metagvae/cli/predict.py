@@ -24,7 +24,7 @@ def predict(
         examples: a folder (or zip file) with one folder of example pictures per class.
         pictures: the folder (or zip file) to predict; sub-folders too.
         out: the csv file: file, prediction, its probability, novelty (above 1: like none), the second best, problem.
-        encoder: auto, the installed one with the least error on the examples; a shipped name (photos for photographs),
+        encoder: auto, which chooses handwriting or photos by the examples; a shipped name (photos for photographs),
             an encoder or run folder, timm:NAME, torchvision:NAME or hub:ID.
         head: prototype | ridge.
         features: what the encoder returns; leave out for its own choice.

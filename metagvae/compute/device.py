@@ -59,7 +59,7 @@ def _computes_bfloat16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep large freed blocks for the next step in place of handing each back to the system.
+    """Tells glibc to keep large freed blocks for the next step instead of handing each back to the system.
 
     A step's tensors are of the same sizes as the last one's; getting their pages anew takes a third of a Conv-4
     step on two cores. The process then keeps its peak of memory. Elsewhere than on glibc nothing is done.

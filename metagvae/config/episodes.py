@@ -25,12 +25,12 @@ class EpisodeSection:
 
     Args:
         way: classes per episode.
-        shot: support pictures per class.
-        query: query pictures per class.
+        shot: support images per class.
+        query: query images per class.
         tasks: episodes per optimiser step.
         classes: labels | pictures (no label is used: each class is one picture, under random changes of augment) |
-            neighbours (each class is a picture and those that encoder.source takes for the same).
-        neighbours: how many pictures at most are taken for the same, for classes: neighbours.
+            neighbours (each class is an image and those that encoder.source takes for the same).
+        neighbours: how many images at most are taken for the same, for classes: neighbours.
         within: which episodes have classes that share a value of an attribute; null for none. Needs labels.
 
     Example:
@@ -57,7 +57,7 @@ class EpisodeSection:
 
     @property
     def labelled(self) -> bool:
-        """Whether the pictures' own labels make the episodes."""
+        """Whether the images' own labels make the episodes."""
         return self.classes == "labels"
 
     @property
@@ -86,8 +86,8 @@ class ValidationSection:
     Args:
         every: steps between validations; 0 for none (the last state is then the best).
         way: classes per episode.
-        shot: support pictures per class.
-        query: query pictures per class.
+        shot: support images per class.
+        query: query images per class.
         episodes: how many.
         within: as for training episodes.
 

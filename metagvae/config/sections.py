@@ -13,13 +13,14 @@ from metagvae.config.optimisation import OptimSection, RunSection
 
 @dataclass
 class DataConfig:
-    """Where pictures come from.
+    """Where images come from.
 
     Args:
         name: a registered data set; `metagvae data list` names them.
-        root: folder or file of the pictures; null looks under METAGVAE_DATA, then under ./data.
-        size: side of the square pictures in pixels; null takes the data set's usual one.
-        rotations: none | classes (quarter turns as classes of their own) | episode (one turn per sampled class).
+        root: folder or file of the images; null looks under METAGVAE_DATA, then under ./data.
+        size: side of the square images in pixels; null takes the data set's usual one.
+        rotations: none | classes (rotations by 90 degrees as classes of their own) | episode (one rotation per sampled
+            class).
         options: further options of that data set, such as splits for omniglot or fractions for folder.
 
     Example:
@@ -43,7 +44,7 @@ class DataConfig:
 class EncoderSection:
     """The encoder: a new one, or one trained before, which keeps its own settings but for ``features``.
 
-    Setting one of the others to what the trained encoder has not is an error, not a wish that is passed over.
+    Setting any other field to a value that differs from the trained encoder's is an error; it is never ignored.
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
@@ -51,8 +52,8 @@ class EncoderSection:
         width: feature maps of the first block.
         latent: units of the latent.
         norm: policy of normalisation: running | group | support | transductive.
-        mean: subtracted from the pictures, which are in [0, 1].
-        std: divides the pictures after that.
+        mean: subtracted from the images, which are in [0, 1].
+        std: divides the images after that.
         features: what learners see: latent, backbone, or groups such as content; several are put side by side.
 
     Example:
@@ -78,7 +79,7 @@ class VAESection:
         beta: weight of the KL term.
         warm_up: steps over which beta grows from zero, in pretraining.
         likelihood: bernoulli | gaussian; of texts categorical.
-        sigma: standard deviation of the Gaussian likelihood, pictures being in [0, 1].
+        sigma: standard deviation of the Gaussian likelihood, images being in [0, 1].
         decoder: upsampling, residual, or ding or patches, which mirror the backbone of that name; of texts lstm.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
@@ -125,12 +126,12 @@ class PretrainConfig:
     """Pretraining of a guided VAE on the training classes of a data set.
 
     Args:
-        data: the pictures.
-        augment: random changes of each picture.
+        data: the images.
+        augment: random changes of each image.
         encoder: the encoder; its source must be null.
         vae: the autoencoder and its guidance.
-        batch: pictures per step.
-        views: warps of each picture per step, drawn by augment, for guidances that compare them.
+        batch: images per step.
+        views: warps of each image per step, drawn by augment, for guidances that compare them.
         optim: the optimiser.
         run: the run folder.
 
@@ -154,15 +155,15 @@ class TrainConfig:
     """Training of a few-shot learner on episodes of the training classes.
 
     Args:
-        data: the pictures.
-        augment: random changes of each picture.
+        data: the images.
+        augment: random changes of each image.
         encoder: new, or a source trained before.
         mode: finetune (the encoder learns from episodes) | frozen (only the learner's own weights do) |
             guided (the encoder learns, the VAE's and the guidance's losses kept on).
         vae: for mode guided with a new encoder; a pretrained run brings its own.
         vae_weight: multiplies the VAE's and the guidance's losses in mode guided.
-        vae_share: share of an episode's classes whose pictures those losses see; less is faster.
-        views: with labels and a guidance that compares warps: those losses see each support picture under so many
+        vae_share: share of an episode's classes whose images those losses see; less is faster.
+        views: with labels and a guidance that compares warps: those losses see each support image under so many
             fresh warps, and the queries not at all.
         learner: the few-shot learner.
         episodes: the shape of training episodes.

@@ -12,6 +12,8 @@ from metagvae.demo.ink import centred, empty
 
 MOST = 5  # examples of a character
 NAMES = tuple("ABCDEFGHIJKL")
+LONGEST = 40  # letters of a name
+FORGET = 3600  # seconds after a visitor's last visit
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Characters:
 
     encoder: str
     examples: dict[str, list[Image.Image]] = field(default_factory=dict)
+    names: list[str] = field(default_factory=lambda: list(NAMES))
     _fitted: FewShotClassifier | None = field(default=None, repr=False)
 
     def add(self, name: str, picture: Image.Image) -> None:
@@ -49,15 +52,44 @@ class Characters:
             InputError: if the picture is empty or the character has all its examples.
         """
         self.check_room(name)
+        self.examples.setdefault(name, []).append(self.prepared(picture))
+        self._fitted = None
+
+    def prepared(self, picture: Image.Image) -> Image.Image:
+        """A picture as it is kept and compared; raises `InputError` if there is nothing on it."""
         if empty(picture):
             raise InputError("there is nothing drawn; draw the character first.")
-        self.examples.setdefault(name, []).append(centred(picture))
+        return centred(picture)
+
+    def classifier(self) -> FewShotClassifier:
+        """One for such pictures, not yet fitted."""
+        return FewShotClassifier(self.encoder, invert=True)
+
+    def rename(self, name: str, wish: str) -> str:
+        """Gives one of the names another wording, which is returned.
+
+        Raises:
+            InputError: if there is no such name, or the new one is empty, too long, or taken.
+        """
+        new = " ".join("".join(c if c.isprintable() else " " for c in str(wish)).split())
+        self._check_name(name)
+        if not 1 <= len(new) <= LONGEST or (new != name and new in self.names):
+            raise InputError(
+                f"a name has 1 to {LONGEST} letters and is no other's; received {new[:60]!r}. Choose another."
+            )
+        self.names[self.names.index(name)] = new
+        if name in self.examples:
+            self.examples[new] = self.examples.pop(name)
         self._fitted = None
+        return new
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.names:
+            raise InputError(f"the names are {', '.join(self.names)}; received {str(name)[:20]!r}.")
 
     def check_room(self, name: str) -> None:
         """Raises `InputError` if there is no such character, or it has all its examples."""
-        if name not in NAMES:
-            raise InputError(f"characters are called {NAMES[0]} to {NAMES[-1]}; received {str(name)[:20]!r}.")
+        self._check_name(name)
         if len(self.examples.get(name, [])) >= MOST:
             raise InputError(f"{name} has {MOST} examples already; forget them, or choose another character.")
 
@@ -67,19 +99,18 @@ class Characters:
         Raises:
             InputError: if the picture is empty or fewer than two characters have an example.
         """
-        known = [name for name in NAMES if self.examples.get(name)]
+        known = [name for name in self.names if self.examples.get(name)]
         if len(known) < 2:
-            raise InputError("draw an example of at least two characters first.")
-        if empty(picture):
-            raise InputError("there is nothing drawn yet.")
+            raise InputError("give an example of at least two of them first.")
+        asked = [self.prepared(picture)]
         if self._fitted is None:
             pictures = [example for name in known for example in self.examples[name]]
             labels = [name for name in known for _ in self.examples[name]]
-            self._fitted = FewShotClassifier(self.encoder, invert=True).fit(pictures, labels)
-        asked = [centred(picture)]
+            self._fitted = self.classifier().fit(pictures, labels)
         probabilities = self._fitted.predict_proba(asked)[0]
         distances = self._fitted.distances(asked)[0]
+        order = [str(label) for label in self._fitted.classes_]  # sorted, as the answers are
         rows = sorted(
-            zip(known, map(float, probabilities), map(float, distances), strict=True), key=lambda row: -row[1]
+            zip(order, map(float, probabilities), map(float, distances), strict=True), key=lambda row: -row[1]
         )
         return Ranking(rows, float(self._fitted.novelty(asked)[0]))

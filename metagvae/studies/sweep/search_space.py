@@ -35,8 +35,8 @@ class SweepConfig:
         search: ranges by key: {float: [low, high]} or {int: [low, high]}, both with log: true if wanted, or
             {choice: [...]}. A number in a key counts in a list: vae.guidance.0.weight.
         folder: the sweep's: its database, results, and a run folder per trial. The same command goes on with it.
-        trials: finished ones at the end, those of earlier sittings counted.
-        minutes: no trial of this sitting begins later; null for no limit.
+        trials: finished ones at the end, those of earlier launches counted.
+        minutes: no trial of this launch begins later; null for no limit.
         method: tpe (learns from the trials before) | random.
         prune: stop trials whose validation curve lies above the median of the trials before, for train.
         seed: of the search and of the validation episodes that judge it; trials train with the base's run.seed.

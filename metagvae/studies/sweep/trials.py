@@ -169,7 +169,7 @@ def _open(folder: Path, base: Base, plan: SweepConfig) -> FolderLock:
 
 def _study(package: Any, folder: Path, plan: SweepConfig) -> Any:
     study = open_study(package, folder, pruner=_pruner(package, plan))
-    # the draws of a sitting must not repeat those of the sitting before
+    # the draws of a launch must not repeat those of the launch before
     seed = (plan.seed + 1000 * len(study.trials)) % 2**32  # numpy's range
     samplers = package.samplers
     study.sampler = samplers.TPESampler(seed=seed) if plan.method == "tpe" else samplers.RandomSampler(seed=seed)
@@ -227,7 +227,7 @@ def _run(
             raise package.TrialPruned
 
     try:
-        if plan.prune:  # what the sitting before had seen
+        if plan.prune:  # what the launch before had seen
             for line in read_metrics(place):
                 if "validation_error" in line and line["step"] not in reported:
                     reported.add(int(line["step"]))

