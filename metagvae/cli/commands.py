@@ -13,6 +13,7 @@ from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
+from metagvae.cli.export_classifier import export_classifier
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.fit_check import fit_check, next_to_label
 from metagvae.cli.generate import generate
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "refine": refine,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
+    "export-classifier": export_classifier,
     "benchmark": benchmark,
     "push-encoder": push_encoder,
     "calibrate": calibrate,
