@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.results import Result
+from metagvae.evaluation.sample_quality import nearest
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
 from metagvae.studies.linked import Linked
@@ -19,6 +20,7 @@ from metagvae.studies.refine import RefinementCurve
 from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.synthesis import Synthesis
 
 
 def _plain(name: object) -> str:
@@ -115,6 +117,20 @@ def linked(found: Linked, path: Path) -> None:
 def from_labels(found: LabelLink, path: Path) -> None:
     """The image that a link makes of each label alone."""
     tile([found.made], ["from its label"], path, f"{found.dataset}: {found.from_label} of {len(found.made)} right")
+
+
+@torch.no_grad()
+def nearest_images(
+    vaes: Mapping[str, GuidedVAE], train: ImageBank, path: Path, temperature: float, seed: int, count: int = 16
+) -> None:
+    """Samples of each VAE, each above the training image that is nearest to it."""
+    seen = to_float(torch.as_tensor(train.images))
+    rows, labels = [], []
+    for name, vae in vaes.items():
+        drawn = Synthesis(vae, temperature, seed).samples(count).images[0]
+        rows += [drawn, seen[nearest(drawn, seen)[1]]]
+        labels += [Path(name).name[:18], "nearest in training"]
+    tile(rows, labels, path, f"Samples and the nearest of {len(seen):,} training images of {train.dataset}")
 
 
 def episode(batch: EpisodeBatch, path: Path) -> None:
