@@ -7,6 +7,7 @@ from typing import Any
 
 from episodes import AugmentConfig, InputError
 from episodes.datasets import Dataset, make_dataset
+from metagvae.config.dictionary import DictionarySection
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
 
@@ -80,7 +81,7 @@ class VAESection:
         warm_up: steps over which beta grows from zero, in pretraining.
         likelihood: bernoulli | gaussian; of texts categorical.
         sigma: standard deviation of the Gaussian likelihood, images being in [0, 1].
-        decoder: upsampling, or ding or patches, which mirror the backbone of that name; of texts lstm.
+        decoder: upsampling, residual, or ding or patches, which mirror the backbone of that name; of texts lstm.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
         prior: of the latent, a mapping of its name and options.
@@ -123,7 +124,7 @@ class LearnerSection:
 
 @dataclass
 class PretrainConfig:
-    """Pretraining of a guided VAE on the training classes of a data set.
+    """Pretraining of a guided VAE, or of a sparse encoder, on the training classes of a data set.
 
     Args:
         data: the images.
@@ -148,6 +149,7 @@ class PretrainConfig:
     views: int = 1
     optim: OptimSection = field(default_factory=OptimSection)
     run: RunSection = field(default_factory=RunSection)
+    dictionary: DictionarySection | None = None
 
 
 @dataclass

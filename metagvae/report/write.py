@@ -14,13 +14,16 @@ from episodes.tokens import TEXT
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, controls_of
+from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
+from metagvae.report.atoms import atoms_content
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
 from metagvae.report.confusions import confusions_content
 from metagvae.report.counterfactuals import counterfactuals_content
 from metagvae.report.curves import curves_content
 from metagvae.report.deformable import deformable_content
+from metagvae.report.drawn import drawn_content
 from metagvae.report.embedding import embedding_content
 from metagvae.report.episodes import episodes_content
 from metagvae.report.material import Material
@@ -97,13 +100,17 @@ def _materials(
 
 
 def _one_run(run: Material, results: Section) -> list[Section]:
+    sparse = isinstance(run.learner.encoder, SparseEncoder)
+    atoms = [_section("atoms", "Atoms", lambda: atoms_content(run))] if sparse else []
     return [
         results,
         _section("curves", "Learning curves", lambda: curves_content({run.name: run.metrics})),
+        *atoms,
         _section("reconstructions", "Reconstructions", lambda: reconstructions_content(run)),
         _section("counterfactuals", "Counterfactual images", lambda: counterfactuals_content(run)),
         _section("deformable", "The deformable path", lambda: deformable_content(run)),
         _section("traversal", "Every latent unit", lambda: traversal_content(run)),
+        _section("drawn", "Images drawn", lambda: drawn_content(run)),
         _section("matrix", "Disentanglement", lambda: matrix_content(run)),
         _section("embedding", "A map of test classes", lambda: embedding_content(run)),
         _section("episodes", "Ten episodes", lambda: episodes_content(run)),
