@@ -105,7 +105,7 @@ def _coloured(maps: Tensor) -> Tensor:
 
 
 def linked(found: Linked, path: Path) -> None:
-    """What went into each way of a link, what came out and what it should have been; a hue a direction of the pen."""
+    """Input, output and target of each way of a link; a hue is a direction of the pen."""
     rows, labels = [], []
     for way, pictures in found.pictures.items():
         for label, drawn in pictures:
