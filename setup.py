@@ -27,7 +27,7 @@ setup(
     packages=find_packages(include=["metagvae", "metagvae.*", "episodes", "episodes.*"]),
     package_data={
         "episodes": ["splits/*.json", "splits/*.csv", "datasets/*.txt", "py.typed"],
-        "metagvae": ["weights/*/*", "py.typed", "report/templates/*"],
+        "metagvae": ["weights/*/*", "py.typed", "report/templates/*", "classifier/page/*"],
     },
     install_requires=[
         "torch>=2.4",

@@ -1,11 +1,12 @@
 """The causal prior and its controls on a drawn scene: counterfactual images, scores, and counterfactual supports.
 
 Measures the runs of `metagvae pretrain --config configs/pendulum/GRAPH.yaml --run.seed N --run.folder
-runs/pendulum-GRAPH-seedN`, GRAPH being causal, reversed and no-graph. With --hidden the runs end in -hidden-seedN, and
-were pretrained with --data.options '{"hidden": ["angle"]}': nothing told them the factor that classes are made of.
+runs/pendulum-GRAPH-seedN`, GRAPH being causal, reversed and no-graph. With --supports it measures few-shot errors; with
+--hidden too, of runs whose names end in -hidden-seedN, pretrained with --data.options '{"hidden": ["angle"]}': nothing
+told them the factor that classes are made of.
 
-python experiments/causes.py --seeds 0 1 2 --json experiments/results/causes.json
-python experiments/causes.py --hidden --seeds 0 1 --json experiments/results/causes-hidden.json
+python experiments/causes.py --seeds 0 1 --json experiments/results/causes.json
+python experiments/causes.py --supports --seeds 0 1 --episodes 100 --json experiments/results/causes-supports.json
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def errors(learner: Learner, bank: ImageBank, episodes: int) -> float:
     return 100 * float(Evaluator(bank, drawn, episodes, Device.choose("cpu")).errors(learner, [(5, 1)])[0].mean())
 
 
-def hidden(trained: Trained, bank: ImageBank, episodes: int) -> dict[str, float]:
-    """5-way 1-shot errors of a run that was not told the factor of the classes."""
+def supports(trained: Trained, bank: ImageBank, episodes: int) -> dict[str, float]:
+    """5-way 1-shot errors with the support images drawn again, and with the units of the class's factor."""
     vae = trained.vae()
     return {
         f"supports under {LIGHTS} lights": errors(CounterfactualSupport(vae, {"light": LIGHTS}), bank, episodes),
@@ -106,7 +107,7 @@ def draw(opened: dict[str, Trained], bank: ImageBank, factor: str, path: Path, c
 
 def cell(numbers: list[float]) -> str:
     """The mean, and the smallest and the largest of several seeds."""
-    digits = 1 if max(numbers) >= 1 else 3
+    digits = 3 if 0 < max(numbers) < 1 else 1
     span = f" ({min(numbers):.{digits}f} to {max(numbers):.{digits}f})" if len(numbers) > 1 else ""
     return f"{np.mean(numbers):.{digits}f}{span}"
 
@@ -115,12 +116,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scene", default="pendulum")
     parser.add_argument("--hidden", action="store_true", help="runs that were not told the factor of the classes")
+    parser.add_argument("--supports", action="store_true", help="few-shot errors with counterfactual supports")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--figure", type=Path, help="file to draw counterfactual images of the first seed to")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     arguments = parser.parse_args()
+    few_shot = arguments.hidden or arguments.supports
     torch.set_num_threads(1)
     every: dict[str, list[dict[str, float]]] = {}
     bank: ImageBank | None = None
@@ -130,13 +133,13 @@ def main() -> None:
             trained = zoo.open(arguments.folder / f"{arguments.scene}-{graph}{tag}-seed{seed}")
             bank = bank or trained.data.make().load("test")
             with torch.no_grad():
-                one = hidden(trained, bank, arguments.episodes) if arguments.hidden else told(trained, bank)
+                one = supports(trained, bank, arguments.episodes) if few_shot else told(trained, bank)
             every.setdefault(name, []).append(one)
             print(name, seed, {key: round(value, 3) for key, value in one.items()}, flush=True)
     rows: list[dict[str, Any]] = [
         {"prior": name, **{key: cell([one[key] for one in found]) for key in found[0]}} for name, found in every.items()
     ]
-    if arguments.hidden:
+    if few_shot:
         assert bank is not None
         pixels = errors(make_learner("prototypes", Pixels(), 5), bank, arguments.episodes)
         rows.insert(0, dict.fromkeys(rows[0], "–"))
@@ -152,7 +155,7 @@ def main() -> None:
         }
         draw(first, bank, "light", arguments.figure)
     if arguments.json:
-        of_what = f"5-way 1-shot error in % on the same {arguments.episodes} test episodes" if arguments.hidden else ""
+        of_what = f"5-way 1-shot error in % on the same {arguments.episodes} test episodes" if few_shot else ""
         about = (
             f"{len(arguments.seeds)} training seeds: the mean, and in brackets the smallest and the largest. "
             f"{of_what or 'Errors are squared, summed over the pixels of a test image'}."

@@ -20,6 +20,7 @@ from episodes.datasets import make_dataset
 from episodes.untrusted.plain_files import read_json
 from metagvae import load_encoder
 from metagvae.classifier.calibration import calibrate
+from metagvae.classifier.conformal import embedded_sets
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import Pixels
 from metagvae.encoders.external import load_foreign
@@ -57,6 +58,8 @@ def write_card(path: Path) -> None:
     fitted = calibrate(encoder, bank)
     content = read_json(path, "an encoder's config")
     content["card"]["details"].setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
+    sets = embedded_sets(encoder, bank, fitted)
+    content["card"]["details"].setdefault("sets", {})["+".join(encoder.features)] = sets.to_dict()
     write_json(path, content)
     print(fitted)
 

@@ -35,7 +35,7 @@ TOGETHER, ALONE, MIXED = "asked together", "asked one by one", "asked together w
 Source = tuple[str, str, np.ndarray, np.ndarray]
 
 
-def sources(most: int = 60) -> Iterator[Source]:
+def sources(most: int = 40) -> Iterator[Source]:
     """Name, encoder, images and labels; at most so many images of a class."""
     digits = load_digits()
     yield "digits 8 x 8", "handwriting", digits.images, digits.target

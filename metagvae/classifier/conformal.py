@@ -29,7 +29,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from episodes import ImageBank, InputError
-from metagvae.classifier.calibration import Calibration, gaussian_logits, left_out, squared_distances
+from metagvae.classifier.calibration import Calibration, gaussian_logits, left_out, shortened, squared_distances
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.embedding import embed_bank
@@ -282,7 +282,7 @@ def calibrate_sets(
 def embedded_sets(encoder: Encoder, bank: ImageBank, calibration: Calibration) -> SetPrior:
     """`calibrate_sets` on a bank's pictures, embedded as the classifier does."""
     encoder = copy.deepcopy(encoder).float().eval()
-    features = embed_bank(encoder, bank, Device.choose("cpu")).cpu()
+    features = shortened(embed_bank(encoder, bank, Device.choose("cpu")).cpu(), calibration.normalise)
     return calibrate_sets(features, bank.labels.cpu(), calibration, f"{bank.dataset}, {bank.split} split")
 
 

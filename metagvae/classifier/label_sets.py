@@ -12,6 +12,7 @@ from episodes import InputError
 from metagvae import zoo
 from metagvae.classifier.conformal import SetPrior, Sets
 from metagvae.encoders.encoder import Encoder
+from metagvae.encoders.vectors import VECTORS
 
 if TYPE_CHECKING:
     from metagvae.classifier.estimator import FewShotClassifier
@@ -35,9 +36,9 @@ def sets_of(classifier: FewShotClassifier, unlabelled: Tensor | None) -> Sets:
         unlabelled: ``[m, D]`` features of further pictures, or None.
     """
     support, labels = torch.from_numpy(classifier.support_), torch.from_numpy(classifier.labels_)
-    source = classifier.encoder
+    source = classifier.source
     prior = None
-    if not isinstance(source, Encoder):
+    if not isinstance(source, Encoder) and source != VECTORS:
         prior = SetPrior.read(zoo.read_card(source).details, classifier.encoder_.features)
     calibration = classifier._prior or classifier.calibration_
     return Sets(support, labels, len(classifier.classes_), calibration, prior, unlabelled)

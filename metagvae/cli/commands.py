@@ -7,13 +7,16 @@ from typing import Any
 
 from metagvae.cli.benchmark import benchmark
 from metagvae.cli.calibrate import calibrate
+from metagvae.cli.control import control
 from metagvae.cli.cross_validate import CrossValidateConfig, cross_validate
 from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
+from metagvae.cli.export_classifier import export_classifier
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.fit_check import fit_check, next_to_label
+from metagvae.cli.generate import generate
 from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.intervene import intervene
@@ -24,6 +27,7 @@ from metagvae.cli.probe import probe
 from metagvae.cli.push_encoder import push_encoder
 from metagvae.cli.refine import refine
 from metagvae.cli.report import report
+from metagvae.cli.sampling import sampling
 from metagvae.cli.select import select
 from metagvae.cli.sweep import sweep
 from metagvae.cli.train import train
@@ -41,12 +45,16 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "probe": probe,
     "disentangle": disentangle,
+    "generate": generate,
+    "control": control,
+    "sampling": sampling,
     "likelihood": likelihood,
     "select": select,
     "intervene": intervene,
     "refine": refine,
     "import-encoder": import_encoder,
     "export-encoder": export_encoder,
+    "export-classifier": export_classifier,
     "benchmark": benchmark,
     "push-encoder": push_encoder,
     "calibrate": calibrate,

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from episodes.errors import InputError
+from metagvae.cli.outputs import say
+
+if TYPE_CHECKING:
+    from metagvae.demo.quiz import Quiz
 
 
 def demo(
@@ -18,7 +24,7 @@ def demo(
 
     Args:
         encoder: a shipped name, an encoder or run folder; of the tabs Draw and Episodes.
-        run: folder of a finished `metagvae pretrain`, for the tab Latent.
+        run: folder of a finished `metagvae pretrain`, or a shipped generator; for the tabs Latent, Drawn and Quiz.
         data: a registered data set, whose test pictures are played with and moved; none whose classes the encoder was
             trained on.
         root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
@@ -53,4 +59,19 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     refuse_trained_classes(trained, pictures)
     view = LatentView(vae, pictures) if vae else None
     photographs = "photos" if "photos" in zoo.installed_encoders() else None
-    serve(build(encoder, Game(loaded, pictures, way), view, photographs), host, port)
+    quiz = _quiz(run) if run else None
+    serve(build(encoder, Game(loaded, pictures, way), view, photographs, quiz), host, port)
+
+
+def _quiz(run: str) -> Quiz | None:
+    """The quiz of a run on its own data set's test images; None where these are not at hand."""
+    from metagvae import zoo
+    from metagvae.demo.quiz import Quiz
+
+    trained = zoo.open(run)
+    vae = trained.vae()
+    try:
+        return Quiz(vae, trained.dataset().load("test"))
+    except InputError as error:
+        say(f"no quiz: {error}")
+        return None

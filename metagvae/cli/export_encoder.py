@@ -8,7 +8,13 @@ from metagvae.cli.outputs import check_writable, say
 
 
 def export_encoder(
-    source: str, out: str, features: list[str] | None = None, name: str | None = None, to: str = "safetensors"
+    source: str,
+    out: str,
+    features: list[str] | None = None,
+    name: str | None = None,
+    to: str = "safetensors",
+    decoder: bool = False,
+    half: bool = False,
 ) -> None:
     """Copy an encoder into a folder of its own with its card, or into one ONNX or torch.export file.
 
@@ -18,6 +24,8 @@ def export_encoder(
         features: what a call of it returns; leave out to keep the stored choice.
         name: the encoder's name on its card; leave out for the folder's.
         to: safetensors | onnx | torch-export; the last two take any batch size and are compared with the module.
+        decoder: take the decoder along, so that `metagvae generate` can draw from the folder; for a run with a VAE.
+        half: weights in float16, for a folder with a decoder; they are read back as float32.
     """
     from dataclasses import replace
 
@@ -27,6 +35,8 @@ def export_encoder(
 
     trained = zoo.open(source)
     path = expanded(out)
+    if (decoder and to != "safetensors") or (half and not decoder):
+        raise InputError("--decoder true goes with --to safetensors, and --half true with --decoder true.")
     if to != "safetensors":
         from metagvae.zoo.export import export_to
 
@@ -40,6 +50,12 @@ def export_encoder(
     if (path / "config.json").exists():
         raise InputError(f"{path} already holds an encoder; choose another folder.")
     encoder, card = trained.encoder(features), replace(trained.card, name=name or path.name)
-    zoo.save_encoder(encoder, path, card)
+    if decoder:
+        vae = trained.vae()
+        vae.encoder.features = encoder.features
+        zoo.save_generator(vae, trained.config, path, card, half)
+    else:
+        zoo.save_encoder(encoder, path, card)
     write_beside(path / "README.md", card_text(card, encoder.config).encode())
-    say(f"wrote config.json, model.safetensors and README.md into {path}")
+    files = "config.json, model.safetensors" + (", vae.safetensors" if decoder else "")
+    say(f"wrote {files} and README.md into {path}")

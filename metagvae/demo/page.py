@@ -9,11 +9,13 @@ from episodes import InputError
 from metagvae.demo.draw_tab import draw_tab
 from metagvae.demo.drawing import FORGET
 from metagvae.demo.episodes_tab import episodes_tab
+from metagvae.demo.generating import drawn_tab, quiz_tab
 from metagvae.demo.guard import SameOrigin, own_names
 from metagvae.demo.latent_tab import latent_tab
 from metagvae.demo.moving import LatentView
 from metagvae.demo.photographs_tab import photographs_tab
 from metagvae.demo.playing import Game
+from metagvae.demo.quiz import Quiz
 
 # before gradio is loaded anywhere: nothing is sent from here
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -22,7 +24,9 @@ _SESSIONS = 50  # visitors whose examples are held
 _FONTS = ["system-ui", "sans-serif"]
 
 
-def build(encoder: str, game: Game, view: LatentView | None, photographs: str | None = None) -> Any:
+def build(
+    encoder: str, game: Game, view: LatentView | None, photographs: str | None = None, quiz: Quiz | None = None
+) -> Any:
     """The page, not yet served.
 
     Args:
@@ -30,6 +34,7 @@ def build(encoder: str, game: Game, view: LatentView | None, photographs: str | 
         game: of the tab Episodes.
         view: of the tab Latent; None says there how to get one.
         photographs: the encoder of the tab Photographs; None says there how to get one.
+        quiz: of the tabs Drawn and Quiz; None says there how to get one.
     """
     import gradio as gr
 
@@ -41,6 +46,10 @@ def build(encoder: str, game: Game, view: LatentView | None, photographs: str | 
             photographs_tab(photographs)
         with gr.Tab("Latent"):
             latent_tab(view)
+        with gr.Tab("Drawn"):
+            drawn_tab(quiz)
+        with gr.Tab("Quiz"):
+            quiz_tab(quiz)
         with gr.Tab("Episodes"):
             episodes_tab(game)
     return page

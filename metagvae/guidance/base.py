@@ -128,6 +128,10 @@ class Guidance(nn.Module, ABC):
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         """Named, weighted loss terms, each a scalar on the scale of one picture."""
 
+    def around(self, decoder: nn.Module) -> nn.Module:
+        """The main decoder as this guidance lets it draw, called once when the VAE is built; as it is by default."""
+        return decoder
+
     def taught(self) -> tuple[str, ...]:
         """The attributes whose labels this guidance learns; none without an override."""
         return ()

@@ -15,6 +15,7 @@ from episodes.precision import autocast_off
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Deformation, Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.spatial_transformer import SpatialTransformer
 
 # transform -> (its parameters, the value of each at one prior standard deviation)
 TRANSFORMS: dict[str, tuple[int, float]] = {
@@ -46,6 +47,8 @@ class DeformablePCA(Guidance):
         orthogonality, unit_norm: multiply the terms on B inside it.
         likelihood: ``gaussian`` (squared error, as the paper writes it) or ``bernoulli`` (cross entropy of a
             sigmoid, as its authors' code has it).
+        main_decoder: apply tau to the main decoder too, which then draws from the other units alone
+            (`SpatialTransformer`); without it, only the light decoder's picture is warped.
 
     Example:
         >>> from metagvae.guidance import DeformablePCA, GuidanceContext, assign_units
@@ -68,6 +71,7 @@ class DeformablePCA(Guidance):
         orthogonality: float = 1.0,
         unit_norm: float = 0.0,
         likelihood: str = "gaussian",
+        main_decoder: bool = False,
     ) -> None:
         super().__init__()
         if likelihood not in ("gaussian", "bernoulli"):
@@ -79,7 +83,7 @@ class DeformablePCA(Guidance):
             )
         self.transforms = tuple(transforms)
         self.weight, self.orthogonality, self.unit_norm = weight, orthogonality, unit_norm
-        self.likelihood = likelihood
+        self.likelihood, self.main_decoder = likelihood, main_decoder
         self.shape = (context.channels, context.size, context.size)
         geometry = context.units["geometry"]
         self.geometry = geometry
@@ -125,6 +129,11 @@ class DeformablePCA(Guidance):
         picture = self.canonical(self.of_content(z))
         grid = sampling_grid(self.warp(full_precision(self.of_geometry(z))), picture.shape)
         return resample(picture, grid)
+
+    def around(self, decoder: nn.Module) -> nn.Module:
+        if not self.main_decoder:
+            return decoder
+        return SpatialTransformer(decoder, self.geometry, len(self.geometry) + len(self.content), self.warp)
 
     def unit_names(self) -> dict[int, str]:
         words = [word for name in self.transforms for word in _PARTS.get(name, (name,) * TRANSFORMS[name][0])]

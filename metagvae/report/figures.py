@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -10,12 +10,14 @@ from torch import Tensor
 
 from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.evaluation.results import Result
+from metagvae.evaluation.sample_quality import nearest
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
 from metagvae.studies.refine import RefinementCurve
 from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.synthesis import Synthesis
 
 
 def _plain(name: object) -> str:
@@ -79,6 +81,20 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
         rows.append(vae.decode(z))
     labels = [f"{names[unit]} {unit}" + ("" if kl is None else f"\nKL {float(kl[unit]):.2f}") for unit in units]
     tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+
+
+@torch.no_grad()
+def nearest_images(
+    vaes: Mapping[str, GuidedVAE], train: ImageBank, path: Path, temperature: float, seed: int, count: int = 16
+) -> None:
+    """Samples of each VAE, each above the training image that is nearest to it."""
+    seen = to_float(torch.as_tensor(train.images))
+    rows, labels = [], []
+    for name, vae in vaes.items():
+        drawn = Synthesis(vae, temperature, seed).samples(count).images[0]
+        rows += [drawn, seen[nearest(drawn, seen)[1]]]
+        labels += [Path(name).name[:18], "nearest in training"]
+    tile(rows, labels, path, f"Samples and the nearest of {len(seen):,} training images of {train.dataset}")
 
 
 def episode(batch: EpisodeBatch, path: Path) -> None:

@@ -21,6 +21,7 @@ from metagvae.report.confusions import confusions_content
 from metagvae.report.counterfactuals import counterfactuals_content
 from metagvae.report.curves import curves_content
 from metagvae.report.deformable import deformable_content
+from metagvae.report.drawn import drawn_content
 from metagvae.report.embedding import embedding_content
 from metagvae.report.episodes import episodes_content
 from metagvae.report.material import Material
@@ -104,6 +105,7 @@ def _one_run(run: Material, results: Section) -> list[Section]:
         _section("counterfactuals", "Counterfactual images", lambda: counterfactuals_content(run)),
         _section("deformable", "The deformable path", lambda: deformable_content(run)),
         _section("traversal", "Every latent unit", lambda: traversal_content(run)),
+        _section("drawn", "Images drawn", lambda: drawn_content(run)),
         _section("matrix", "Disentanglement", lambda: matrix_content(run)),
         _section("embedding", "A map of test classes", lambda: embedding_content(run)),
         _section("episodes", "Ten episodes", lambda: episodes_content(run)),

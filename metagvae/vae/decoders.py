@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -100,4 +101,54 @@ class PatchDecoder(nn.Module):
         for layer in self.middle:
             x = F.relu(layer(x))
         logits: Tensor = self.last(x)
+        return logits[..., : self.size, : self.size]
+
+
+class _Residual(nn.Module):
+    """``[B, maps, H, W]`` to the same: two 3x3 convolutions beside the identity."""
+
+    def __init__(self, maps: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(maps, maps, 3, padding=1), nn.Conv2d(maps, maps, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)  # close to the identity at first, so that depth costs nothing
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.second(F.relu(self.first(F.relu(x))))
+        return x + change
+
+
+@DECODERS.named("residual")
+class ResidualDecoder(nn.Module):
+    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: residual blocks at a quarter and half the side.
+
+    One block (He et al., CVPR 2016) of ``4 * width`` feature maps at a quarter of the pictures' side, two of
+    ``2 * width`` at half of it, then one transposed convolution to full size: most of the weights work where a map is
+    small. Without normalisation, so that a picture does not depend on the others of its batch.
+
+    Args:
+        latent: units of the latent.
+        channels, size: of the pictures.
+        width: half the feature maps before the last layer.
+
+    Example:
+        >>> import torch
+        >>> from metagvae.vae.decoders import ResidualDecoder
+        >>> ResidualDecoder(latent=6, channels=1, size=28, width=8)(torch.zeros(2, 6)).shape
+        torch.Size([2, 1, 28, 28])
+    """
+
+    def __init__(self, latent: int, channels: int, size: int, width: int = 24) -> None:
+        super().__init__()
+        self.size, self.start, self.width = size, math.ceil(size / 4), width
+        self.first = nn.Linear(latent, 4 * width * self.start**2)
+        self.at_quarter = _Residual(4 * width)
+        self.grow = nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1)
+        self.at_half = nn.Sequential(_Residual(2 * width), _Residual(2 * width))
+        self.last = nn.ConvTranspose2d(2 * width, channels, 4, stride=2, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.first(z).view(-1, 4 * self.width, self.start, self.start)
+        x = self.at_half(self.grow(F.relu(self.at_quarter(x))))
+        logits: Tensor = self.last(F.relu(x))
         return logits[..., : self.size, : self.size]

@@ -107,6 +107,8 @@ class GuidedVAE(nn.Module):
             raise InputError(f"vae.free_bits must be at least 0; received {free_bits}.")
         if beta < 0 or sigma <= 0:
             raise InputError(f"vae.beta must be >= 0 and vae.sigma > 0; received {beta} and {sigma}.")
+        for guidance in guidances:
+            decoder = guidance.around(decoder)
         self.encoder, self.decoder = encoder, decoder
         # a list of modules to torch, of guidances to whoever asks them
         self.guidances = cast(Sequence[Guidance], nn.ModuleList(guidances))

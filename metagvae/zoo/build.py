@@ -24,6 +24,8 @@ from metagvae.vae.inference import INFERENCES
 from metagvae.vae.priors import PRIORS
 from metagvae.vae.text_decoder import TEXT_DECODERS
 
+MAX_WIDTH = 1024  # as of an encoder; sizes of larger networks overflow before they can be counted
+
 
 def attribute_sizes(bank: ImageBank) -> dict[str, int]:
     """How many values each attribute of a bank's classes has, the class itself among them."""
@@ -120,8 +122,8 @@ def new_vae(
     make_decoder = _decoders(config.backbone).find(vae.decoder, "vae.decoder: ")
     prior, of_prior = PRIORS.chosen(vae.prior, "vae.prior: ")
     inference, of_inference = INFERENCES.chosen(vae.inference, "vae.inference: ")
-    if vae.decoder_width < 1:
-        raise InputError(f"vae.decoder_width must be at least 1; received {vae.decoder_width}.")
+    if not 1 <= vae.decoder_width <= MAX_WIDTH:
+        raise InputError(f"vae.decoder_width must be between 1 and {MAX_WIDTH}; received {vae.decoder_width}.")
 
     def make() -> GuidedVAE:
         context = GuidanceContext(config.channels, config.size, config.units, sizes, dict(factors or {}))

@@ -102,7 +102,9 @@ def read_folder(folder: Path) -> tuple[type[Encoder], EncoderConfig, EncoderCard
 
 def load_folder(folder: Path, kind: type[Encoder], config: EncoderConfig) -> Encoder:
     """The encoder of a folder as it was saved, of the kind and settings that `read_folder` found there."""
-    where, wheel = str(folder / WEIGHTS), _content(folder).get("wheel")
+    where = str(folder / WEIGHTS)
+    # the config is read once, by `read_folder`; once more where there is no file beside it
+    wheel = None if (folder / WEIGHTS).is_file() else _content(folder).get("wheel")
     if wheel is None:
         tensors = read_tensors(folder / WEIGHTS)
     else:

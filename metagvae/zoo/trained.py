@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes import ImageBank, InputError
+from episodes.datasets import Dataset, make_dataset
 from episodes.paths import expanded
 from episodes.picture_marks import class_marks
 from episodes.torch_defaults import plain_defaults
@@ -26,6 +27,7 @@ from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import new_vae
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.external import foreign_card
+from metagvae.zoo.generators import DECODER, generator_tensors, read_generator
 from metagvae.zoo.hub import download, load_timm_folder, timm_architecture
 from metagvae.zoo.load import CONFIG, load_folder, read_folder, shipped_encoders
 
@@ -89,12 +91,19 @@ class Trained:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config of the run that this is.
+        """The resolved config of the run that this is; of a generator, the sections of it that were kept.
 
         Raises:
-            InputError: if it is no run folder.
+            InputError: if it is neither.
         """
-        return read_config(self.name)
+        if self.is_run or self._package is not None or not self._draws:
+            return read_config(self.name)
+        return read_generator(self.folder)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether it is an encoder folder that carries its decoder."""
+        return (self.folder / DECODER).is_file() and not self.is_run
 
     @property
     def is_run(self) -> bool:
@@ -105,6 +114,13 @@ class Trained:
     def data(self) -> DataConfig:
         """The data section of the run's config."""
         return section(DataConfig, self.config, "data", self.name)
+
+    def dataset(self, name: str | None = None, root: str | None = None) -> Dataset:
+        """The data set that it was trained on, or the one of ``name`` with images of the same size."""
+        own = self.data
+        if name in (None, own.name):
+            return replace(own, root=root or own.root).make()
+        return make_dataset(str(name), root=root, size=self._described[1].size)
 
     @property
     def attributes(self) -> dict[str, int]:
@@ -146,19 +162,21 @@ class Trained:
 
     @plain_defaults()
     def vae(self) -> GuidedVAE:
-        """The whole VAE of a finished pretraining run, or of a training run of mode guided, in evaluation mode.
+        """The whole VAE of a pretraining run, of a training run of mode guided, or of a generator, in evaluation mode.
 
         Raises:
-            InputError: if the folder is no such run, or its files are damaged.
+            InputError: if it is none of these, or its files are damaged.
         """
-        path = expanded(self.name) / "vae.safetensors"
-        config = self.config
+        if not self.is_run and self._package is None:
+            config, path = read_generator(self.folder), self.folder / DECODER
+        else:
+            config, path = self.config, expanded(self.name) / DECODER
         if not path.is_file():
             raise InputError(
                 f"{self.name} is not the folder of a finished `metagvae pretrain`, nor of a `metagvae train` of mode "
-                "guided; it has no vae.safetensors."
+                f"guided; it has no {DECODER}."
             )
-        tensors = read_tensors(path)
+        tensors = read_tensors(path) if self.is_run else generator_tensors(self.folder)
         chosen = section(VAESection, config, "vae", self.name)
         vae = new_vae(self.encoder(), chosen, self.attributes, tensors, str(path), self.factors)
         load_strictly(vae, tensors, str(path))

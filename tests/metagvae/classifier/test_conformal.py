@@ -188,6 +188,13 @@ def test_one_picture_each_asks_what_they_are_asked_with(digits: tuple[np.ndarray
     assert any(found[-1] == -1 for found in together)
 
 
+def test_sets_of_ready_vectors() -> None:
+    features, labels = gaussians(4, classes=5)
+    classifier = FewShotClassifier("vectors").fit(features[::3].numpy(), labels[::3].numpy())
+    sets = classifier.predict_set(features[1::3].numpy())
+    assert np.mean([label in found for label, found in zip(labels[1::3].tolist(), sets, strict=True)]) > 0.8
+
+
 def test_what_cannot_be_is_said_in_a_sentence(digits: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = digits
     classifier = FewShotClassifier(device="cpu").fit(images[:20], labels[:20])

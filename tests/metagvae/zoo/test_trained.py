@@ -60,7 +60,7 @@ def test_what_a_handle_says(source: Path) -> None:
     shipped = zoo.open("guided-vae-omniglot")
     assert not shipped.is_run
     assert shipped.encoder(["content"]).features == ["content"]
-    with pytest.raises(InputError, match="is no run folder"):
+    with pytest.raises(InputError, match="an encoder without its decoder"):
         shipped.vae()
     with pytest.raises(InputError, match="none of the shipped ones"):
         zoo.open("nothing")
