@@ -21,6 +21,7 @@ from metagvae.cli.identify import identify_mixtures, identify_warps
 from metagvae.cli.import_encoder import import_encoder
 from metagvae.cli.intervene import intervene
 from metagvae.cli.likelihood import likelihood
+from metagvae.cli.link import link
 from metagvae.cli.predict import predict
 from metagvae.cli.pretrain import pretrain
 from metagvae.cli.probe import probe
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "control": control,
     "sampling": sampling,
     "likelihood": likelihood,
+    "link": link,
     "select": select,
     "intervene": intervene,
     "refine": refine,

@@ -1,4 +1,4 @@
-"""`metagvae pretrain`: a guided VAE, with its figures."""
+"""`metagvae pretrain`: a guided VAE or a sparse encoder, with its figures."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from metagvae.config.sections import PretrainConfig
 
 
 def pretrain(config: PretrainConfig) -> None:
-    """Pretrain a guided VAE."""
+    """Pretrain a guided VAE, or a sparse encoder where the config has a dictionary."""
     from episodes.tokens import TokenBank
     from metagvae.compute.processes import ranks
     from metagvae.report import figures
     from metagvae.report.texts import write_texts
-    from metagvae.training import pretraining
+    from metagvae.training import dictionaries, pretraining
 
+    folder = Path(config.run.folder)
+    if config.dictionary is not None:
+        encoder = dictionaries.learn_dictionary(config)
+        figures.atoms(encoder, folder / "figures" / "atoms.png")
+        figures.curves(folder, folder / "figures" / "curves.png")
+        say(f"learnt a dictionary; the run is in {folder}, its encoder in {folder / 'encoder'}")
+        return
     vae = pretraining.pretrain(config)
     if not ranks().main:
         return
-    folder = Path(config.run.folder)
     bank = config.data.make().load("train")
     if isinstance(bank, TokenBank):
         write_texts(vae, bank, folder / "figures" / "texts.txt")

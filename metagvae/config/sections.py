@@ -7,6 +7,7 @@ from typing import Any
 
 from episodes import AugmentConfig, InputError
 from episodes.datasets import Dataset, make_dataset
+from metagvae.config.dictionary import DictionarySection
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
 
@@ -123,7 +124,7 @@ class LearnerSection:
 
 @dataclass
 class PretrainConfig:
-    """Pretraining of a guided VAE on the training classes of a data set.
+    """Pretraining of a guided VAE, or of a sparse encoder, on the training classes of a data set.
 
     Args:
         data: the images.
@@ -148,6 +149,7 @@ class PretrainConfig:
     views: int = 1
     optim: OptimSection = field(default_factory=OptimSection)
     run: RunSection = field(default_factory=RunSection)
+    dictionary: DictionarySection | None = None
 
 
 @dataclass

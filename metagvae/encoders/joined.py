@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.paths import expanded
+from metagvae.encoders.norm import full_precision
 
 SIGN = "+"
 
@@ -38,11 +40,12 @@ class JoinedEncoder(nn.Module):
 
     Args:
         encoders: at least one; pictures ``[B, C, H, W]`` to features ``[B, D_i]``.
+        equal: bring each encoder's feature to length 1 first, so that encoders of different scales have equal votes.
     """
 
-    def __init__(self, encoders: Sequence[nn.Module]) -> None:
+    def __init__(self, encoders: Sequence[nn.Module], equal: bool = False) -> None:
         super().__init__()
-        self.encoders = nn.ModuleList(encoders)
+        self.encoders, self.equal = nn.ModuleList(encoders), equal
 
     @property
     def features(self) -> list[str]:
@@ -50,4 +53,7 @@ class JoinedEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, sum of D_i]``."""
-        return torch.cat([encoder(images) for encoder in self.encoders], -1)
+        parts = [encoder(images) for encoder in self.encoders]
+        if self.equal:
+            parts = [F.normalize(full_precision(part), dim=-1) for part in parts]
+        return torch.cat(parts, -1)

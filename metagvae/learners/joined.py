@@ -10,8 +10,12 @@ from metagvae.encoders.norm import norm_policy
 from metagvae.learners.base import FeatureLearner, Learner
 
 
-def join_learners(learners: Sequence[Learner], name: str) -> Learner:
+def join_learners(learners: Sequence[Learner], name: str, equal: bool = False) -> Learner:
     """The first learner's head on the features of all, side by side; a single learner is returned as it is.
+
+    Args:
+        name: of the joined method, for messages.
+        equal: bring each learner's features to length 1 first.
 
     Raises:
         InputError: if a learner has no features, or they differ in kind or in how pictures are normalised.
@@ -31,5 +35,5 @@ def join_learners(learners: Sequence[Learner], name: str) -> Learner:
                 f"{name} joins the learners '{first.name}' and '{learner.name}'; only runs of the same learner can "
                 "be joined."
             )
-    first.encoder = JoinedEncoder([learner.encoder for learner in learners])
+    first.encoder = JoinedEncoder([learner.encoder for learner in learners], equal)
     return first

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, ImageBank, InputError, to_float
+from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.results import Result
 from metagvae.evaluation.sample_quality import nearest
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
+from metagvae.studies.linked import Linked
+from metagvae.studies.linked_labels import LabelLink
 from metagvae.studies.refine import RefinementCurve
 from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
@@ -83,6 +86,39 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
     tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
 
 
+def atoms(encoder: SparseEncoder, path: Path, most: int = 128, columns: int = 16) -> None:
+    """The atoms of a dictionary, each at its own contrast, grey where it is zero."""
+    shown = encoder.atom_images()[:most]
+    rows = list(shown.split(columns))
+    about = f"{len(shown)} of {encoder.config.atoms} atoms of {encoder.config.side} x {encoder.config.side} pixels"
+    tile(rows, [f"{columns * line}" for line in range(len(rows))], path, about)
+
+
+def _coloured(maps: Tensor) -> Tensor:
+    """Maps of the pen's direction ``[n, bins, H, W]`` in colours, a hue a direction; others as they are."""
+    bins = maps.shape[1]
+    if bins in (1, 3):
+        return maps
+    turns = torch.arange(bins, device=maps.device) / bins
+    hues = torch.stack([0.5 + 0.5 * torch.cos(2 * torch.pi * (turns - third / 3)) for third in range(3)], 1)
+    return torch.einsum("nbhw,bc->nchw", maps, hues).clamp(0, 1)
+
+
+def linked(found: Linked, path: Path) -> None:
+    """What went into each way of a link, what came out and what it should have been; a hue a direction of the pen."""
+    rows, labels = [], []
+    for way, pictures in found.pictures.items():
+        for label, drawn in pictures:
+            rows.append(_coloured(drawn))
+            labels.append(f"{way if label == 'made' else label}")
+    tile([row.expand(-1, 3, -1, -1) if row.shape[1] == 1 else row for row in rows], labels, path, "unseen characters")
+
+
+def from_labels(found: LabelLink, path: Path) -> None:
+    """The image that a link makes of each label alone."""
+    tile([found.made], ["from its label"], path, f"{found.dataset}: {found.from_label} of {len(found.made)} right")
+
+
 @torch.no_grad()
 def nearest_images(
     vaes: Mapping[str, GuidedVAE], train: ImageBank, path: Path, temperature: float, seed: int, count: int = 16
@@ -111,7 +147,8 @@ def curves(run: Path, path: Path) -> None:
     figure = Figure(figsize=(6, 3.2), dpi=120)
     axis = figure.subplots()
     losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-    axis.plot(*zip(*losses, strict=True), color="#4C72B0", label="loss")
+    if losses:
+        axis.plot(*zip(*losses, strict=True), color="#4C72B0", label="loss")
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
     errors = [(line["step"], 100 * line["validation_error"]) for line in lines if "validation_error" in line]

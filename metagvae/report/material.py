@@ -105,6 +105,8 @@ class Material:
     def _vae(self) -> GuidedVAE | None:
         if self.config["kind"] == "train" and not (self.folder / "vae.safetensors").is_file():
             return None
+        if self.config.get("dictionary"):
+            return None
         vae = self.trained.vae()
         self.evaluator.device.place(vae)
         return vae
@@ -116,6 +118,8 @@ class Material:
         Raises:
             LeftOut: if the run has none.
         """
+        if self.config.get("dictionary"):
+            raise LeftOut("This run learnt a dictionary for sparse codes; there is no latent and no decoder.")
         if self._vae is None:
             source = (self.config.get("encoder") or {}).get("source")
             where = f" The run its encoder came from has one: metagvae report {source}." if source else ""

@@ -28,7 +28,7 @@ def matrix_content(run: Material) -> dict[str, Any]:
     encoder = run.encoder
     features = list(encoder.features)
     if not encoder.has_posterior:
-        raise LeftOut("This encoder is another package's network, whose features have no names.")
+        raise LeftOut("This encoder has no latent: its features have no names.")
     if "backbone" in features:
         raise LeftOut(
             f"The classifier reads the backbone's features, {encoder.feature_size} numbers without names; the matrix "

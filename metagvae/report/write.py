@@ -14,8 +14,10 @@ from episodes.tokens import TEXT
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, controls_of
+from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.evaluator import Evaluator
+from metagvae.report.atoms import atoms_content
 from metagvae.report.comparison import disagreements_content, maps_content, rebuilt_content, scores_content
 from metagvae.report.confusions import confusions_content
 from metagvae.report.counterfactuals import counterfactuals_content
@@ -98,9 +100,12 @@ def _materials(
 
 
 def _one_run(run: Material, results: Section) -> list[Section]:
+    sparse = isinstance(run.learner.encoder, SparseEncoder)
+    atoms = [_section("atoms", "Atoms", lambda: atoms_content(run))] if sparse else []
     return [
         results,
         _section("curves", "Learning curves", lambda: curves_content({run.name: run.metrics})),
+        *atoms,
         _section("reconstructions", "Reconstructions", lambda: reconstructions_content(run)),
         _section("counterfactuals", "Counterfactual images", lambda: counterfactuals_content(run)),
         _section("deformable", "The deformable path", lambda: deformable_content(run)),

@@ -74,7 +74,10 @@ def compare(
     train = _fitted_on(fit_data, dataset, encoders, bank)
     opened = _opened(encoders, runs, bank)
     asked = [(name, each) for name in encoders for each in encoder_learners(opened[name], name, bank, train, head)]
-    asked += [(name, join_learners([_run_learner(part, bank, head) for part in opened[name]], name)) for name in runs]
+    asked += [
+        (name, join_learners([_run_learner(part, bank, head) for part in opened[name]], name, head.equal_parts))
+        for name in runs
+    ]
     learners: dict[str, Learner] = {}
     methods = {}
     for name, learner in asked:

@@ -10,6 +10,8 @@ from metagvae.zoo.build import check_sections
 
 def check_pretraining(config: PretrainConfig) -> None:
     """Raises `InputError` for what is wrong with the numbers and names of a pretraining."""
+    if config.dictionary is not None:
+        raise InputError("pretrain learns a VAE; metagvae.training.dictionaries.learn_dictionary takes a dictionary.")
     if config.encoder.source is not None:
         raise InputError("pretrain makes a new encoder; leave out encoder.source (train takes one).")
     if config.batch < 1 or config.vae.warm_up < 0:

@@ -78,3 +78,10 @@ def test_a_joined_method_is_measured_beside_its_parts() -> None:
     )
     with pytest.raises(InputError, match="nothing"):
         compare(dataset, ["pixels+nothing"], protocol=protocol)
+
+
+def test_equal_parts_have_equal_votes() -> None:
+    pictures = torch.rand(6, 1, 5, 5)
+    joined = JoinedEncoder([Scaled(100.0), Scaled(0.01)], equal=True)(pictures)
+    torch.testing.assert_close(joined[:, :25], joined[:, 25:])
+    torch.testing.assert_close(joined.norm(dim=1), torch.full((6,), 2.0).sqrt())
