@@ -105,7 +105,7 @@ def _coloured(maps: Tensor) -> Tensor:
 
 
 def linked(found: Linked, path: Path) -> None:
-    """Images into a link, out of it, and as they should have been; a hue for each direction of the pen."""
+    """Input, output and target of each way of a link; a hue is a direction of the pen."""
     rows, labels = [], []
     for way, pictures in found.pictures.items():
         for label, drawn in pictures:

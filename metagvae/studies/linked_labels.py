@@ -28,7 +28,7 @@ _UPDATES, _BATCH, _PATCHES = 150, 128, 8
 
 @dataclass
 class LabelLink:
-    """Errors of a link between sparse codes and labels.
+    """The worth of a link between sparse codes and labels.
 
     Attributes:
         images: how many labelled training images, and how many test images.

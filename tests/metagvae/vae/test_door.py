@@ -207,7 +207,7 @@ def test_figures_follow(run: Path, behind: list[str], monkeypatch: pytest.Monkey
     figures.traversal(vae, bank, run / "figure.png", steps=3)
     assert (Refined.calls, behind) == (3, [])
     (images, rebuilt, grey), labels = tiles[0]
-    assert labels == ["picture", "decoder", "grey"]
+    assert labels == ["image", "decoder", "grey"]
     with torch.no_grad():
         z = vae.infer(images).mean
         assert torch.equal(rebuilt, vae.decode(z))
@@ -239,7 +239,7 @@ def test_the_demo_follows(run: Path, behind: list[str]) -> None:
     assert [unit.label for unit in view.units] == ["hand 0", *(f"content {unit}" for unit in range(1, 5))]
     image = view.picture(3)
     means = view.means(image)
-    assert [name for _, name in view.look(image, means)] == ["picture", "decoder", "grey"]
+    assert [name for _, name in view.look(image, means)] == ["image", "decoder", "grey"]
     assert (Refined.calls, behind) == (3, [])
     with torch.no_grad():
         assert means == view.vae.infer(image).mean[0].clamp(-3, 3).tolist()
