@@ -168,7 +168,7 @@ def _check_options(cls: type, options: dict[str, Any]) -> None:
 
 
 def _weights(cls: type, encoder: nn.Module) -> dict[str, Any]:
-    """What a method's constructor needs to build weights of its own."""
+    """Arguments that a method's constructor needs to build weights of its own."""
     wanted = _parameters(cls)
     if "attention_module" not in wanted and "feature_dimension" not in wanted:
         return {}

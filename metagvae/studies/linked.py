@@ -1,4 +1,4 @@
-"""What linked dictionaries make of one modality from the other, on unseen drawers and characters, and on digits."""
+"""The work of `metagvae link`: one modality from the other by linked dictionaries, on unseen drawers and on digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a training config can be refused before any image is opened."""
+"""Checks of a training config before any image is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained on episodes: a learner, and in mode guided the VAE around its encoder."""
+"""The modules that episodes train: a learner, and in mode guided the VAE around its encoder."""
 
 from __future__ import annotations
 
