@@ -149,7 +149,7 @@ class DingConv(nn.Module):
 class Patches(nn.Module):
     """Linear layers over patches, each with a ReLU: 4x4 pixels, then 2x2 patches twice, whose features double.
 
-    No patch overlaps another, so it costs a tenth of `Conv4` on a processor; places are kept, as nothing is pooled.
+    No patch overlaps another, and places are kept, as nothing is pooled.
 
     Args:
         channels: of the pictures.
