@@ -147,7 +147,11 @@ def test_the_command_leaves_nothing_behind(tmp_path: Path, number: signal.Signal
     command = [sys.executable, "-m", "metagvae", "demo", "--port", str(port)]
     place = {**os.environ, "TMPDIR": str(tmp_path)}
     place.pop("GRADIO_TEMP_DIR", None)
-    with subprocess.Popen(command, env=place, stdout=subprocess.PIPE, text=True) as running:
+
+    def listen() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in the background deaf to it
+
+    with subprocess.Popen(command, env=place, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as running:
         try:
             assert running.stdout is not None
             assert "open http" in running.stdout.readline()
@@ -173,5 +177,8 @@ def test_the_command_leaves_nothing_behind(tmp_path: Path, number: signal.Signal
             assert list(folders[0].rglob("a.png"))
         finally:
             running.send_signal(number)
-            running.wait(60)
+            try:
+                running.wait(60)
+            finally:
+                running.kill()
     assert list(tmp_path.iterdir()) == []
