@@ -169,7 +169,6 @@ class Finding:
         mcc, spearman: of the code whose held-out contrast was least, by correlation and by correlation of ranks.
         width, contrast: that code's network, and its contrast on rows held out, nats.
         by_width: ``mcc`` of the best restart of each width, as ``[width, mcc, contrast]``.
-        restarts: ``[width, mcc, contrast]`` of every training.
         fast_ica, untrained, shuffled: ``mcc`` of the controls: a linear method, first weights, segments shuffled.
     """
 
@@ -180,7 +179,6 @@ class Finding:
     width: int
     contrast: float
     by_width: list[tuple[int, float, float]]
-    restarts: list[tuple[int, float, float]]
     fast_ica: float
     untrained: float
     shuffled: float
@@ -204,7 +202,6 @@ def identify(mixture: Mixture, rows: int, learning: Learning) -> Finding:
         best.width,
         best.contrast,
         by_width,
-        scored,
         linear_score(known, fresh, 0),
         score(Code(known.x, best.width), known, fresh),
         score(fooled.code, known, fresh),
@@ -261,9 +258,15 @@ class Curve:
             "mixture": {key: getattr(self.mixture, key) for key in ("sources", "segments", "layers", "base", "means")},
             "learning": asdict(self.learning),
             "rows": self.plain(),
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [_written(finding) for finding in self.findings],
         }
         write_json(path, facts)
+
+
+def _written(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON keeps it: to four digits."""
+    facts = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(finding).items()}
+    return {**facts, "by_width": [[width, round(one, 4), round(loss, 4)] for width, one, loss in finding.by_width]}
 
 
 def _half(values: Sequence[float]) -> float:
