@@ -18,7 +18,7 @@ SAYS = {
     "prototypes": r"5-way 1-shot, prototypes minus pixels: [+-][\d.]+ ± ([\d.]+) points",
     "guided_vae": r"content: a shift by two pixels changes it by ([\d.]+) of its variance\nsaved and read back: 26 ",
     "own_guidance": r"weight  0\.0: .* (0\.\d+)\nweight 10\.0: .* (0\.\d+)",
-    "own_learner": r"matching_network +glyphs\S* validation +running +([\d.]+) ±",
+    "own_learner": r"matching_network +glyphs\S* validation +running +inductive +([\d.]+) ±",
 }
 
 

@@ -22,7 +22,7 @@ from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import STOPPED
-from metagvae.training import episodic as training
+from metagvae.training import episode_terms
 from tests.support.ranks import succeeded, together
 from tests.support.shared_trainings import (
     STEPS,
@@ -162,7 +162,7 @@ def test_measured_errors_are_the_same_to_the_last_bit_and_in_order(tmp_path: Pat
 
 def goes_wrong_at(step: int, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """The process that calls this gets a signal, or pictures that are no numbers, in a step of training, from 0."""
-    lay_out, made = training._laid_out, iter(range(1000))
+    lay_out, made = episode_terms._laid_out, iter(range(1000))
 
     def wrong(images: torch.Tensor, device: Device) -> torch.Tensor:
         if next(made) == step:
@@ -172,7 +172,7 @@ def goes_wrong_at(step: int, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGTERM)
         return lay_out(images, device)
 
-    monkeypatch.setattr(training, "_laid_out", wrong)
+    monkeypatch.setattr(episode_terms, "_laid_out", wrong)
 
 
 def test_a_killed_process_ends_the_others_and_the_restart_ends_as_if_undisturbed(

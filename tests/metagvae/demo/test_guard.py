@@ -148,10 +148,7 @@ def test_the_command_leaves_nothing_behind(tmp_path: Path, number: signal.Signal
     place = {**os.environ, "TMPDIR": str(tmp_path)}
     place.pop("GRADIO_TEMP_DIR", None)
 
-    def listen() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in the background deaf to it
-
-    with subprocess.Popen(command, env=place, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as running:
+    with subprocess.Popen(command, env=place, stdout=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout is not None
             assert "open http" in running.stdout.readline()

@@ -203,6 +203,7 @@ CHOICES = {
     "schedule": ["cosine", "halving", "constant"],
     "precision": ["auto", "float32", "bfloat16"],
     "graph": ["auto", "on", "off"],
+    "dictionary": [None, {"atoms": 64, "rule": "local", "pool": "mean"}],
     "classes": ["labels", "pictures"],
     "views": [1],
     "vae_share": [0.25, 1.0],

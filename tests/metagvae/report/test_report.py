@@ -151,7 +151,8 @@ def test_hostile_class_names_are_text(pages: dict[str, str]) -> None:
 
 def test_a_pretrained_run_has_every_section(pages: dict[str, str]) -> None:
     words = Reader(pages["guided"]).words
-    assert not re.findall(r"Left out\. [^.]*\.", words)
+    left_out = re.findall(r"Left out\. [^.]*\.", words)
+    assert left_out == ["Left out. The prior of this run knows no causes, so no image can be drawn under others."]
     for sentence in ("raw pixels", "untrained network", "geometry: rotation", "geometry: down", "FactorVAE", "turned"):
         assert sentence in words, sentence
     assert words.count("· unit") == 9, "a strip for each latent unit"
@@ -160,9 +161,10 @@ def test_a_pretrained_run_has_every_section(pages: dict[str, str]) -> None:
 
 def test_what_a_run_has_not_is_left_out_with_a_reason(pages: dict[str, str]) -> None:
     plain, network = Reader(pages["plain"]).words, Reader(pages["network"]).words
-    assert plain.count("Left out.") == 1
+    assert plain.count("Left out.") == 2
+    assert "knows no causes" in plain
     assert "deformable_pca was not among" in plain
-    assert network.count('mode "finetune", which keeps no decoder') == 3
+    assert network.count('mode "finetune", which keeps no decoder') == 5
     assert "numbers without names" in network
     assert "validation error" in pages["network"]
 
