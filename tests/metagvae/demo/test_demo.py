@@ -230,7 +230,7 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
     opened, errors, hosts = page
     for count, strokes in enumerate(STROKES.values()):
         draw(opened, "example", strokes)
-        opened.wait_for_timeout(300)
+        opened.wait_for_timeout(1000)
         opened.click("#keep")
         opened.wait_for_function(f"document.querySelectorAll('#examples img').length > {count}")
     for name, strokes in AGAIN.items():
