@@ -152,9 +152,9 @@ class SceneDataset(Dataset):
             )
 
     @classmethod
+    @abstractmethod
     def scene_of(cls, size: int) -> Scene:
         """The scene at a size of pictures."""
-        raise NotImplementedError
 
     def scene(self) -> Scene:
         """The scene that the pictures are drawn from."""
