@@ -19,7 +19,7 @@ import torch
 from episodes import InputError
 from episodes.datasets import make_dataset
 from metagvae.cli import main as metagvae
-from metagvae.encoders.controls import CONTROLS
+from metagvae.encoders.controls import controls_of
 from metagvae.report.figures import error_bars
 from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison
@@ -73,7 +73,7 @@ def main() -> int:
     for data in (glyphs, digits):
         comparison = compare(
             data,
-            encoders=[*CONTROLS, vae, guided],
+            encoders=[*controls_of(data.load("test")), vae, guided],
             runs=[protonet],
             protocol=Protocol(ways=[5], shots=[1, 5], episodes=600),
             fit_data=glyphs,
