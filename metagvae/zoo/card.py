@@ -23,7 +23,7 @@ class EncoderCard:
         trained_classes: names of all classes seen in training, here or in an encoder this one came from, by
             family of data sets; an evaluation refuses them.
         trained_images: marks of images of each of those classes (`episodes.picture_marks`), by which an evaluation
-            knows them in a data set of another name.
+            knows them in a data set of another name. The cards of shipped encoders name a file of them.
         details: config, command, commit, measured errors.
 
     Example:

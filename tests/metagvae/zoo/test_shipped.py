@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 import metagvae
+from episodes import InputError
+from metagvae import zoo
 from metagvae.encoders.encoder import Encoder
-from metagvae.zoo.load import shipped_encoders
+from metagvae.zoo.load import save_encoder, shipped_encoders
 
 # of the commit before the package was cut into parts (bbb7a35), but for handwriting, which came after it: the file's
 # format, the weights' SHA-256, and the first four features of the first of 64 uniform images of seed 0
@@ -56,3 +59,34 @@ def test_each_is_read_in_its_first_format_and_gives_the_features_it_gave(name: s
     with torch.no_grad():
         found = encoder(torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0)))[0, :4]
     assert torch.allclose(found, torch.tensor(features), atol=1e-3)  # rounding differs between processors
+
+
+# SHA-256 of the marks of training images, one a line, as the cards listed them before they shared files of marks
+MARKS = {
+    "omniglot-train": "c85fabd886712eaca2165427695afbc6c8076e462b4fa85e56020228ea00bbe4",
+    "handwriting": "c6e73b545150e2faef47fd385fcf0febdf339fcfd9cf49fa3d4cb96187afd498",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_encoders() if name != "photos"])
+def test_cards_name_the_marks_of_their_training_images(name: str, tmp_path: Path) -> None:
+    folder = shipped_encoders()[name]
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    marks = zoo.read_card(name).trained_images
+    assert hashlib.sha256("\n".join(marks).encode()).hexdigest() == MARKS[content["card"]["trained_images"]]
+    # a card of before lists them
+    content["card"]["trained_images"] = marks
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    assert zoo.read_card(tmp_path) == zoo.read_card(name)
+    for unknown in ("../handwriting", "of-another-version"):
+        content["card"]["trained_images"] = unknown
+        (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(InputError, match="handwriting, omniglot-train"):
+            zoo.read_card(tmp_path)
+
+
+def test_what_is_written_of_a_shipped_encoder_lists_its_marks(tmp_path: Path) -> None:
+    trained = zoo.open("guided-vae-omniglot")
+    save_encoder(trained.encoder(), tmp_path, trained.card)
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert content["card"]["trained_images"] == trained.card.trained_images
