@@ -45,7 +45,7 @@ class Experiment:
     measure: str | dict[str, str]
 
     def commands(self, name: str, seeds: list[int], folder: Path) -> list[tuple[Path, list[str]]]:
-        """What each command leaves behind, and its arguments, in order."""
+        """The file that each command leaves behind, and its arguments, in order."""
 
         def run(stem: str, seed: int) -> str:
             return str(folder / f"{stem}-seed{seed}")
