@@ -23,8 +23,10 @@ class EncoderCard:
         trained_classes: names of all classes seen in training, here or in an encoder this one came from, by
             family of data sets; an evaluation refuses them.
         trained_images: marks of images of each of those classes (`episodes.picture_marks`), by which an evaluation
-            knows them in a data set of another name. The cards of shipped encoders name a file of them.
+            knows them in a data set of another name.
         details: config, command, commit, measured errors.
+
+    On disk the cards of shipped encoders name a file of both lists (`metagvae.zoo.trained_lists`).
 
     Example:
         >>> from metagvae import zoo
