@@ -64,8 +64,14 @@ def test_each_is_read_in_its_first_format_and_gives_the_features_it_gave(name: s
 
 # SHA-256 of the classes and of the marks of images, one a line, as each card listed them before they shared a file
 LISTS = {
-    "omniglot-train": ("c350ea5778649d32e0ac6ec889c2307081c3925cf690fc8933ebdf3d800b69b2", "c85fabd886712eaca2165427695afbc6c8076e462b4fa85e56020228ea00bbe4"),
-    "omniglot-and-glyphs": ("425f5217aadc7aac7f9d918699998e5b5a81bdc00349bccb406f6d3cc4a13681", "c6e73b545150e2faef47fd385fcf0febdf339fcfd9cf49fa3d4cb96187afd498"),
+    "omniglot-train": (
+        "c350ea5778649d32e0ac6ec889c2307081c3925cf690fc8933ebdf3d800b69b2",
+        "c85fabd886712eaca2165427695afbc6c8076e462b4fa85e56020228ea00bbe4",
+    ),
+    "omniglot-and-glyphs": (
+        "425f5217aadc7aac7f9d918699998e5b5a81bdc00349bccb406f6d3cc4a13681",
+        "c6e73b545150e2faef47fd385fcf0febdf339fcfd9cf49fa3d4cb96187afd498",
+    ),
 }
 
 
