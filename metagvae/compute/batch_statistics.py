@@ -49,7 +49,7 @@ def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def batch_moments(maps: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean and variance ``[C]`` of maps ``[rows, C, H, W]`` over the whole batch, without a graph, and of how many numbers.
+    """Mean and variance ``[C]`` of maps ``[rows, C, H, W]`` over the whole batch, and of how many numbers; no graph.
 
     Parts are joined by their means and variances (Chan, Golub & LeVeque 1983), whose squares do not cancel.
     """

@@ -30,38 +30,33 @@ def _like(values: Tensor, x: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def _slopes(g: Tensor, x: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """r P g, sum g x^ and sum g: the slopes under a weight of 1."""
-    dx, dw, db = _backward(g, x, None, None, None, mean, r, True, EPS_UNUSED, [True, True, True])
-    return dx, dw, db
-
-
 class _Slopes(torch.autograd.Function):
     """(dx, dw, db) of g, x and w."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, w: Tensor, mean: Tensor, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         g = _like(g, x)
-        turned, dw, db = _slopes(g, x, mean, r)
-        ctx.save_for_backward(g, x, w, mean, r, turned, dw)
-        return turned * _per_channel(w), dw, db
+        dx, dw, db = _backward(g, x, w, None, None, mean, r, True, EPS_UNUSED, [True, True, True])
+        ctx.save_for_backward(g, x, w, mean, r, dw)
+        return dx, dw, db
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, h: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor | None, ...]:
-        g, x, w, mean, r, g_turned, dw = ctx.saved_tensors
+        g, x, w, mean, r, dw = ctx.saved_tensors
         n = x.numel() // x.shape[1]
         h = _like(h, x)
-        h_turned, along, _ = _slopes(h, x, mean, r)
         none, one = torch.zeros_like(r), torch.ones_like(r)
+        turned, along, _ = _backward(h, x, one, None, None, mean, r, True, EPS_UNUSED, [True, True, False])  # r P h
         # the kernel's slope of a weight is a sum of products; r P h has no mean to take away
-        both = _backward(g, h_turned, None, None, None, none, one, True, EPS_UNUSED, [False, True, False])[1]
+        both = _backward(g, turned, one, None, None, none, one, True, EPS_UNUSED, [False, True, False])[1]
         dg = torch.addcmul(_per_channel(v - u * r * mean), x, _per_channel(u * r))
-        dg.addcmul_(h_turned, _per_channel(w))
+        dg.addcmul_(turned, _per_channel(w))
         scale = r * w
+        moved = (g * _per_channel(u - scale * along / n)).addcmul_(h, _per_channel(scale * dw / -n))
+        dx = _backward(moved, x, one, None, None, mean, r, True, EPS_UNUSED, [True, False, False])[0]
         pull = scale * r * both / n  # of x^, in units of x
-        dx = torch.addcmul(_per_channel(pull * mean), x, _per_channel(-pull))
-        dx.addcmul_(g_turned, _per_channel(u - scale * along / n)).addcmul_(h_turned, _per_channel(scale * dw / -n))
+        dx.addcmul_(x, _per_channel(-pull)).add_(_per_channel(pull * mean))
         return dg, dx, both, None, None
 
 
@@ -93,9 +88,7 @@ class _Shared(torch.autograd.Function):
     """y of a part of the batch, given the statistics of the whole; its gradient goes by way of all ranks' parts."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: Tensor, count: int, eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, mean: Tensor, var: Tensor, count: int, eps: float) -> Tensor:
         ctx.save_for_backward(x, w, mean, var)
         ctx.count, ctx.eps = count, eps
         y: Tensor = _forward(x, w, b, mean, var, False, 0.0, eps)[0]
