@@ -122,20 +122,26 @@ def rank_scores(probabilities: Tensor, depth: Tensor) -> Tensor:
 
 
 def limit(prior: np.ndarray, support: np.ndarray, coverage: float) -> float:
-    """The score that a share ``coverage`` of genuine pictures keep to; 1 where no smaller one is known to.
+    """The score that a share ``coverage`` of genuine pictures keep to.
 
-    Of n scores of the support, the next one is as likely to lie in any of the n + 1 gaps.
+    Of n scores of the support, the next one is as likely to lie in each of the n + 1 gaps between them; where in a gap,
+    the scores of the auxiliary tasks tell. That is split conformal prediction smoothed within its gaps (Vovk, Gammerman
+    & Shafer, Algorithmic Learning in a Random World, 2005, section 2.3): its coverage is the share asked for, not that
+    or more.
 
     Args:
         prior: scores on auxiliary tasks, together worth `WORTH` pictures.
         support: ``[n]`` scores of the support's pictures, each left out of its class.
     """
-    n = len(support)
-    values = np.concatenate([prior, support, [1.0]])
-    each = n / (n + 1)
-    weights = np.concatenate([np.full(len(prior), WORTH / len(prior)), np.full(n + 1, each)])
-    order = values.argsort(kind="stable")
-    return float(np.interp(coverage, weights[order].cumsum() / weights.sum(), values[order]))
+    n, tasks = len(support), np.sort(prior)
+    ends = np.concatenate([[0.0], np.sort(support), [1.0]])
+    at = np.unique(np.concatenate([tasks, ends]))
+    middles = np.concatenate([[0.0], (np.arange(len(tasks)) + 0.5) / len(tasks), [1.0]])
+    below, below_ends = (np.interp(x, np.concatenate([[0.0], tasks, [1.0]]), middles) for x in (at, ends))
+    gap = np.clip(np.searchsorted(ends, at, side="right") - 1, 0, n)
+    width = np.diff(below_ends)[gap]
+    inside = (gap + np.clip((below - below_ends[gap]) / np.where(width > 0, width, 1.0), 0, 1)) / (n + 1)
+    return float(np.interp(coverage, (WORTH * below + n * inside) / (WORTH + n), at))
 
 
 class Sets:
