@@ -97,7 +97,7 @@ def main() -> None:
         print("  ".join(map(str, rows[-1].values())), flush=True)
     if arguments.json:
         about = (
-            f"Five test classes of miniImageNet in a folder, all seen in the encoder's own training; {EACH} images a class "
+            f"Five test classes of miniImageNet a folder, all seen in the encoder's training; {EACH} images a class "
             f"to learn from, {EACH} others a class to predict."
         )
         write_json(arguments.json, {"provenance": provenance(), "about": about, "rows": rows})
