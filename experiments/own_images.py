@@ -25,9 +25,9 @@ from torch import Tensor
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import Calibration, adapt, gaussian_logits, shortened, squared_distances
-from metagvae.classifier.choice import GENERAL, judged, surprises
+from metagvae.classifier.choice import GENERAL, chosen_by_looks, judged, known_looks
 from metagvae.classifier.inputs import collect
-from metagvae.classifier.look import SIDE
+from metagvae.classifier.look import SIDE, looks
 from metagvae.classifier.pictures import batches
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
@@ -98,10 +98,10 @@ def pool(name: str, encoder: str, each: int, chosen: argparse.Namespace) -> Pool
     return Pool(shortened(features, prior.normalise if prior else 0.0), each, prior)
 
 
-def looked_at(name: str, each: int, emoji: Path | None) -> dict[str, Tensor]:
-    """How little each image is like those of an encoder's training, by encoder."""
+def looked_at(name: str, each: int, emoji: Path | None) -> Tensor:
+    """The look ``[n, 5]`` of each image."""
     pictures = collect(images(name, each, emoji), 3, SIDE, None, True)
-    return surprises(pictures.on(pictures.scale(None, False)))
+    return looks(pictures.on(pictures.scale(None, False)))
 
 
 def drawn(pool: Pool, way: int, sizes: Sequence[int], generator: np.random.Generator) -> list[Tensor]:
@@ -128,7 +128,7 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
         if name == "emoji" and chosen.emoji is None:
             continue
         pools = {encoder: pool(name, encoder, each, chosen) for encoder in installed_encoders()}
-        odd = looked_at(name, each, chosen.emoji)
+        seen, known = looked_at(name, each, chosen.emoji), known_looks()
         way = 5 if name == "miniimagenet" else 10
         for shot in (1, 5) if each > 2 else (1,):
             generator = np.random.default_rng(0)
@@ -138,13 +138,14 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
                 support, query = drawn(next(iter(pools.values())), way, [shot], generator)
                 labels = torch.arange(way).repeat_interleave(shot)
                 truth = torch.arange(way).repeat_interleave(len(query) // way)
-                losses = {encoder: float(values[support].mean()) for encoder, values in odd.items()}
                 for encoder, held in pools.items():
                     assert held.prior is not None
                     alone[encoder].append(error(held.features, support, labels, query, truth, held.prior))
                 if shot > 1:
                     losses = {one: judged(pools[one].features[support], labels, pools[one].prior)[1] for one in GENERAL}
-                best = min(losses, key=losses.__getitem__)
+                    best = min(losses, key=losses.__getitem__)
+                else:
+                    best = chosen_by_looks(seen[support], known).encoder
                 names.append(best)
                 picked.append(alone[best][-1])
             means = {encoder: 100 * float(np.mean(values)) for encoder, values in alone.items()}

@@ -2,8 +2,8 @@
 
 Where classes have two images, each is left out, and the others say what it is. Where they have one, nothing tells how
 far two images of a class lie from each other: changed copies of an image share details that another image of its class
-does not, and every encoder knows them again. There the look of the images decides: the encoder is taken whose own
-training images looked most like these.
+does not, and every encoder knows them again. There the look of the images decides: among encoders for anybody's images
+the one whose training images looked most like these; or one of a benchmark's, if these look just like its own.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 Given = Callable[[int, int], tuple[Any, Any]]
 AUTO = "auto"
-# for anybody's images; by its look another one is taken where images are just like those of its benchmark
-GENERAL = ("handwriting", "photos")
+GENERAL = ("handwriting", "photos")  # for anybody's images
 MOST = 400  # images looked at
 _ODD = 50.0  # nats, at most, that one image counts
+_ALIKE = 0.01  # the probability from which images are just like others
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Choice:
         order = sorted(self.losses, key=self.losses.__getitem__)
         if self.by_look:
             figures = ", ".join(f"{name} {self.losses[name]:.1f}" for name in order)
-            return f"encoder {self.encoder}, chosen by the look of the single images, surprise in nats: {figures}"
+            return f"encoder {self.encoder}, chosen by the look of the single images; surprise in nats: {figures}"
         figures = ", ".join(f"{name} {100 * self.errors[name]:.1f} %" for name in order)
         return f"encoder {self.encoder}, chosen by each image left out: {figures} wrong"
 
@@ -111,20 +111,19 @@ def _seen(classifier: FewShotClassifier, given: Given) -> Tensor:
     return pictures.on(pictures.scale(classifier.value_range, False))
 
 
-def surprises(images: Tensor) -> dict[str, Tensor]:
-    """How little each image is like those that an encoder was trained on: nats ``[n]``, by encoder.
-
-    Args:
-        images: ``[n, 3, SIDE, SIDE]`` in [0, 1].
-    """
-    found = looks(images)
-    return {name: look.surprise(found).clamp(max=_ODD) for name, look in known_looks().items()}
-
-
 def chosen_by_look(images: Tensor) -> Choice:
     """The choice by the look of images ``[n, 3, SIDE, SIDE]`` in [0, 1]."""
-    losses = {name: float(each.mean()) for name, each in surprises(images[:MOST]).items()}
-    return Choice(min(losses, key=losses.__getitem__), {}, losses, True)
+    return chosen_by_looks(looks(images[:MOST]), known_looks())
+
+
+def chosen_by_looks(found: Tensor, known: dict[str, Look]) -> Choice:
+    """The choice by looks ``[n, 5]``, among encoders whose training images have known looks."""
+    losses = {name: float(look.surprise(found).clamp(max=_ODD).mean()) for name, look in known.items()}
+    alike = {name: look.alike(found) for name, look in known.items() if name not in GENERAL}
+    best = max(alike, key=alike.__getitem__, default=None)
+    if best is None or alike[best] < _ALIKE:
+        best = min((name for name in known if name in GENERAL), key=losses.__getitem__)
+    return Choice(best, {}, losses, True)
 
 
 def _spread(labels: Tensor, most: int) -> Tensor:

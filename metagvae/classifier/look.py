@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from episodes import InputError
@@ -15,7 +16,9 @@ from episodes import InputError
 SIDE = 32  # pixels, in three colours, at which images are looked at
 NUMBERS = ("colour", "ink", "ground", "width", "between")
 _PLAIN = 0.1  # brightness from the ground's up to which a pixel belongs to it
-_LEAST = 0.15  # deviation of a number over images: sets in which it never varies say little of the next set
+_LEAST = 0.05  # deviation of a number over images, where it hardly varies among those fitted on
+_GREY = 0.01  # mean distance between the channels up to which an image has no colour
+_MOST = 25  # images that count as independent: a larger set has pens and hands of its own
 
 
 def looks(images: Tensor) -> Tensor:
@@ -23,11 +26,11 @@ def looks(images: Tensor) -> Tensor:
 
     Colour, the mean distance between the channels; ink, the mean distance of brightness from the ground's, which is the
     border's median; the share of pixels that are ground; the width of strokes, ink over the length of its edges; the
-    share of the rest that is neither ground nor as far from it as the darkest. All but the width as log-odds or logs.
+    share of the rest that is neither ground nor as far from it as the darkest. Each as a logarithm, shares as log-odds.
     """
-    grey, borders = images.mean(1), []
+    grey = images.mean(1)
     borders = [grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]]
-    ground = torch.cat(borders, 1).median(1).values
+    ground = torch.cat(borders, 1).quantile(0.5, 1)
     ink = (grey - ground[:, None, None]).abs()
     edges = ink.diff(dim=1).abs().sum((1, 2)) + ink.diff(dim=2).abs().sum((1, 2))
     full = ink.flatten(1).quantile(0.99, 1).clamp(min=_PLAIN)[:, None, None]
@@ -97,8 +100,24 @@ class Look:
         return asdict(self)
 
     def surprise(self, found: Tensor) -> Tensor:
-        """Minus the log density ``[n]`` of looks ``[n, 5]``."""
-        root = torch.linalg.cholesky(torch.tensor(self.covariance, dtype=torch.float64))
-        gaps = (found.double() - torch.tensor(self.mean, dtype=torch.float64)).T
-        squares = torch.linalg.solve_triangular(root, gaps, upper=False).square().sum(0)
-        return squares / 2 + root.diagonal().log().sum() + len(NUMBERS) * math.log(2 * math.pi) / 2
+        """Minus the log density ``[n]`` of looks ``[n, 5]``; colour does not count where no image has any."""
+        squares, root = self._apart(found, found)
+        nats: Tensor = squares / 2 + root.diagonal().log().sum() + len(root) * math.log(2 * math.pi) / 2
+        return nats
+
+    def alike(self, found: Tensor) -> float:
+        """The probability that the mean of as many images of those fitted on lies as far from theirs (Hotelling).
+
+        Args:
+            found: looks ``[n, 5]``; colour does not count where no image has any.
+        """
+        squares, root = self._apart(found.mean(0, keepdim=True), found)
+        return float(chi2.sf(min(len(found), _MOST) * float(squares), len(root)))
+
+    def _apart(self, rows: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared Mahalanobis distances of rows, and the root of the covariance, of the numbers that count."""
+        first = int(bool((found[:, 0].exp() - 0.02 <= _GREY).all()))
+        covariance = torch.tensor(self.covariance, dtype=torch.float64)[first:, first:]
+        root = torch.linalg.cholesky(covariance)
+        gaps = rows.double()[:, first:] - torch.tensor(self.mean, dtype=torch.float64)[first:]
+        return torch.linalg.solve_triangular(root, gaps.T, upper=False).square().sum(0), root

@@ -108,7 +108,7 @@ def test_the_limit_covers_the_share_asked_for_and_not_more(
 def test_the_limit_without_a_support_is_that_of_the_auxiliary_tasks() -> None:
     prior = np.random.default_rng(0).beta(2, 1, 5000)
     assert limit(prior, np.empty(0), 0.9) == pytest.approx(beta.ppf(0.9, 2, 1), abs=0.01)
-    assert limit(np.linspace(0, 1, 50), np.ones(5), 0.9) == 1.0
+    assert limit(np.linspace(0, 1, 50), np.ones(5), 0.9) > 0.99
 
 
 @pytest.mark.parametrize("shot", [1, 3, 5])

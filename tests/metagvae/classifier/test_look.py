@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.stats import kstest, multivariate_normal
 from sklearn.datasets import load_digits, load_sample_images
 
 from episodes import InputError
@@ -53,8 +53,23 @@ def test_surprise_is_scipys() -> None:
     found = looks(images[:20])
     expected = -multivariate_normal(look.mean, look.covariance).logpdf(found.double().numpy())
     np.testing.assert_allclose(look.surprise(found).numpy(), expected, rtol=1e-6)
+    grey = looks(images[:20].mean(1, keepdim=True).expand(-1, 3, -1, -1))
+    expected = -multivariate_normal(look.mean[1:], np.array(look.covariance)[1:, 1:]).logpdf(
+        grey[:, 1:].double().numpy()
+    )
+    np.testing.assert_allclose(look.surprise(grey).numpy(), expected, rtol=1e-6)
     assert Look.read({"look": look.to_dict()}) == look
     assert Look.read({}) is None
+
+
+def test_alike_is_a_probability_that_is_uniform_where_images_are() -> None:
+    """Hotelling's statistic of sets drawn from the Gaussian itself; no set of another mean."""
+    look = Look([-2.0, -1.0, 0.5, 0.2, 1.0], (0.2 * np.eye(5) + 0.1).tolist(), "a Gaussian")
+    generator = np.random.default_rng(0)
+    drawn = torch.from_numpy(generator.multivariate_normal(look.mean, look.covariance, (300, 8)))
+    found = [look.alike(rows) for rows in drawn]
+    assert kstest(found, "uniform").pvalue > 0.01
+    assert max(look.alike(rows + torch.tensor([0, 1.5, 0, 0, 0])) for rows in drawn) < 0.05
 
 
 @pytest.mark.parametrize(
