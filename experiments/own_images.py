@@ -127,7 +127,8 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
     for name, each in IMAGES.items():
         if name == "emoji" and chosen.emoji is None:
             continue
-        pools = {encoder: pool(name, encoder, each, chosen) for encoder in installed_encoders()}
+        made = {encoder: pool(name, encoder, each, chosen) for encoder in installed_encoders()}
+        pools = {encoder: held for encoder, held in made.items() if held.prior is not None}
         seen, known = looked_at(name, each, chosen.emoji), known_looks()
         way = 5 if name == "miniimagenet" else 10
         for shot in (1, 5) if each > 2 else (1,):

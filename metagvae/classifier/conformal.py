@@ -87,6 +87,13 @@ class SetPrior:
         found = self._nearest(self.genuine, shot)
         return np.interp(_EVEN, (0, *LEVELS, 1), (0, *found, 1)) if found else _EVEN
 
+    def moved(self, scores: np.ndarray, fewer: float, shot: float) -> np.ndarray:
+        """Scores of tasks of ``fewer`` pictures a class at the same quantiles of tasks of ``shot``."""
+        one, other = (self._nearest(self.genuine, number) for number in (fewer, shot))
+        if one is None or other is None or one == other:
+            return scores
+        return np.interp(scores, (0, *one, 1), (0, *other, 1))
+
     def nearness(self, coverage: float, shot: float, classes: int) -> float:
         """The score of "none of these" that a share ``coverage`` of strangers keep to."""
         found = self._nearest(self.strangers, shot)
@@ -184,10 +191,33 @@ class Sets:
         spread = max(spread, 1e-12)
         temperature = calibration.temperature * spread / calibration.spread
         self.calibration = replace(calibration, spread=spread, temperature=temperature)
-        scores = self._scored(distances.masked_fill(held == 0, torch.inf), held.clamp(min=1))
-        self.support_scores = scores[at, own].numpy()
         self.shot = len(labels) / max(int((self.counts > 0).sum()), 1)
+        self.support_scores = self._support_scores(support, labels)
         self._apart(support, labels)
+
+    def _support_scores(self, support: Tensor, labels: Tensor) -> np.ndarray:
+        """Scores of the support's pictures, each asked in a task of a picture less of every class.
+
+        Of each other class a picture is left out too: a class that stands alone with fewer would be at a disadvantage
+        that no later picture meets. What that picture less does to scores, the auxiliary tasks tell.
+        """
+        rows = (self.counts[labels] > 1).nonzero().flatten()
+        if not len(rows):
+            return np.empty(0)
+        order = torch.argsort(labels, stable=True)
+        starts = self.counts.cumsum(0) - self.counts
+        ranks = torch.empty_like(labels)
+        ranks[order] = torch.arange(len(labels)) - starts[labels[order]]
+        left = torch.where(self.counts > 1, self.counts - 1, self.counts)
+        distances = torch.full((len(rows), len(self.counts)), torch.inf, dtype=torch.float64)
+        for label in self.counts.nonzero().flatten().tolist():
+            count, means = int(self.counts[label]), self.prototypes[label]
+            if count > 1:
+                out = order[starts[label] + ranks[rows] % count]
+                means = (count * means - support[out].double()) / (count - 1)
+            distances[:, label] = (support[rows].double() - means).square().sum(1)
+        scores = self._scored(distances, left.clamp(min=1))[torch.arange(len(rows)), labels[rows]].numpy()
+        return self.prior.moved(scores, max(self.shot - 1, 1), self.shot)
 
     def _apart(self, support: Tensor, labels: Tensor) -> None:
         """The mean and deviation of the log distances at which pictures of a class lie from the nearest other class."""
