@@ -92,7 +92,8 @@ class SetPrior:
         one, other = (self._nearest(self.genuine, number) for number in (fewer, shot))
         if one is None or other is None or one == other:
             return scores
-        return np.interp(scores, (0, *one, 1), (0, *other, 1))
+        found: np.ndarray = np.interp(scores, (0, *one, 1), (0, *other, 1))
+        return found
 
     def nearness(self, coverage: float, shot: float, classes: int) -> float:
         """The score of "none of these" that a share ``coverage`` of strangers keep to."""
