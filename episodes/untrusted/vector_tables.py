@@ -68,5 +68,6 @@ def _of_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (csv.Error, ValueError, IndexError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}, line {rows.line_num}, is no row of numbers and a label ({error}).") from error
+        what = str(error)[:200]
+        raise InputError(f"{path}, line {rows.line_num}, is no row of numbers and a label ({what}).") from error
     return np.array(numbers).reshape(len(numbers), len(names) - 1), np.array(labels, dtype=np.str_)
