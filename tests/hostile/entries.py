@@ -33,7 +33,7 @@ from tests.hostile.samples import FORMATS, pictures, pretrain_config, sample
 
 
 def _cli(folder: Path) -> None:
-    """What ``metagvae train --config`` does up to the first step."""
+    """The work of ``metagvae train --config`` up to the first step."""
     from metagvae.cli.commands import CONFIGURED
     from metagvae.cli.main import main
 
@@ -100,7 +100,7 @@ def _splits(folder: Path) -> None:
 
 
 def _hub(folder: Path) -> None:
-    """What ``hub:OWNER/NAME`` does once the two files are there."""
+    """The work of ``hub:OWNER/NAME`` once the two files are there."""
     source = timm_architecture(folder / "hub")
     if source is None:
         load_encoder(folder / "hub")
@@ -120,7 +120,7 @@ def _sets(folder: Path) -> None:
 
 
 def _whole(folder: Path) -> None:
-    """What leaves as a page or an ONNX file, up to torch's own exporter."""
+    """The network that leaves as a page or an ONNX file, up to torch's own exporter."""
     probabilities, _ = WholeClassifier(FewShotClassifier.load(folder / "classifier"))(torch.rand(2, 1, 16, 16))
     assert torch.isfinite(probabilities).all()
 
