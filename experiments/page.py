@@ -76,7 +76,7 @@ def opened(path: Path) -> Iterator[tuple[Any, list[str], list[str]]]:
 
 
 def tried(page: Any, stranger: bytes, folder: Path) -> dict[str, str]:
-    """What the page says to a person, by what the person did."""
+    """Sentences of the page to a person, by what the person did."""
 
     def said(name: str, data: bytes) -> str:
         (folder / name).write_bytes(data)

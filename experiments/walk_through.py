@@ -50,7 +50,7 @@ def write_images(bank: ImageBank, classes: list[int], place: Path, first: int) -
 
 
 def run(command: str, folder: Path) -> str:
-    """What a command prints, run in a folder."""
+    """The output of a command, run in a folder."""
     words = [sys.executable, "-m", *shlex.split(command)]
     return subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
 
