@@ -253,6 +253,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, default=Path("runs/features"))
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--forecasts", type=int, default=100)
+    parser.add_argument("--groups", nargs="+", default=["auto", "forecast", "labels"], help="of rows to measure")
     parser.add_argument("--json", type=Path, default=Path("experiments/results/own-images.json"))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -260,7 +261,8 @@ def main() -> None:
         f"Errors in % on test images; {chosen.draws} draws for auto, {chosen.forecasts} for forecasts, 20 for labels. "
         "Intervals of 95 %. `handwriting` was trained on all of Omniglot, `photos` on every class of miniImageNet."
     )
-    groups = {"auto": auto_rows(chosen), "forecast": forecast_rows(chosen), "labels": label_rows(chosen)}
+    measures = {"auto": auto_rows, "forecast": forecast_rows, "labels": label_rows}
+    groups = {name: measures[name](chosen) for name in chosen.groups}
     write_json(chosen.json, {"provenance": provenance(), "about": about, "groups": groups})
 
 
