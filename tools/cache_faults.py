@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -248,10 +247,11 @@ def main() -> int:
     report = run(chosen.count, chosen.seed)
     if chosen.json:
         from metagvae.runs.run import provenance
+        from metagvae.storage.atomic_files import write_json
 
         command = f"python tools/cache_faults.py --count {chosen.count} --seed {chosen.seed}"
         report = {"provenance": {**provenance(), "command": command}, **report}
-        chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(chosen.json, report)
     for row in report["rows"]:
         print("  ".join(f"{key}: {value}" for key, value in row.items()))
     for case in report["failures"]:

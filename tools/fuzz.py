@@ -191,10 +191,11 @@ def main() -> int:
     report = json.loads(chosen.json.read_text()) if chosen.json and chosen.json.exists() else empty_report()
     fuzz(report, chosen.count, chosen.minutes)
     from metagvae.runs.run import provenance
+    from metagvae.storage.atomic_files import write_json
 
     report = {"provenance": {**provenance(), "command": f"python tools/fuzz.py --count {chosen.count}"}, **report}
     if chosen.json:
-        chosen.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(chosen.json, report)
     print(f"{report['cases']} cases, {report['hand_made']} of them hand-made; {len(report['failures'])} failures")
     for row in report["rows"]:
         print("  ".join(f"{key}: {value}" for key, value in row.items()))
