@@ -23,6 +23,7 @@ class DictionarySection:
         positive: whether codes are at least 0.
         pool: max | mean of an atom's codes within a cell of the grid.
         grid: cells of the image in each direction.
+        cell: places of a patch on each side of a cell; null splits the image evenly, more lets neighbours overlap.
         power: that the pooled codes' sizes are raised to.
         centre: subtract the mean of the training images' pooled codes.
         components: keep so many of these codes' principal directions; null keeps all codes as they are.
@@ -45,6 +46,7 @@ class DictionarySection:
     positive: bool = True
     pool: str = "max"
     grid: int = 4
+    cell: int | None = None
     power: float = 0.5
     centre: bool = True
     components: int | None = None

@@ -39,6 +39,7 @@ class SparseConfig(EncoderConfig):
         positive: whether codes are at least 0.
         pool: ``max`` or ``mean`` of an atom's codes within a cell of the grid.
         grid: cells of the picture in each direction.
+        cell: places on each side of a cell; None splits the picture evenly, more lets neighbouring cells overlap.
         power: that the pooled codes' sizes are raised to; below 1 it evens out strong and weak answers.
         centre: subtract the mean of the training pictures' pooled codes.
         components: keep so many of these codes' principal directions, found on training pictures; None keeps all of
@@ -66,6 +67,7 @@ class SparseConfig(EncoderConfig):
     positive: bool = True
     pool: str = "max"
     grid: int = 4
+    cell: int | None = None
     power: float = 0.5
     centre: bool = True
     components: int | None = None
@@ -108,6 +110,11 @@ class SparseConfig(EncoderConfig):
         if self.grid > places:
             raise InputError(
                 f"encoder.grid must be at most the {places} places of a patch in each direction; received {self.grid}."
+            )
+        if self.cell is not None and not 1 <= self.cell <= places:
+            raise InputError(
+                f"encoder.cell must be between 1 and the {places} places of a patch in each direction; received "
+                f"{self.cell}."
             )
         if self.atoms * self.grid**2 > MAX_FEATURES:
             raise InputError(
@@ -282,8 +289,7 @@ class SparseEncoder(Encoder):
         """Pooled codes raised to their power, ``[B, atoms * cells]``, before they are centred."""
         config = self.config
         maps = self.codes(images).abs().permute(0, 3, 1, 2)
-        pool = F.adaptive_max_pool2d if config.pool == "max" else F.adaptive_avg_pool2d
-        cells = pool(maps, config.grid).flatten(1)
+        cells = (_pooled_evenly if config.cell is None else _pooled_overlapping)(maps, config).flatten(1)
         return cells if config.power == 1 else cells**config.power
 
     def put_together(self, codes: Tensor) -> Tensor:
@@ -320,6 +326,20 @@ class SparseEncoder(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.maps(images)
+
+
+def _pooled_evenly(maps: Tensor, config: SparseConfig) -> Tensor:
+    """``[B, atoms, grid, grid]`` of maps ``[B, atoms, places, places]``."""
+    pool = F.adaptive_max_pool2d if config.pool == "max" else F.adaptive_avg_pool2d
+    return pool(maps, config.grid)
+
+
+def _pooled_overlapping(maps: Tensor, config: SparseConfig) -> Tensor:
+    """``[B, atoms, grid, grid]``: the first cell begins at the picture's edge, the last one ends at the other."""
+    assert config.cell is not None
+    every = F.max_pool2d(maps, config.cell, 1) if config.pool == "max" else F.avg_pool2d(maps, config.cell, 1)
+    corners = torch.linspace(0, every.shape[-1] - 1, config.grid, dtype=torch.float64).round().long().to(maps.device)
+    return every[:, :, corners][..., corners]
 
 
 def _loaded(encoder: nn.Module, _: Any) -> None:

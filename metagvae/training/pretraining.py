@@ -158,12 +158,12 @@ def _export(config: PretrainConfig, run: Run, vae: GuidedVAE, bank: ImageBank, b
     """
     write_tensors(run.folder / "vae.safetensors", vae.state_dict())
     guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
+    things = "texts" if bank.polarity == TEXT else "pictures"
     card = EncoderCard(
         name=run.folder.name,
         trained_on=trained_on(bank, config.data.make().caution),
         method=f"VAE with {guidance}{_parts_named(config.vae)}, {config.optim.steps} steps of "
-        f"{batch} {'texts' if bank.polarity == TEXT else 'pictures'}"
-        + (f" under {config.views} warps each" if config.views > 1 else ""),
+        f"{batch} {things}" + (f" under {config.views} warps each" if config.views > 1 else ""),
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank),
         trained_images=images_seen(bank),
