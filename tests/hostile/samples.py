@@ -31,6 +31,7 @@ from metagvae import zoo
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
 from metagvae.config.dictionary import DictionarySection
+from metagvae.encoders.text import TextConfig, TextEncoder
 from metagvae.storage.tensors import write_tensors
 from metagvae.studies.measured_data import choose_dataset
 from metagvae.studies.methods import describe
@@ -105,6 +106,7 @@ def make_samples(root: Path) -> None:
     vae = pretrain(pretrain_config(root / "pretrain"), bank)
     save_refined(str(root / "pretrain"), {"steps": 2, "step": 0.1}, root / "refined")
     learn_dictionary(sparse_config(root / "sparse"), bank)
+    zoo.save_encoder(TextEncoder(TextConfig(width=4, latent=3, channels=20, size=8)), root / "text")
     config = sections.TrainConfig(
         encoder=sections.EncoderSection(width=4, latent=9),
         learner=sections.LearnerSection("ridge", {"scale": 2.0}),
@@ -191,8 +193,11 @@ def _sparse(folder: Path) -> None:
 
 
 def _refined(folder: Path) -> None:
-    encoder = load_encoder(folder / "refined")
-    encoder(torch.rand(2, 1, 16, 16))
+    load_encoder(folder / "refined")(torch.rand(2, 1, 16, 16))
+
+
+def _text(folder: Path) -> None:
+    load_encoder(folder / "text")(torch.zeros(2, 1, 1, 8))
 
 
 def _cli(folder: Path) -> None:
@@ -310,6 +315,7 @@ ENTRIES = {
         lambda f: learn_dictionary(sparse_config(f / "sparse", resume=True), pictures()),
     ),
     "refined encoder": Entry(("refined",), ("refined/config.json", "refined/model.safetensors"), _refined),
+    "text encoder": Entry(("text",), ("text/config.json", "text/model.safetensors"), _text),
     "package of declarations": Entry(
         ("declarations.tgz",), ("declarations.tgz",), lambda f: read_package(f / "declarations.tgz")
     ),
