@@ -61,7 +61,7 @@ def draw_texts(columns: Mapping[str, Mapping[str, list[str]]], path: Path) -> No
 
     longest = max(len(line) for lines in columns.values() for part in lines.values() for line in part)
     rows = max(sum(len(part) + 2 for part in lines.values()) for lines in columns.values()) + 1
-    wide, high, size = 0.0595 * longest + 0.25, 0.135, 7.0  # inches, inches, points
+    wide, high, size = 0.0605 * longest + 0.3, 0.135, 7.0  # inches, inches, points
     width, height = wide * len(columns), high * (rows + 0.5)
     figure = Figure(figsize=(width, height), dpi=120)
     for number, (name, lines) in enumerate(columns.items()):
