@@ -50,7 +50,7 @@ setup(
         "learn2learn": ["learn2learn==0.2.0", "gym", "requests", "dill"],
         # compiled draws of episodes on a processor; torch draws the same ones without it
         "fast": ["numba>=0.60"],
-        # the benchmark's other peer; nothing else imports it
+        # the benchmark's other baseline, and heads for `evaluate --learner easyfsl:METHOD`
         "benchmark": ["easyfsl==1.5.0"],
         "encoders": ["timm>=1.0", "huggingface_hub>=0.23"],
         "export": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18"],

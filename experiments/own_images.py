@@ -1,4 +1,4 @@
-"""What the tools for one's own images are worth: `auto`, the forecast of `fit-check`, `next-to-label`.
+"""Error and savings of the tools for one's own images: `auto`, the forecast of `fit-check`, `next-to-label`.
 
 Images are embedded once, in pieces that are kept in --features between calls; all else takes minutes.
 

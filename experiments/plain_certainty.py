@@ -1,4 +1,4 @@
-"""What the classifier's probabilities and "none of these" are worth on digits as they come in files.
+"""Worth of the classifier's probabilities and "none of these" on digits as they come in files.
 
 Half of the ten digits are known, the others strangers, in turn; the draws of experiments/plain_input.py.
 

@@ -46,7 +46,7 @@ class Experiment:
     measure: str | dict[str, str]
 
     def commands(self, name: str, seeds: list[int], folder: Path) -> list[tuple[Path, list[str]]]:
-        """What each command leaves behind, and its arguments, in order."""
+        """The file that each command leaves behind, and its arguments, in order."""
 
         def run(stem: str, seed: int) -> str:
             return str(folder / f"{stem}-seed{seed}")
@@ -110,7 +110,7 @@ def main() -> int:
     plan = read_plan()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(plan)}; none lists them")
-    parser.add_argument("--seeds", type=int, nargs="+", help="in place of the plan's")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the plan's")
     parser.add_argument("--folder", default="runs", help="where the runs go")
     parser.add_argument("--list", action="store_true", help="print the commands and do nothing")
     chosen = parser.parse_args()

@@ -44,7 +44,7 @@ def learnt(train: ImageBank, config: SparseConfig, updates: int = 150) -> Sparse
 
 @torch.no_grad()
 def row(encoder: SparseEncoder, evaluator: Evaluator, bank: ImageBank) -> dict[str, float]:
-    """What a lambda gives: atoms in use by a patch that is not blank, squares left unexplained, errors."""
+    """Figures of a lambda: atoms in use by a patch that is not blank, squares left unexplained, errors."""
     images = to_float(bank.images[:: max(1, len(bank) // 100)])
     patches, codes = encoder.patches(images), encoder.codes(images).flatten(0, 2)
     inked = (codes != 0).any(1)

@@ -31,7 +31,7 @@ BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def training(name: str, content: dict[str, Any]) -> str:
-    """What training a method had, from its card."""
+    """A method's training, from its card."""
     stem = name.split(" (")[0]
     about = content.get("methods", {}).get(name) or next(
         (about for method, about in content.get("methods", {}).items() if method.startswith(f"{stem}-seed")), {}
@@ -65,7 +65,7 @@ def shown(row: dict[str, Any]) -> str:
 
 
 def brackets(results: list[dict[str, Any]]) -> str:
-    """What the brackets of the cells are, for a legend; empty of results that have none."""
+    """Meaning of the brackets in cells, for a legend; empty of results that have none."""
     over = next((found for found in map(over_classes, results) if found), None)
     return f", [that over the {over.drawn()}]" if over else ""
 

@@ -41,6 +41,7 @@ def main() -> int:
         "--folder", default="runs/quickstart", help="where the runs go; an older quickstart there is replaced"
     )
     parser.add_argument("--steps", type=int, default=None, help="training steps of each part (default: the configs')")
+    parser.add_argument("--episodes", type=int, default=600, help="episodes that each row of the table is measured on")
     chosen = parser.parse_args()
     began = time.perf_counter()
     folder = Path(chosen.folder)
@@ -75,7 +76,7 @@ def main() -> int:
             data,
             encoders=[*controls_of(data.load("test")), vae, guided],
             runs=[protonet],
-            protocol=Protocol(ways=[5], shots=[1, 5], episodes=600),
+            protocol=Protocol(ways=[5], shots=[1, 5], episodes=chosen.episodes),
             fit_data=glyphs,
         )
         results += comparison.single

@@ -1,4 +1,4 @@
-"""What README and docs say must hold: commands parse, snippets run, tables are the JSON files'."""
+"""Truth of README and docs: commands parse, snippets run, tables are the JSON files'."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMANDS = [line for line in LINES if re.match(r"(\w+=\w+ )?(metagvae|torchrun|s
 
 
 def arguments(command: str) -> list[str]:
-    """What the program itself receives of a line, by the parser of what starts it."""
+    """Arguments that the program itself receives of a line, by the parser of what starts it."""
     words = shlex.split(command, comments=True)
     if "sbatch" in words:
         return words[words.index("configs/cluster/train.sbatch") + 1 :]

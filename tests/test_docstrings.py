@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,5 +76,12 @@ def test_first_lines_begin_with_a_noun_or_a_verb_and_are_one_sentence_or_less() 
     assert len(found) > 300
     longer = [place for place, text in found if len(text.splitlines()) > 1 and text.splitlines()[1].strip()]
     assert not longer, f"the first line runs on in: {', '.join(longer[:20])}"
-    what = [place for place, text in found if text.startswith("What ")]
-    assert not what, f"'What ...' begins the docstring of: {', '.join(what[:20])}"
+
+
+def test_no_docstring_begins_with_what() -> None:
+    """Those of modules and of helpers too."""
+    named = re.compile(r'^ *"""What ', re.MULTILINE)
+    folders = ("episodes", "metagvae", "experiments", "tools", "tests", "scripts", "examples")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    what = [str(path.relative_to(ROOT)) for path in files if named.search(path.read_text(encoding="utf-8"))]
+    assert not what, f"'What ...' begins a docstring of: {', '.join(what[:20])}"

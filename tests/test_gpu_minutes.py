@@ -123,7 +123,7 @@ def test_archives_hold_finished_runs_and_states_of_others(tmp_path: Path, monkey
 
 
 def test_the_same_draws_on_any_device_and_in_any_precision() -> None:
-    """What the comparison with the CPU rests on; and a wrong gradient is seen."""
+    """Ground of the comparison with the CPU; and a wrong gradient is seen."""
     module = nn.Linear(3, 1)
 
     def terms(model: nn.Module, put) -> dict[str, torch.Tensor]:  # type: ignore[no-untyped-def]

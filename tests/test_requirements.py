@@ -1,4 +1,4 @@
-"""What is installed: pinned, hashed, complete for every Python, and nothing beside it."""
+"""Packages that are installed: pinned, hashed, complete for every Python, and nothing beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def entries() -> dict[Requirement, list[str]]:
 
 
 def asked(extras: set[str]) -> list[Requirement]:
-    """What setup.py asks for, the packages named in some of its extras too, and what requirements.in adds."""
+    """Packages that setup.py asks for, those named in some of its extras too, and what requirements.in adds."""
     call = next(
         node
         for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))

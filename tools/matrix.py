@@ -131,7 +131,7 @@ def add(path: Path, new: dict[str, Any]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--python", nargs="+", default=[], help="interpreters to use in place of those found")
+    parser.add_argument("--python", nargs="+", default=[], help="interpreters to use instead of those found")
     parser.add_argument("--only", choices=["newest", "oldest"], help="only with the newest torch, or only the oldest")
     parser.add_argument("--json", type=Path, help="file to add the rows to")
     parser.add_argument("--folder", type=Path, help="keep the clones and what is installed in them here")

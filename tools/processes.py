@@ -21,6 +21,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import read_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
+BEGUN = provenance()  # of the tree as it was before a row changed a file of it
 # what is compared: its command, and the episodes (or pictures) of a step
 WORKS = {
     "prototypes": (["train", "--config", "configs/cluster/protonet.yaml", "--episodes.way=5"], 4, "episode"),
@@ -88,7 +89,7 @@ def compare(steps: int, timed: bool, only: list[str]) -> None:
 
 
 def save(name: str, rows: list[dict[str, Any]]) -> None:
-    write_json(ROOT / "experiments" / "results" / f"{name}.json", {"provenance": provenance(), "rows": rows})
+    write_json(ROOT / "experiments" / "results" / f"{name}.json", {"provenance": BEGUN, "rows": rows})
 
 
 def workers(launcher: int) -> list[int]:

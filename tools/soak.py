@@ -1,6 +1,6 @@
 """Trains small runs while they are killed, their disk is filled and their files are damaged; counts what that changes.
 
-Each sitting of a run is a process forked from this one, which has everything loaded, so that hundreds take minutes. A
+Each launch of a run is a process forked from this one, which has everything loaded, so that hundreds take minutes. A
 run ends well if its weights and metrics are, bit for bit, those of the same run left alone.
 
     python tools/soak.py kills --count 50 --json kills.json
@@ -28,8 +28,8 @@ from soaking.damage import damage
 from soaking.disk import disk
 from soaking.jobs import Job
 from soaking.kills import kills, writes
+from soaking.launches import Soak
 from soaking.memory import memory
-from soaking.sittings import Soak
 
 from metagvae.learners import LEARNERS
 from metagvae.runs.run import provenance
@@ -65,7 +65,7 @@ def main() -> int:
     torch.set_num_threads(1)
     rng, rows, errors = random.Random(chosen.seed), [], []
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        Job("prototypes", 2)(Path(name) / "warm")  # what is imported and compiled at first use, sittings then have
+        Job("prototypes", 2)(Path(name) / "warm")  # what is imported and compiled at first use, launches then have
     kinds = chosen.only or ([*LEARNERS, "guided", "pretrain"] if chosen.check == "memory" else CHECKS[chosen.check][2])
     for number, kind in enumerate(kinds):
         with tempfile.TemporaryDirectory(prefix="soak-") as name:

@@ -27,7 +27,7 @@ class Digits(Dataset):
 
     Args:
         redrawn: enlarge inside a black margin instead, by bicubic interpolation, and steepen the edges, so that strokes
-            look like those of Omniglot and glyphs. Easier by far: not what an encoder errs on digits as they come.
+            look like those of Omniglot and glyphs. Easier by far: the error on them is not that on digits as they come.
     """
 
     name = "digits"

@@ -36,12 +36,8 @@ class FlowScene(Scene):
     }
     view = (2.5, 0.0, 13.0)
 
-    def grid(self) -> Tensor:
-        steps = torch.cartesian_prod(torch.arange(5, 35), torch.arange(6, 15), torch.arange(10, 40)).float()
-        ball, hole = steps[:, 0] / 30, steps[:, 1] / 3
-        height = self.effect("height", {"ball": ball}) + steps[:, 2] / 10
-        distance = self.effect("distance", {"hole": hole, "height": height})
-        return torch.stack((ball, hole, height, distance), -1)
+    def axes(self) -> dict[str, Tensor]:
+        return {"ball": torch.arange(5, 35) / 30, "hole": torch.arange(6, 15) / 3, "height": torch.arange(10, 40) / 10}
 
     def effect(self, name: str, causes: Mapping[str, Tensor]) -> Tensor:
         if name == "height":

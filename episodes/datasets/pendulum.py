@@ -35,12 +35,9 @@ class PendulumScene(Scene):
     }
     view = (-2.75, -1.75, 25.5)
 
-    def grid(self) -> Tensor:
-        angle = 0.9 * torch.arange(-40, 44)
-        light = 0.9 * torch.tensor([j for j in range(60, 148) if j != 100])  # 100 is the tangent's pole
-        roots = torch.cartesian_prod(angle, light).float()
-        causes = {"angle": roots[:, 0], "light": roots[:, 1]}
-        return torch.stack((*roots.unbind(-1), *(self.effect(name, causes) for name in ("length", "middle"))), -1)
+    def axes(self) -> dict[str, Tensor]:
+        steps = torch.tensor([step for step in range(60, 148) if step != 100])  # 100 is the tangent's pole
+        return {"angle": 0.9 * torch.arange(-40, 44), "light": 0.9 * steps}
 
     def effect(self, name: str, causes: Mapping[str, Tensor]) -> Tensor:
         angle, slope = torch.deg2rad(causes["angle"]), torch.tan(torch.deg2rad(causes["light"]))

@@ -41,8 +41,20 @@ class Scene(ABC):
         return self.view[2] / self.size
 
     @abstractmethod
+    def axes(self) -> dict[str, Tensor]:
+        """Values of factors without a cause, and of what is added to an effect; each combination is a picture."""
+
     def grid(self) -> Tensor:
         """float32 ``[M, factors]``: the factors of every picture, effects without noise."""
+        axes, found = self.axes(), dict[str, Tensor]()
+        drawn = dict(zip(axes, torch.cartesian_prod(*axes.values()).float().unbind(-1), strict=True))
+        for name, causes in self.parents.items():
+            if not causes:
+                found[name] = drawn[name]
+            else:
+                effect = self.effect(name, found)
+                found[name] = effect + drawn[name] if name in drawn else effect
+        return torch.stack(list(found.values()), -1)
 
     @abstractmethod
     def effect(self, name: str, causes: Mapping[str, Tensor]) -> Tensor:

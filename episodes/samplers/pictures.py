@@ -40,7 +40,7 @@ class ViewSampler(EpisodeSampler):
             independently; None for the picture itself every time.
 
     Raises:
-        InputError: if ``groups`` has not one row per picture, or the bank has fewer pictures than ways.
+        InputError: if ``groups`` does not have one row per picture, or the bank has fewer pictures than ways.
 
     Example:
         >>> import torch

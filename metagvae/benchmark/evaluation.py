@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import torch
+import copy
+import statistics
 
-from episodes import Episodes, EpisodeShape, ImageBank
+import torch
+from torch import Tensor
+
+from episodes import Episodes, EpisodeShape, ImageBank, to_float
 from metagvae.benchmark.networks import PlainConv4, conv4_encoder
 from metagvae.benchmark.peers import fused_tasks
-from metagvae.benchmark.pictures import bank_or_noise
+from metagvae.benchmark.pictures import bank_or_noise, noise_bank
+from metagvae.benchmark.prototypes import flops_per_unit
 from metagvae.benchmark.rows import Context, Row, compare
 from metagvae.benchmark.timing import Way
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.evaluation.embedding import embed_bank
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import PrototypicalNetwork
 
 GROUP = "evaluation"
 WAY, SHOT, QUERY = 20, 5, 15
+PLAIN_BATCH = 128  # what a script that nobody tuned would take
 
 
 def ours(context: Context, bank: ImageBank) -> Way:
@@ -56,8 +64,39 @@ def repeats_of(context: Context) -> int:
     return min(context.repeats, 3)
 
 
+def embedding_row(context: Context) -> Row:
+    """Colour pictures of 84 x 84, as many as fit a second or two, through Conv-4."""
+    bank = noise_bank(5, context.sizes.embedded // 5, 84, context.seed, "test", channels=3)
+    context.manual_seed()
+    encoder = Encoder(
+        EncoderConfig("conv4", context.sizes.width, channels=3, size=84, latent=2, features=["backbone"])
+    ).eval()
+    plain = copy.deepcopy(encoder).to(context.device.device)
+    context.device.place(encoder)
+
+    @torch.no_grad()
+    def in_batches() -> list[Tensor]:
+        return [plain(to_float(part.to(context.device.device))) for part in bank.images[:].split(PLAIN_BATCH)]
+
+    own = Way("ours", lambda: embed_bank(encoder, bank, context.device), len(bank))
+    flops = flops_per_unit(own)
+    precision = "bfloat16" if context.device.autocast else "float32"
+    plainly = f"the same network in float32, {PLAIN_BATCH} at a time"
+    return compare(
+        context,
+        GROUP,
+        "features of colour pictures of 84 x 84, Conv-4",
+        "pictures/s",
+        own,
+        lambda: Way(plainly, in_batches, len(bank)),
+        plainly,
+        load=lambda samples: (flops / statistics.median(samples.ours), f"conv {precision}"),
+        note=f"{len(bank):,} pictures of noise, {precision}",
+    )
+
+
 def rows(context: Context) -> list[Row]:
-    """Every row on evaluation: the test characters as they are, and with their turns as classes."""
+    """Every row on evaluation: the test characters as they are, and with their turns as classes; features alone."""
     bank = bank_or_noise(context, "omniglot", "test", 423, 20)
     made = []
     for chosen, what in ((bank, "test split"), (bank.with_rotations(), "test split with turns as classes")):
@@ -76,4 +115,4 @@ def rows(context: Context) -> list[Row]:
                 f"extrapolated from {context.sizes.peer_episodes} episodes",
             )
         )
-    return made
+    return [*made, embedding_row(context)]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, InputError, make_batch
-from metagvae.benchmark.networks import Classifier, PlainConv4, conv4_encoder, optimizer_of, stepping
+from metagvae.benchmark.networks import Classifier, PlainConv4, captured, conv4_encoder, optimizer_of, stepping
 from metagvae.benchmark.peers import learn2learn
 from metagvae.benchmark.pictures import bank_or_noise
 from metagvae.benchmark.rows import Context, Row, compare
@@ -44,9 +44,9 @@ def peer_network(learner: MAML, width: int) -> Classifier:
     return network
 
 
-def our_step(learner: MAML, batch: EpisodeBatch) -> Callable[[], None]:
+def our_step(learner: MAML, batch: EpisodeBatch, device: Device) -> Callable[[], None]:
     """One optimiser step over the batch's tasks."""
-    return stepping(learner, lambda: learner(batch)[0])
+    return captured(stepping(learner, lambda: learner(batch)[0]), device)
 
 
 def peer_gradients(algorithm: nn.Module, batch: EpisodeBatch, steps: int) -> Tensor:
@@ -90,7 +90,7 @@ def make_step(side: str, context: Context, steps: int) -> Callable[[], None]:
     if side == "peer":
         return peer_step(peer_network(learner, context.sizes.width).to(device), batch, steps)
     context.device.place(learner)
-    return our_step(learner, batch)
+    return our_step(learner, batch, context.device)
 
 
 def _ask_process(request: dict[str, object]) -> int:

@@ -16,10 +16,11 @@ def noise_bank(
     seed: int = 0,
     split: str = "train",
     device: torch.device | str = "cpu",
+    channels: int = 1,
 ) -> ImageBank:
     """Classes of uniform noise, uint8; what is timed does not look at the values."""
     generator = torch.Generator(device).manual_seed(seed)
-    images = torch.zeros(classes * per_class, 1, size, size, dtype=torch.uint8, device=device)
+    images = torch.zeros(classes * per_class, channels, size, size, dtype=torch.uint8, device=device)
     # eight bytes at a draw; the last few, if any, stay zero
     whole = images.flatten()[: images.numel() // 8 * 8].view(torch.int64)
     whole.random_(generator=generator)
@@ -29,7 +30,7 @@ def noise_bank(
         class_names=tuple(map(str, range(classes))),
         dataset="noise",
         split=split,
-        polarity="ink",
+        polarity="ink" if channels == 1 else "light",
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, make_batch
-from metagvae.benchmark.networks import Classifier, PlainConv4, conv4_encoder, stepping
+from metagvae.benchmark.networks import Classifier, PlainConv4, captured, conv4_encoder, stepping
 from metagvae.benchmark.peers import easyfsl
 from metagvae.benchmark.pictures import bank_or_noise
 from metagvae.benchmark.rows import Context, Row, compare
@@ -35,7 +35,7 @@ def ours(context: Context, batch: EpisodeBatch) -> Way:
     learner = PrototypicalNetwork(conv4_encoder(context.sizes.width, "running"))
     context.device.place(learner)
     laid = laid_out(batch, context)
-    step = stepping(learner, lambda: learner(laid)[0], context.device)
+    step = captured(stepping(learner, lambda: learner(laid)[0], context.device), context.device)
     return Way("ours", step, batch.images.shape[:3].numel())
 
 
@@ -48,6 +48,7 @@ def supervised(context: Context, batch: EpisodeBatch) -> Way:
     images = laid_out(batch, context).images.flatten(0, 2)
     labels = torch.randint(CLASSES, (len(images),), device=images.device)
     step = stepping(classifier, lambda: classifier.loss(images, labels), context.device)
+    step = captured(step, context.device)
     return Way("plain supervised step", step, len(images))
 
 

@@ -29,6 +29,7 @@ class Sizes:
         episodes: of the evaluation.
         peer_episodes: of which the peer's time for all of them is extrapolated.
         pictures: in the set to pretrain on, where MNIST is not at hand.
+        embedded: colour pictures of 84 x 84 that are embedded.
         ceiling: side of the matrices, and mebibytes of the copy, that measure the machine's ceilings.
     """
 
@@ -41,6 +42,7 @@ class Sizes:
     episodes: int = 10_000
     peer_episodes: int = 100
     pictures: int = 60_000
+    embedded: int = 2_000
     ceiling: int = 2048
 
 

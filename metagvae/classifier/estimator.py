@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,29 +16,21 @@ from torch import Tensor
 from episodes import InputError
 from episodes.paths import expanded
 from episodes.torch_defaults import plain_defaults
-from metagvae import zoo
-from metagvae.classifier.calibration import (
-    Calibration,
-    adapt,
-    fit_temperature,
-    gaussian_logits,
-    left_out,
-    shortened,
-    squared_distances,
-)
+from metagvae.classifier.arrays import Shape, is_table
+from metagvae.classifier.calibration import Calibration, adapt, fit_temperature, shortened
 from metagvae.classifier.choice import AUTO, Given, choose
-from metagvae.classifier.inputs import Shape, collect, collect_each
+from metagvae.classifier.inputs import collect, collect_each
 from metagvae.classifier.label_sets import FEW, check_sets, ranked_labels, sets_of
 from metagvae.classifier.labels import accuracy, as_labels, is_among, positions, union, with_none
 from metagvae.classifier.pictures import Pictures, batches
-from metagvae.classifier.ridge_head import ridge_left_out, ridge_logits
 from metagvae.classifier.settings import check_settings
+from metagvae.classifier.source import opened
+from metagvae.classifier.support import Support
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
-from metagvae.encoders.norm import norm_policy
-from metagvae.encoders.vectors import VECTORS, Vectors, VectorsConfig
+from metagvae.encoders.vectors import Vectors
 
-DEFAULT_ENCODER = "handwriting"  # the one that errs least on images as they come (docs/classifier.md)
+DEFAULT_ENCODER = "handwriting"  # the least error on images as they come (docs/classifier.md)
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
 
 
@@ -196,7 +187,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """float64 ``[n, classes]``: distance of each picture's feature from each class's mean feature."""
         check_is_fitted(self)
         with plain_defaults():
-            return self._distances(self._embed(X, first=False)).sqrt().numpy()
+            return self.support.distances(self._embed(X, first=False)).sqrt().numpy()
 
     def embed(self, X: Any) -> Tensor:
         """float32 ``[n, D]``: the features by which pictures are compared."""
@@ -280,26 +271,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self._calibrate()
 
     def _open(self) -> tuple[Encoder, Calibration | None]:
-        """A copy of the encoder that is nobody else's, and what its card says of its distances."""
-        source, details = self.source, dict[str, Any]()
-        encoder: Encoder
-        if isinstance(source, Encoder):
-            encoder = copy.deepcopy(source).cpu().float().eval()
-            if self.features is not None:
-                encoder.features = self.features
-        elif source == VECTORS:
-            encoder = Vectors(VectorsConfig())
-        elif isinstance(source, str | Path):
-            trained = zoo.open(source)
-            encoder, details = trained.encoder(self.features), trained.card.details
-        else:
-            raise InputError(f"encoder must be a name, a folder or an Encoder; received a {type(source).__name__}.")
-        policy = norm_policy(encoder)
-        if policy not in ("running", "group", "none"):
-            raise InputError(
-                f"the encoder {source} has the norm policy '{policy}', under which pictures touch each other; "
-                "a classifier of single pictures needs 'running' or 'group'."
-            )
+        encoder, details = opened(self.source, self.features)
         return encoder, Calibration.read(details, encoder.features)
 
     @property
@@ -322,7 +294,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _images(self, X: Any, first: bool) -> Tensor:
         """Pictures ``[n, C, H, W]`` in [0, 1] as the encoder takes them."""
         config = self.encoder_.config
-        if _is_table(X):
+        if is_table(X):
             if first or hasattr(self, "n_features_in_"):
                 X = validate_data(self, X, reset=first, dtype="numeric", ensure_min_samples=1)
         elif first:
@@ -341,33 +313,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             parts = [self.encoder_(device.layout(part.to(device.device))).cpu().float() for part in batches(images)]
         return shortened(torch.cat(parts), self._prior.normalise if self._prior else 0.0)
 
-    def _state(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features ``[n, D]`` of the pictures fitted on, their labels, and how many each class has."""
-        labels = torch.from_numpy(self.labels_)
-        return torch.from_numpy(self.support_), labels, torch.bincount(labels, minlength=len(self.classes_))
+    @property
+    def support(self) -> Support:
+        """The features of the pictures fitted on, with their labels."""
+        return Support(torch.from_numpy(self.support_), torch.from_numpy(self.labels_), len(self.classes_))
 
     def _calibrate(self) -> FewShotClassifier:
-        support, labels, counts = self._state()
-        self.calibration_ = adapt(self._prior, support, labels, len(self.classes_))
+        support = self.support
+        self.calibration_ = adapt(self._prior, support.features, support.labels, support.classes)
         self.temperature_ = self.calibration_.temperature
         if self.head == "ridge":
-            logits = ridge_left_out(support, labels, len(self.classes_), self.penalty)
-            many = counts[labels] > 1
-            self.temperature_ = fit_temperature(logits[many], labels[many], _RIDGE_TEMPERATURE)
-            wrong = logits[many].argmax(1) != labels[many]
+            logits, own = support.left_out_ridge(self.penalty)
+            self.temperature_ = fit_temperature(logits, own, _RIDGE_TEMPERATURE)
         else:
-            distances, held, own = left_out(support, labels, len(self.classes_))
-            known = gaussian_logits(distances, held.clamp(min=1), self.calibration_).masked_fill(held == 0, -torch.inf)
-            wrong = known.argmax(1) != own
-        self.left_out_error_ = float(wrong.double().mean())
+            logits, own = support.left_out_prototypes(self.calibration_)
+        self.left_out_error_ = float((logits.argmax(1) != own).double().mean())
         return self
-
-    def _distances(self, features: Tensor) -> Tensor:
-        """Squared distances ``[n, classes]`` to the classes' means; infinite for a class without pictures."""
-        support, labels, counts = self._state()
-        sums = torch.zeros(len(self.classes_), support.shape[1]).double().index_add_(0, labels, support.double())
-        prototypes = sums / counts.clamp(min=1).unsqueeze(-1)
-        return squared_distances(features, prototypes).masked_fill(counts == 0, torch.inf)
 
     def ask(self, X: Any) -> tuple[Tensor, Tensor]:
         """Logits ``[n, classes]``, divided by the temperature, and the novelty ``[n]``; float64."""
@@ -376,14 +337,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             return self._answer(self._embed(X, first=False))
 
     def _answer(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        distances = self._distances(features)
-        support, labels, counts = self._state()
-        limit = self.calibration_.spread * self.calibration_.tail
-        novelty = (distances / (1 + 1 / counts.clamp(min=1))).amin(1) / limit
+        support = self.support
+        distances = support.distances(features)
+        novelty = support.novelty(distances, self.calibration_)
         if self.head == "prototype":
-            return gaussian_logits(distances, counts.clamp(min=1), self.calibration_), novelty
-        logits = ridge_logits(support, labels, len(self.classes_), self.penalty, features)
-        return logits.masked_fill(counts == 0, -torch.inf) / self.temperature_, novelty
+            return support.prototype_logits(distances, self.calibration_), novelty
+        return support.ridge_logits(features, self.penalty) / self.temperature_, novelty
 
     def save(self, folder: str | Path) -> None:
         """Writes the classifier into a folder of its own, its encoder included; no pickle. See `load`."""
@@ -406,18 +365,3 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _is_table(X: Any) -> bool:
-    """Whether X is rows of numbers, a matter for scikit-learn's own checks."""
-    if isinstance(X, Tensor):
-        return False
-    if hasattr(X, "ndim") and hasattr(X, "shape"):
-        texts = X.ndim == 1 and getattr(getattr(X, "dtype", None), "kind", "O") in "OUS"
-        return X.ndim <= 2 and not texts
-    if isinstance(X, list | tuple):
-        numbers = all(isinstance(row, list | tuple | int | float) for row in X)
-        if len(X) > 0 and isinstance(X[0], list | tuple) and any(isinstance(part, list | tuple) for part in X[0]):
-            return False  # pictures as lists of rows
-        return len(X) > 0 and (numbers or all(isinstance(row, np.ndarray) and row.ndim == 1 for row in X))
-    return hasattr(X, "toarray") or hasattr(X, "__array__")

@@ -47,7 +47,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
     """Writes ``classifier.json``, ``support.safetensors`` and ``encoder/``: all of them, or nothing.
 
     Raises:
-        InputError: if the classifier is not fitted, its labels or settings are of a kind that JSON has not, or the
+        InputError: if the classifier is not fitted, its labels or settings are of a kind that JSON lacks, or the
             folder already holds something.
     """
     if not hasattr(classifier, "support_"):

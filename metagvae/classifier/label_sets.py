@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from episodes import InputError
@@ -35,13 +34,12 @@ def sets_of(classifier: FewShotClassifier, unlabelled: Tensor | None) -> Sets:
     Args:
         unlabelled: ``[m, D]`` features of further pictures, or None.
     """
-    support, labels = torch.from_numpy(classifier.support_), torch.from_numpy(classifier.labels_)
-    source = classifier.source
+    support, source = classifier.support, classifier.source
     prior = None
     if not isinstance(source, Encoder) and source != VECTORS:
         prior = SetPrior.read(zoo.read_card(source).details, classifier.encoder_.features)
     calibration = classifier._prior or classifier.calibration_
-    return Sets(support, labels, len(classifier.classes_), calibration, prior, unlabelled)
+    return Sets(support.features, support.labels, support.classes, calibration, prior, unlabelled)
 
 
 def ranked_labels(classifier: FewShotClassifier, sets: Sets, features: Tensor, coverage: float) -> list[list[Any]]:

@@ -30,7 +30,7 @@ def call(function: Callable[..., None], settings: Namespace) -> None:
     """Calls a command's function with parsed settings, its groups of options put together."""
     given = dict(vars(settings))
     for name, kind in option_groups(function).items():
-        given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind) if field.init})
     function(**given)
 
 

@@ -34,13 +34,12 @@ def evaluate(
     from metagvae.compute.device import Device
     from metagvae.compute.processes import ranks
     from metagvae.studies.compare import compare
-    from metagvae.studies.measured_data import choose_dataset
     from metagvae.studies.own_images import as_encoders_take
 
     check_figure(figure)
     runs, encoders = run or [], encoder or []
     sources, options = [*runs, *encoders], images.data_options or {}
-    dataset = choose_dataset(sources, images.data, images.root, images.size, images.rotations, options)
+    dataset = images.dataset(sources)
     check_writable(json, figure, inputs=[*sources, dataset.root, getattr(dataset, "splits_csv", None)])
     dataset = as_encoders_take(dataset, sources, episodes.split, images.size, options)
     fitted_on = make_dataset(fit_data, size=dataset.side) if fit_data else None

@@ -4,46 +4,34 @@ from __future__ import annotations
 
 from episodes.paths import expanded
 from metagvae.cli.outputs import check_figure, check_writable, say
+from metagvae.studies.mixtures import Mixture
 
 
 def identify_mixtures(
-    sources: int = 5,
-    segments: int = 40,
-    layers: int = 3,
-    base: str = "gaussian",
-    means: bool = True,
+    mixture: Mixture,
     samples: list[int] | None = None,
     width: list[int] | None = None,
     mixtures: int = 5,
     restarts: int = 4,
     steps: int = 2000,
-    seed: int = 0,
     json: str | None = None,
     figure: str | None = None,
 ) -> None:
     """Sources of synthetic mixtures, found by contrast between segments; see the page Components one by one.
 
     Args:
-        sources: independent sources, and numbers per row.
-        segments: values of the auxiliary variable; they change each source's mean and deviation.
-        layers: of the mixing; 1 mixes linearly.
-        base: gaussian | laplace; the sources' density.
-        means: whether means differ between the segments, or deviations alone.
         samples: numbers of rows to learn from; leave out for 1000 4000 16000 64000.
         width: of the networks tried; leave out for 16 64 128.
-        mixtures: how many, each with a mixing of its own.
+        mixtures: how many, each with a mixing of its own, from the seed on.
         restarts: trainings of each width; the best by the contrast of rows held out counts.
         steps: of each training.
-        seed: of the first mixture; the others follow.
         json: file to write results to.
         figure: file (.png, .svg or .pdf) to draw the curve to.
     """
     from metagvae.studies.identify import Curve, Learning, curve
-    from metagvae.studies.mixtures import Mixture
 
     check_figure(figure)
     check_writable(json, figure)
-    mixture = Mixture(sources, segments, layers, base, means, seed)
     learning = Learning(tuple(width or (16, 64, 128)), restarts, steps)
     found = Curve(mixture, learning)
     for finding in curve(mixture, samples or [1000, 4000, 16_000, 64_000], mixtures, learning):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from episodes.errors import InputError
 
 if TYPE_CHECKING:
+    from episodes.datasets import Dataset
     from metagvae.studies.protocol import Protocol
 
 
@@ -29,6 +31,12 @@ class DataOptions:
     size: int | None = None
     rotations: str | None = None
     data_options: dict[str, Any] | None = None
+
+    def dataset(self, sources: Sequence[str]) -> Dataset:
+        """The data set; what is not said comes from the first run among ``sources``."""
+        from metagvae.studies.measured_data import choose_dataset
+
+        return choose_dataset(sources, self.data, self.root, self.size, self.rotations, self.data_options)
 
 
 @dataclass(frozen=True)

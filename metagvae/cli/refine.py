@@ -6,23 +6,18 @@ from typing import Any
 
 from episodes.errors import InputError
 from episodes.paths import expanded
+from metagvae.cli.options import DataOptions, EpisodeOptions
 from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def refine(
     run: str,
+    data: DataOptions,
+    episodes: EpisodeOptions,
     steps: list[int] | None = None,
     options: dict[str, Any] | None = None,
-    data: str | None = None,
-    root: str | None = None,
-    rotations: str | None = None,
     features: list[str] | None = None,
-    way: list[int] | None = None,
-    shot: list[int] | None = None,
-    episodes: int = 1000,
     images: int = 1000,
-    split: str = "test",
-    seed: int = 0,
     device: str = "auto",
     json: str | None = None,
     figure: str | None = None,
@@ -34,35 +29,23 @@ def refine(
         run: the folder of a finished run with a decoder.
         steps: numbers of steps to measure, 0 being the encoder alone; leave out for 0 1 2 5 10 20.
         options: of short-run inference, such as step, temperature and chains.
-        data: a registered data set; leave out for the run's.
-        root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.
-        rotations: none | classes | episode.
         features: what the encoder returns: latent, or groups such as content; leave out for its own choice.
-        way: classes per episode, one or more numbers; leave out for 5.
-        shot: support pictures per class, one or more numbers; leave out for 1.
-        episodes: how many per shape.
         images: how many, evenly spread over the split, the reconstruction and the KL are measured on.
-        split: test | validation | train.
-        seed: of the episodes.
         device: auto | cpu | cuda.
         json: file to write results to.
         figure: file (.png, .svg or .pdf) to draw the curve to.
         out: folder to write the encoder to, refined by the last of the steps; load_encoder and evaluate take it.
     """
     from metagvae.compute.device import Device
-    from metagvae.studies.measured_data import choose_dataset
-    from metagvae.studies.protocol import Protocol
     from metagvae.studies.refine import refinement_curve, save_refined
 
     check_figure(figure)
-    check_writable(json, figure, inputs=[root, run])
+    check_writable(json, figure, inputs=[data.root, run])
     counts = steps or [0, 1, 2, 5, 10, 20]
     if out and (counts[-1] < 1 or expanded(out).exists()):
         raise InputError(f"--out takes a new folder and a last number of steps above 0; received {out}, {counts[-1]}.")
-    dataset = choose_dataset([run], data, root, None, rotations, None)
-    protocol = Protocol(ways=way, shots=shot, episodes=episodes, seed=seed, split=split)
-    chosen = Device.choose(device)
-    found = refinement_curve(run, counts, dict(options or {}), dataset, protocol, features, images, chosen)
+    dataset, chosen = data.dataset([run]), Device.choose(device)
+    found = refinement_curve(run, counts, dict(options or {}), dataset, episodes.protocol, features, images, chosen)
     if json:
         found.save(expanded(json))
     say(found.table())

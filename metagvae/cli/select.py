@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from episodes.errors import InputError
 from episodes.paths import expanded
+from metagvae.cli.options import DataOptions
 from metagvae.cli.outputs import check_figure, check_writable, say
 
 
 def select(
     runs: list[str],
+    data: DataOptions,
     by: str = "views",
-    data: str | None = None,
-    root: str | None = None,
-    data_options: dict[str, Any] | None = None,
     split: str = "validation",
     groups: int = 120,
     images: int = 32,
@@ -31,9 +29,6 @@ def select(
     Args:
         runs: two or more folders of finished pretraining runs of the same kind of images.
         by: views (error on warped single images) | centrality | udr_lasso | udr_spearman | elbo.
-        data: the data set of the images; leave out for the first run's.
-        root: where its images are; leave out to look under METAGVAE_DATA and ./data.
-        data_options: further options of that data set.
         split: validation | test | train; no label of it is looked at.
         groups: that each run draws for ModelCentrality.
         images: of a group.
@@ -44,19 +39,17 @@ def select(
         figure: file (.png, .svg or .pdf) to draw the agreement of the runs to.
     """
     from metagvae.compute.device import Device
-    from metagvae.studies.measured_data import choose_dataset
     from metagvae.studies.selection import CRITERIA
     from metagvae.studies.selection import select as choose
 
     check_figure(figure)
-    check_writable(json, figure, inputs=[root, *runs])
+    check_writable(json, figure, inputs=[data.root, *runs])
     if by not in CRITERIA:
         raise InputError(f"--by must be one of {', '.join(CRITERIA)}; received {by!r}.")
     place = None if link is None else expanded(link)
     if place is not None and os.path.lexists(place) and not place.is_symlink():
         raise InputError(f"--link {link}: something else than a link is there; choose another place.")
-    dataset = choose_dataset(runs, data, root, None, None, data_options or {})
-    found = choose(runs, dataset.load(split), groups, images, seed, Device.choose(device))
+    found = choose(runs, data.dataset(runs).load(split), groups, images, seed, Device.choose(device))
     if json:
         found.save(expanded(json))
     say(found.table())

@@ -69,7 +69,7 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError, TypeError):  # no C library to ask, or not glibc
         return
     trim_threshold, mmap_threshold, arena_max, largest = -1, -3, -8, 2**31 - 1
-    mallopt(arena_max, 1)  # threads that make batches or adapt tasks keep theirs in the same place
+    mallopt(arena_max, torch.get_num_threads())  # one for each thread that adapts tasks: in one place they would queue
     mallopt(trim_threshold, largest)
     if not mallopt(mmap_threshold, largest):  # older glibc takes no more than this
         mallopt(mmap_threshold, 32 * 2**20)

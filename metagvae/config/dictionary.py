@@ -1,4 +1,4 @@
-"""The section of a config that a dictionary of patches is learnt by."""
+"""The settings of sparse codes, and the section of a config that a dictionary of patches is learnt by."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from episodes import InputError
 
 
 @dataclass
-class DictionarySection:
-    """A dictionary of patches and the sparse encoder around it; learnt without labels and without gradients.
+class SparseSettings:
+    """Sparse codes of patches, and the feature that an image's codes are put together to.
 
     Args:
         side: of a patch in pixels; the images' own size codes whole images.
@@ -24,15 +24,12 @@ class DictionarySection:
         pool: max | mean of an atom's codes within a cell of the grid.
         grid: cells of the image in each direction.
         cell: places of a patch on each side of a cell; null splits the image evenly, more lets neighbours overlap.
-        power: that the pooled codes' sizes are raised to.
+        power: that the pooled codes' sizes are raised to; below 1 it evens out strong and weak answers.
         centre: subtract the mean of the training images' pooled codes.
-        components: keep so many of these codes' principal directions; null keeps all codes as they are.
+        components: keep so many of these codes' principal directions, found on training images; null keeps all codes
+            as they are. Needs centre.
         balance: of the kept directions' spreads: 0 leaves them as they are, 1 makes them equal.
         unit: bring an image's feature to length 1.
-        rule: online (block coordinate descent, no step size) | local (Hebbian, on the residual) | patches (training
-            patches as they are, the control without learning) | gaussian (random atoms, the control without data).
-        rate: of the local rule.
-        patches: drawn from each image of a batch.
     """
 
     side: int = 9
@@ -52,6 +49,19 @@ class DictionarySection:
     components: int | None = None
     balance: float = 0.25
     unit: bool = True
+
+
+@dataclass
+class DictionarySection(SparseSettings):
+    """A dictionary of patches and the sparse encoder around it; learnt without labels and without gradients.
+
+    Args:
+        rule: online (block coordinate descent, no step size) | local (Hebbian, on the residual) | patches (training
+            patches as they are, the control without learning) | gaussian (random atoms, the control without data).
+        rate: of the local rule.
+        patches: drawn from each image of a batch.
+    """
+
     rule: str = "online"
     rate: float = 1.0
     patches: int = 8

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.batch_share import held
 from metagvae.compute.batch_statistics import batch_moments
+from metagvae.encoders.native_batch_norm import batch_norm_shared, batch_norm_twice
 from metagvae.encoders.twice_differentiable import batch_norm, batch_norm_by_lead
 
 POLICIES = ("running", "group", "support", "transductive")
@@ -64,6 +65,8 @@ class Norm2d(nn.Module):
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         tasks, lead = self.rows
         if self.fused and tasks == 1 and lead in (None, len(x)):
+            if self.twice:
+                return batch_norm_twice(full_precision(x), self.weight, self.bias, self.eps).to(x.dtype)
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         if self.twice and tasks == 1 and lead in (None, len(x)):
             return batch_norm(full_precision(x), self.weight, self.bias, self.eps).to(x.dtype)
@@ -79,13 +82,11 @@ class Norm2d(nn.Module):
 
     def _over_whole_batch(self, x: Tensor, running_mean: Tensor, running_var: Tensor) -> Tensor:
         """Batch normalisation with the statistics of a batch of which ``x`` is this process's part."""
-        mean, var, count = batch_moments(full_precision(x))
+        mean, var, count = batch_moments(x)
         with torch.no_grad():
             running_mean.lerp_(mean, self.momentum)
             running_var.lerp_(var * (count / max(count - 1, 1)), self.momentum)
-        scale = (var + self.eps).rsqrt() * self.weight
-        shift = self.bias - mean * scale
-        return (full_precision(x) * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        return batch_norm_shared(x, self.weight, self.bias, mean, var, count, self.eps)
 
 
 @contextmanager
@@ -95,10 +96,10 @@ def task_rows(
     """Within it, a batch given to ``module`` is ``tasks`` equal runs of rows, the first ``lead`` of each support.
 
     Args:
-        fused: let torch's own batch norm do what it can. Not under vmap, whose rule for it gives wrong second
-            derivatives where there are affine weights.
-        twice: let statistics of the whole batch be those of `metagvae.encoders.twice_differentiable`: fewer kernels
-            for a gradient of a gradient under vmap.
+        fused: let torch's own kernels of batch norm do what they can. Not under vmap, whose rule for them gives wrong
+            second derivatives where there are affine weights.
+        twice: a gradient of a gradient will be asked for: take the layer whose second derivatives are written out,
+            `metagvae.encoders.native_batch_norm` if ``fused``, else `metagvae.encoders.twice_differentiable`.
     """
     layers = [layer for layer in module.modules() if isinstance(layer, Norm2d)]
     before = [(layer.rows, layer.fused, layer.twice) for layer in layers]

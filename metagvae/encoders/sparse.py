@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.precision import autocast_off
 from episodes.untrusted.typed import check_types
+from metagvae.config.dictionary import SparseSettings
 from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig, Posterior
 from metagvae.encoders.patches import Patches
 from metagvae.encoders.sparse_coding import SOLVERS, LassoProblem, gram_and_rate
@@ -24,28 +25,10 @@ LENGTH_TOLERANCE = 1e-3  # of an atom read from a file
 
 
 @dataclass
-class SparseConfig(EncoderConfig):
-    """Settings of a `SparseEncoder`. It has no latent, so no ``units``; its one kind of features is ``codes``.
+class SparseConfig(SparseSettings, EncoderConfig):
+    """Settings of a `SparseEncoder`, those of its codes in `metagvae.config.dictionary.SparseSettings`.
 
-    Args:
-        side: of a patch in pixels; the picture's own size codes whole pictures.
-        stride: pixels between patches.
-        pad: empty pixels around the picture; None takes half a patch, and none for whole pictures.
-        whiten: even out the patches' contrast and whiten them, for photographs.
-        atoms: of the dictionary.
-        penalty: lambda, the weight of the codes' sum: larger is sparser.
-        steps: of the solver.
-        solver: ``fista``, ``lca`` or ``one_pass``, the control without competition among atoms.
-        positive: whether codes are at least 0.
-        pool: ``max`` or ``mean`` of an atom's codes within a cell of the grid.
-        grid: cells of the picture in each direction.
-        cell: places on each side of a cell; None splits the picture evenly, more lets neighbouring cells overlap.
-        power: that the pooled codes' sizes are raised to; below 1 it evens out strong and weak answers.
-        centre: subtract the mean of the training pictures' pooled codes.
-        components: keep so many of these codes' principal directions, found on training pictures; None keeps all of
-            the codes as they are. Needs ``centre``.
-        balance: of the kept directions' spreads: 0 leaves them as they are, 1 makes them equal.
-        unit: bring a picture's feature to length 1.
+    It has no latent, so no ``units``; its one kind of features is ``codes``.
 
     Example:
         >>> from metagvae.encoders.sparse import SparseConfig
@@ -56,23 +39,6 @@ class SparseConfig(EncoderConfig):
     latent: int = 0
     norm: str = "none"
     features: list[str] = field(default_factory=lambda: ["codes"])
-    side: int = 9
-    stride: int = 2
-    pad: int | None = None
-    whiten: bool = False
-    atoms: int = 128
-    penalty: float = 0.6
-    steps: int = 60
-    solver: str = "fista"
-    positive: bool = True
-    pool: str = "max"
-    grid: int = 4
-    cell: int | None = None
-    power: float = 0.5
-    centre: bool = True
-    components: int | None = None
-    balance: float = 0.25
-    unit: bool = True
 
     @property
     def length(self) -> int:

@@ -53,8 +53,8 @@ def counterfactual_error(
     """
     if bank.factors is None or bank.factors.names != tuple(scene.parents) or not bank.factors.known.all():
         raise InputError(
-            f"counterfactual errors need images whose factors {', '.join(scene.parents)} are all known; the "
-            f"{bank.split} split of {bank.dataset} has not."
+            f"counterfactual errors need images whose factors {', '.join(scene.parents)} are all known; in "
+            f"the {bank.split} split of {bank.dataset} they are not."
         )
     generator = torch.Generator().manual_seed(seed)
     rows, others = (torch.randint(len(bank), (count,), generator=generator) for _ in range(2))

@@ -24,6 +24,17 @@ def pictures_at_once(bank: ImageBank) -> int:
     return max(64, ROWS * 28 * 28 // (height * width))
 
 
+def embedded_at_once(bank: ImageBank, device: Device) -> int:
+    """How many pictures `embed_bank` runs through a network at a time.
+
+    On a processor few, so that a layer's maps are still in the nearest caches when the next one reads them.
+    """
+    if device.device.type == "cuda":
+        return pictures_at_once(bank) // 8 * GPU_TIMES
+    _, height, width = bank.image_shape
+    return max(8, ROWS // 64 * 28 * 28 // (height * width))
+
+
 def chunk_times(device: Device) -> int:
     """How many times a processor's chunk this device takes of a frozen encoder's pictures and features."""
     return GPU_TIMES if device.device.type == "cuda" else 1
@@ -44,7 +55,7 @@ def embed_bank(encoder: nn.Module, bank: ImageBank, device: Device, progress: bo
         return features
 
     with bar:
-        return ranks().split(len(bank), pictures_at_once(bank) // 8 * chunk_times(device), embed, device.device)
+        return ranks().split(len(bank), embedded_at_once(bank, device), embed, device.device)
 
 
 def progress_bar(what: str, total: int, progress: bool) -> tqdm[NoReturn]:

@@ -50,7 +50,7 @@ class SeedSpread:
 
 @dataclass
 class SeedReduction:
-    """By what fraction of the baseline's error the other method errs less, over training seeds they share.
+    """The fraction of the baseline's error that the other method saves, over training seeds they share.
 
     The mean over seeds of ``1 - other / baseline``, each on the same episodes, and the half width of its 95 %
     interval by Student's t with ``seeds - 1`` degrees of freedom: it speaks of trainings yet to come, where a paired

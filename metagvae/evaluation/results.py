@@ -64,10 +64,16 @@ class Result:
         plain = {key: value for key, value in vars(self).items() if key not in ("per_episode", "classes")}
         return {**plain, "over_classes": self.classes.to_dict() if self.classes else None}
 
+    def of_seed(self, joined: str) -> dict[str, Any]:
+        """Plain values of one training seed: those in which it differs from the result ``joined`` of all seeds."""
+        kept = ("method", "dataset", "way", "shot", "error", "half_width", "per_run", "over_classes")
+        plain = self.to_dict()
+        return {"joined": joined, **{key: plain[key] for key in kept if plain[key] is not None}}
+
 
 @dataclass
 class PairedDifference:
-    """Mean of (other - baseline) over the same episodes, with its 95 % interval; negative: other errs less.
+    """Mean of (other - baseline) over the same episodes, with its 95 % interval; below 0 other is better.
 
     ``classes`` is what the interval over classes is made of.
     """

@@ -181,7 +181,7 @@ class MAML(InnerLoopLearner):
 
         def step(*fast: Tensor) -> tuple[Tensor, ...]:
             # its contexts are its own: it may run again when those of its caller are gone
-            contexts = averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, fused=True)
+            contexts = averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, True, through)
             with torch.enable_grad(), contexts[0], contexts[1]:
                 # where no graph leads on to the start, the slopes are taken at a copy that is a leaf
                 point = [v if through and v.requires_grad else v.detach().requires_grad_() for v in fast]

@@ -131,6 +131,30 @@ def _several_runs(runs: list[Material], results: Section) -> list[Section]:
     ]
 
 
+def _about(runs: list[Material], comparison: Comparison, data: str, bank: ImageBank) -> dict[str, Any]:
+    """The page's head: what was trained, and of a single run its errors."""
+    kinds = [
+        {
+            "name": readable(run.name),
+            "kind": run.config["kind"],
+            "method": readable(run.card.method, 300),
+            "trained_on": readable(run.card.trained_on, 200),
+        }
+        for run in runs
+    ]
+    own = [r for r in comparison.results if r.method not in CONTROLS] if len(runs) == 1 else []
+    headlines = [
+        {
+            "shape": f"{r.way}-way {r.shot}-shot error",
+            "method": shown(r.method),
+            "error": percent(r.error, r.half_width),
+        }
+        for r in own
+    ]
+    counts = f"{bank.num_classes} classes, {len(bank)} images"
+    return {"kinds": kinds, "headlines": headlines, "data": f"{data}: {counts}"}
+
+
 def write_report(
     runs: Sequence[str],
     out: str | Path | None = None,
@@ -159,7 +183,8 @@ def write_report(
         raise InputError(
             f"a report is about 1 to {MAX_RUNS} runs, each named once; received {len(runs)}: {list(runs)}."
         )
-    configs = [read_config(run) for run in runs]
+    for run in runs:
+        read_config(run)  # says so at once if it is no run
     device = device or Device.choose()
     dataset = choose_dataset(runs, None)
     bank = dataset.load(split)
@@ -180,29 +205,7 @@ def write_report(
 
     first = _section("results", "Results against the controls", results)
     sections = _one_run(made[0], first) if len(made) == 1 else _several_runs(made, first)
-    about = {
-        "kinds": [
-            {
-                "name": readable(run.name),
-                "kind": config["kind"],
-                "method": readable(run.card.method, 300),
-                "trained_on": readable(run.card.trained_on, 200),
-            }
-            for run, config in zip(made, configs, strict=True)
-        ],
-        "headlines": [
-            {
-                "shape": f"{r.way}-way {r.shot}-shot error",
-                "method": shown(r.method),
-                "error": percent(r.error, r.half_width),
-            }
-            for r in comparison.results
-            if r.method not in CONTROLS
-        ]
-        if len(made) == 1
-        else [],
-        "data": f"{readable(bank.dataset)}, {split} split: {bank.num_classes} classes, {len(bank)} images",
-    }
+    about = _about(made, comparison, f"{readable(bank.dataset)}, {split} split", bank)
     names = [readable(run.name, 60) for run in made]
     page = render(names[0] if len(names) == 1 else " and ".join([", ".join(names[:-1]), names[-1]]), about, sections)
     data = page.encode("utf-8", "replace")

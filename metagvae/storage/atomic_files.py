@@ -128,8 +128,26 @@ def write_beside(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def json_text(content: Any) -> str:
+    """JSON with a line for each setting of a mapping and each record of a list, so that a table's rows are lines."""
+
+    def lines(value: Any, indent: str) -> str:
+        if isinstance(value, dict) and value:
+            inside = [f"{json.dumps(key)}: {lines(each, indent + ' ')}" for key, each in value.items()]
+            brackets = "{}"
+        elif isinstance(value, list) and any(isinstance(each, (dict, list)) for each in value):
+            inside, brackets = [json.dumps(each) for each in value], "[]"
+        else:
+            return json.dumps(value)
+        body = ",\n".join(f"{indent} {each}" for each in inside)
+        return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}"
+
+    plain = json.loads(json.dumps(content))  # tuples as lists, and every key as JSON spells it
+    return lines(plain, "") + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    write_beside(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_beside(path, json_text(content).encode())
 
 
 def check_links(folder: Path) -> None:

@@ -73,7 +73,7 @@ class Comparison:
                 errors = ", ".join(f"{100 * error:g}" for error in r.per_run)
                 text += f"\n\n{r.method}: error of each of the {r.episodes} prescribed episodes, %: {errors}"
         if self.differences:
-            text += "\n\npaired difference from the first method, in points (negative: errs less)\n"
+            text += "\n\npaired difference from the first method, in points (negative: a lower error)\n"
             for d in self.differences:
                 gap = percent(d.difference, d.half_width, d.over_classes, sign="+")
                 mark = d.mark()
@@ -95,6 +95,7 @@ class Comparison:
     def save(self, path: Path) -> None:
         """JSON with every result, every difference, and the command and commit that made them."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        joined = [trained for trained in by_method(self.single) if len(trained.seeds) > 1]
         write_json(
             path,
             {
@@ -103,7 +104,7 @@ class Comparison:
                 "differences": [d.to_dict() for d in self.differences],
                 "seeds": [asdict(s) for s in self.spreads],
                 "reductions": [{**asdict(r), "clear_of_zero": r.clear_of_zero} for r in self.reductions],
-                "single_seeds": [r.to_dict() for r in self.single] if self.spreads else [],
+                "single_seeds": [r.of_seed(t.result.method) for t in joined for r in t.seeds.values()],
                 "notes": self.notes,
                 "methods": self.methods,
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,13 +22,29 @@ CODED = 2_000  # training images that give an attribute's codes
 
 @dataclass(frozen=True)
 class Drawing:
-    """Settings of a drawing; see `metagvae generate --help`."""
+    """Images to draw, and where their latents come from.
 
-    kinds: Sequence[str] = ("samples", "traversals")
+    Args:
+        draw: what to draw, some of samples, traversals, interpolations, exchange (a row keeps the units of --keep, a
+            column gives the others) and attribute; leave out for samples and traversals.
+        count: samples.
+        start: prior | data; where the latents of all but the samples come from: draws, or images of the data set.
+        units: names or numbers of the units to traverse, such as rotation; leave out for all guided ones.
+        keep: groups of units that a row of exchange keeps; leave out for content.
+        attribute: group of units that --draw attribute sets to each of its values.
+        split: test | validation | train; of --start data.
+        temperature: divides the logits before the sigmoid; below 1 draws harder edges.
+        seed: of the draws; the same seed gives the same files.
+
+    Raises:
+        InputError: if a name or a number is out of its range.
+    """
+
+    draw: list[str] | None = None
     count: int = 100
     start: str = "prior"
-    units: Sequence[str] = ()
-    keep: Sequence[str] = ("content",)
+    units: list[str] | None = None
+    keep: list[str] | None = None
     attribute: str | None = None
     split: str = "test"
     temperature: float = 1.0
@@ -36,13 +52,18 @@ class Drawing:
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in KINDS]
-        if unknown or not self.kinds:
-            raise InputError(f"--draw takes some of {', '.join(KINDS)}; received {' '.join(self.kinds) or 'nothing'}.")
+        if unknown:
+            raise InputError(f"--draw takes some of {', '.join(KINDS)}; received {' '.join(self.kinds)}.")
         if not 1 <= self.count <= MOST:
             raise InputError(f"--count must be between 1 and {MOST:,}; received {self.count}.")
         if self.start not in ("prior", "data"):
             raise InputError(f"--start must be 'prior' or 'data'; received {self.start!r}.")
         check_seed(self.seed, "--seed")
+
+    @property
+    def kinds(self) -> list[str]:
+        """Kinds of drawings, each once."""
+        return list(dict.fromkeys(self.draw or ["samples", "traversals"]))
 
     @property
     def needs_data(self) -> bool:
@@ -126,7 +147,7 @@ class Generation:
 
     def _exchange(self) -> Drawn:
         latents = self.starts(ROWS + COLUMNS)
-        return self.synthesis.exchange(latents[:ROWS], latents[ROWS:], self.drawing.keep)
+        return self.synthesis.exchange(latents[:ROWS], latents[ROWS:], self.drawing.keep or ["content"])
 
     def _attribute(self) -> Drawn:
         name = self.drawing.attribute

@@ -36,7 +36,23 @@ _MOST = 10_000  # images that the use of the latent is told from
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a likelihood is estimated; see `metagvae likelihood --help`."""
+    """Images and draws that a likelihood is estimated from.
+
+    Args:
+        images: how many, evenly spread over the split.
+        samples: draws per image for importance sampling.
+        chains: Langevin chains per image that the proposal is fitted to.
+        steps: moves of a chain in each of three rounds.
+        annealed: of how many images annealed importance sampling gives a second opinion; 0 for none.
+        temperatures: of the annealing.
+        split: test | validation | train.
+        binarise: take pixels at or above half as 1, others as 0; leave out to do so for a Bernoulli likelihood, of
+            which grey pixels have no density.
+        seed: of all draws; what an image gets does not depend on the others.
+
+    Raises:
+        InputError: if a number is out of its range.
+    """
 
     images: int = 100
     samples: int = 1000

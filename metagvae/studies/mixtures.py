@@ -36,10 +36,10 @@ class Mixture:
 
     Args:
         sources: how many, and numbers per row.
-        segments: values of the auxiliary variable.
-        layers: matrices; 1 mixes linearly.
-        base: ``gaussian`` or ``laplace``, of unit variance.
-        means: whether means differ between the segments, from -3 to 3; deviations differ, from 0.1 to 3.
+        segments: values of the auxiliary variable; they change each source's mean and deviation.
+        layers: of the mixing; 1 mixes linearly.
+        base: gaussian | laplace; the sources' density, of unit variance.
+        means: whether means differ between the segments, from -3 to 3, or deviations alone, from 0.1 to 3.
         seed: of the matrices, means and deviations.
 
     Raises:

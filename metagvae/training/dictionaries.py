@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import seed_for
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
-from metagvae.config.dictionary import DictionarySection
+from metagvae.config.dictionary import DictionarySection, SparseSettings
 from metagvae.config.optimisation import OptimSection
 from metagvae.config.sections import PretrainConfig, to_dict
 from metagvae.encoders.dictionary_learning import DictionaryLearner
@@ -117,8 +117,7 @@ def _checked(config: PretrainConfig) -> DictionarySection:
 
 def _encoder_settings(chosen: DictionarySection) -> dict[str, Any]:
     """Those of the section's settings that are the encoder's."""
-    known = {f.name for f in fields(SparseConfig)}
-    return {name: value for name, value in asdict(chosen).items() if name in known}
+    return {f.name: getattr(chosen, f.name) for f in fields(SparseSettings)}
 
 
 def _some(bank: ImageBank, device: Device) -> Tensor:

@@ -92,7 +92,7 @@ def new_encoder(section: EncoderSection, vae: VAESection, bank: ImageBank, seed:
 
 
 def check_source_settings(section: EncoderSection, encoder: Encoder) -> None:
-    """Raises `InputError` for settings of a new encoder that the trained one has not: they would be passed over."""
+    """Raises `InputError` for settings of a new encoder that differ from the trained one: they would be passed over."""
     usual = EncoderSection()
     for name in ("backbone", "width", "latent", "norm", "mean", "std"):
         asked, has = getattr(section, name), getattr(encoder.config, name)

@@ -26,6 +26,8 @@ class EncoderCard:
             knows them in a data set of another name.
         details: config, command, commit, measured errors.
 
+    On disk the cards of shipped encoders name a file of both lists (`metagvae.zoo.trained_lists`).
+
     Example:
         >>> from metagvae import zoo
         >>> card = zoo.read_card("guided-vae-omniglot")

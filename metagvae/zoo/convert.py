@@ -68,14 +68,14 @@ def import_weights(
         raise InputError(f"{out} is not empty; choose another folder.")
     settings, found = read_encoder_config(config), read_state_dicts(weights)
     with torch.device("meta"):  # nothing is allocated until the weights are known to fit
-        wanted = shapes(Encoder(settings).state_dict())
-    chosen = choose(found, wanted, key, str(weights))
+        needed = shapes(Encoder(settings).state_dict())
+    chosen = choose(found, needed, key, str(weights))
     kept = without(found[chosen], prefixes, drop)
     given = renamed(kept, prefixes)
-    fit = Fit(shapes(given), wanted)
+    fit = Fit(shapes(given), needed)
     report = "\n".join([*_about(found, chosen, kept), fit.report()])
     if not fit.fits(allow_missing_latent):
-        problem = f"{report}\n{advice(shapes(found[chosen]), wanted)}"
+        problem = f"{report}\n{advice(shapes(found[chosen]), needed)}"
         if dry_run:
             return f"{problem}\nnothing was written (dry run)"
         raise InputError(

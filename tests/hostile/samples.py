@@ -201,7 +201,7 @@ def _text(folder: Path) -> None:
 
 
 def _cli(folder: Path) -> None:
-    """What ``metagvae train --config`` does up to the first step."""
+    """The work of ``metagvae train --config`` up to the first step."""
     from metagvae.cli.commands import CONFIGURED
     from metagvae.cli.main import main
 
@@ -277,7 +277,7 @@ def _hub_folder(folder: Path) -> None:
 
 
 def _hub(folder: Path) -> None:
-    """What ``hub:OWNER/NAME`` does once the two files are there."""
+    """The work of ``hub:OWNER/NAME`` once the two files are there."""
     source = timm_architecture(folder / "hub")
     if source is None:
         load_encoder(folder / "hub")

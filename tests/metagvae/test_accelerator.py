@@ -43,7 +43,7 @@ NAMES = ("auto", "cuda", "cuda:0", "cuda:1")
 
 
 def remade(module: nn.Module, device: torch.device) -> nn.Module:
-    """What `nn.Module.to` does, with new weights: fake ones cannot be moved in place."""
+    """The work of `nn.Module.to`, with new weights: fake ones cannot be moved in place."""
     for part in module.modules():
         for name, weight in part._parameters.items():
             if weight is not None:

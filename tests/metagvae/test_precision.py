@@ -1,4 +1,4 @@
-"""What autocast and TF32 may round, and what they may not."""
+"""Rounding by autocast and TF32: where it is allowed, and where not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sittings of a run in processes of their own, and faults to end them with."""
+"""Launches of a run in processes of their own, and faults to end them with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metagvae.runs.signals import STOPPED, Interrupted
 
 
 @dataclass
-class Sitting:
+class Launch:
     """How a process ended: its exit status, or the signal that ended it, negative; and what it said on stderr."""
 
     status: int
@@ -48,12 +48,12 @@ def begin(work: Callable[[], object], said: Path) -> int:
         os._exit(status)
 
 
-def end(process: int, said: Path) -> Sitting:
+def end(process: int, said: Path) -> Launch:
     _, code = os.waitpid(process, 0)
-    return Sitting(os.waitstatus_to_exitcode(code), said.read_text())
+    return Launch(os.waitstatus_to_exitcode(code), said.read_text())
 
 
-def sit(work: Callable[[], object], folder: Path) -> Sitting:
+def launched(work: Callable[[], object], folder: Path) -> Launch:
     said = folder / "said.txt"
     return end(begin(work, said), said)
 

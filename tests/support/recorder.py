@@ -1,4 +1,4 @@
-"""What a step asks of an accelerator, recorded on torch's device ``meta``, which has no numbers to compute with."""
+"""Operations of a step on an accelerator, recorded on torch's device ``meta``, which has no numbers to compute with."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class _Calls(TorchFunctionMode):
 
 
 def recorded(work: Callable[[], object], device: str = "meta") -> Recorder:
-    """What ``work`` asks of the device."""
+    """Operations that ``work`` asks of the device."""
     with Recorder(device) as recorder:
         work()
     return recorder

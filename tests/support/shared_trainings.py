@@ -10,11 +10,12 @@ import torch
 from episodes import AugmentConfig, ImageBank
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
-from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
+from metagvae.config.sections import EncoderSection, LearnerSection, TrainConfig, VAESection
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
 from tests.support.banks import stripes
+from tests.support.trainings import pretrain_config, train_config
 
 STEPS = 8
 
@@ -27,11 +28,12 @@ def bank(split: str = "train") -> ImageBank:
     return stripes(12, 8, 16, seed=0 if split == "train" else 1, noise=0.6)
 
 
-def train_config(folder: Path, steps: int, learner: LearnerSection, norm: str, **run: object) -> TrainConfig:
-    return TrainConfig(
+def shared_config(folder: Path, learner: LearnerSection, steps: int, norm: str, **run: object) -> TrainConfig:
+    return train_config(
+        folder,
+        learner=learner,
         augment=AugmentConfig(rotation=10, elastic=0.05, brightness=0.1),
         encoder=EncoderSection(width=8, latent=8, features=["backbone"], norm=norm),
-        learner=learner,
         episodes=EpisodeSection(5, 1, 5, 5),  # of two processes one has 2 episodes, the other 3
         validation=ValidationSection(0, 5, 1, 2, 20),
         optim=OptimSection(steps=steps, clip=1.0, precision="float32"),
@@ -40,16 +42,16 @@ def train_config(folder: Path, steps: int, learner: LearnerSection, norm: str, *
 
 
 def prototypes(folder: Path, steps: int = STEPS, **run: object) -> None:
-    train(train_config(folder, steps, COSINE, "running", **run), bank())
+    train(shared_config(folder, COSINE, steps, "running", **run), bank())
 
 
 def maml(folder: Path, steps: int = STEPS, **run: object) -> None:
     learner = LearnerSection("maml", {"inner_steps": 2})
-    train(train_config(folder, steps, learner, "support", **run), bank())
+    train(shared_config(folder, learner, steps, "support", **run), bank())
 
 
 def guided(folder: Path, steps: int = STEPS, **run: object) -> None:
-    config = train_config(folder, steps, COSINE, "running", **run)
+    config = shared_config(folder, COSINE, steps, "running", **run)
     vae = VAESection(guidance=[{"name": "deformable_pca", "transforms": ["rotation"]}], decoder_width=4)
     train(replace(config, mode="guided", vae=vae), bank())
 
@@ -59,9 +61,9 @@ def pretraining(folder: Path, steps: int = STEPS, **run: object) -> None:
         {"name": "warp_pairs", "geometry": 2, "inhibition": 1.0},
         {"name": "excitation_inhibition", "attributes": {"third": 2}, "form": "adversarial"},
     ]
-    config = PretrainConfig(
+    config = replace(
+        pretrain_config(folder),
         augment=AugmentConfig(rotation=20, scale=0.2),
-        encoder=EncoderSection(width=8, latent=8),
         vae=VAESection(guidance=guidance, decoder_width=4, warm_up=5),
         batch=31,
         views=2,

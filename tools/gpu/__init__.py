@@ -1,4 +1,4 @@
-"""What `tools/gpu_minutes.py` runs: one file per part, each with ``run(setup, report)``."""
+"""Parts of `tools/gpu_minutes.py`: one file per part, each with ``run(setup, report)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every part is given, and where its rows go: a line of JSON each, on disk before the next one is measured."""
+"""Settings of every part, and where its rows go: a line of JSON each, on disk before the next one is measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a part is given.
+    """Settings of a part.
 
     Args:
         data: folder of the data sets, as ``METAGVAE_DATA``; None where there is none.
@@ -95,7 +95,7 @@ class Report:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """What a part has written so far; a last line cut short is left out."""
+    """Rows that a part has written so far; a last line cut short is left out."""
     if not path.is_file():
         return []
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]

@@ -1,1 +1,1 @@
-"""What tools/soak.py does to runs, a disturbance per file, and what it counts."""
+"""Disturbances of runs by tools/soak.py, one per file, and what is counted of each."""

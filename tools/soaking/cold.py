@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soaking.jobs import differs
-from soaking.sittings import Soak
+from soaking.launches import Soak
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "glyphs" / "protonet.yaml"
 

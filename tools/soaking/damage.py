@@ -1,4 +1,4 @@
-"""Files of a run that are damaged between its sittings."""
+"""Files of a run that are damaged between its launches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from metagvae.runs.states import States
 from soaking.jobs import ended
-from soaking.sittings import Soak
+from soaking.launches import Soak
 
 
 def flip(path: Path, rng: random.Random) -> None:
@@ -54,7 +54,7 @@ def damage(soak: Soak, count: int, rng: random.Random) -> dict[str, Any]:
             how = "cut"
         for path in chosen:
             DAMAGES[how](path, rng)
-        if rng.random() < 0.3:  # what a sitting wrote after its last state, the last line cut short
+        if rng.random() < 0.3:  # what a launch wrote after its last state, the last line cut short
             with metrics.open("ab") as file:
                 file.write(b'{"step": 999999, "loss": 1.0}\n{"step": 1000')
         soak.faults += 1

@@ -14,11 +14,11 @@ from typing import Any
 from metagvae.runs.states import States
 from metagvae.storage.atomic_files import is_remnant
 from soaking.jobs import ended
-from soaking.sittings import Soak
+from soaking.launches import Soak
 
 
 def refused(soak: Soak, before: list[int]) -> str | None:
-    """What is wrong with how a sitting ended that could not write; None if all is as it should be."""
+    """Fault in how a launch ended that could not write; None if all is as it should be."""
     text = soak.said.read_text()
     if not text.startswith(("cannot write", "TensorBoard")) or "Traceback" in text:
         return text[-300:]

@@ -41,13 +41,13 @@ class Job:
         self.save_every, self.log_every = save_every, log_every
         self.data = data or DataConfig("omniglot" if os.environ.get("METAGVAE_DATA") else "glyphs")
         dataset = self.data.make()
-        # of few classes: a sitting's time goes into steps and writes, not into validation
+        # of few classes: a launch's time goes into steps and writes, not into validation
         few = torch.arange(12)
         self.bank, self.validation = dataset.load("train").subset(few), dataset.load("validation").subset(few)
         self.weights = "vae.safetensors" if kind == "pretrain" else "learner.safetensors"
 
     def __call__(self, folder: Path) -> None:
-        """A sitting in this process."""
+        """A launch in this process."""
         run = RunSection(str(folder), "auto", device="cpu", log_every=self.log_every, save_every=self.save_every)
         optim, vae = OptimSection(steps=self.steps), VAESection(guidance=GUIDANCE, decoder_width=4)
         if self.kind == "pretrain":

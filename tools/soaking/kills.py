@@ -14,7 +14,7 @@ from typing import Any
 from metagvae.runs.states import States
 from metagvae.storage.atomic_files import is_remnant
 from soaking.jobs import ended
-from soaking.sittings import Soak
+from soaking.launches import Soak
 
 
 def kills(soak: Soak, count: int, rng: random.Random) -> dict[str, Any]:

@@ -51,11 +51,12 @@ class WholeClassifier(nn.Module):
             raise InputError(f"a classifier leaves with head='prototype'; this one has {classifier.head!r}.")
         if isinstance(classifier.encoder_, Vectors):
             raise InputError("a classifier of ready vectors has no encoder to leave with it; export one of images.")
-        support, labels, counts = classifier._state()
+        support = classifier.support
+        counts = support.counts
         present = counts.nonzero().flatten()
         self.classes = [str(classifier.classes_[at]) for at in present.tolist()]
         self.encoder = copy.deepcopy(classifier.encoder_).cpu().float().eval()
-        means = torch.stack([support[labels == at].double().mean(0) for at in present])
+        means = torch.stack([support.features[support.labels == at].double().mean(0) for at in present])
         wider = 1 + 1 / counts[present].double()
         calibration = classifier.calibration_
         self.normalise = classifier._prior.normalise if classifier._prior else 0.0

@@ -85,7 +85,7 @@ def test_a_flipped_bit_anywhere_is_not_served(folder: Path, name: str) -> None:
 
 
 def test_pixels_of_zeros_under_a_whole_header_are_not_served(folder: Path) -> None:
-    """What a power cut leaves of a file that was renamed but not flushed."""
+    """Remains, after a power cut, of a file that was renamed but not flushed."""
     cached_bank(KEY, pictures)
     path = entry(folder) / "images.npy"
     data = path.read_bytes()

@@ -357,7 +357,7 @@ def test_fetch_without_learn2learn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, object], list[str]]:
-    """What a mirror sends of each split, and what was asked of it; a split has 3 classes of 4 pictures here."""
+    """Files that a mirror sends of each split, and requests that it got; a split has 3 classes of 4 pictures here."""
     ids = {split: tuple(ravi_split(split)[:3]) for split in ("train", "validation", "test")}
     sent: dict[str, object] = {split: content(split) for split in ids}
     asked: list[str] = []

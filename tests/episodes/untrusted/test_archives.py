@@ -169,7 +169,7 @@ def _refusal(call: Callable[[], object]) -> str:
 
 
 def _as_nobody(call: Callable[[], object]) -> list[list[str]]:
-    """What a call returns to a user without rights of root."""
+    """Result of a call by a user without rights of root."""
     if os.getuid() != 0:
         return json.loads(json.dumps(call()))
     read, end = os.pipe()

@@ -46,6 +46,7 @@ SIZES = Sizes(
     episodes=4,
     peer_episodes=2,
     pictures=1280,
+    embedded=10,
     ceiling=64,
 )
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,4 +1,4 @@
-"""What a user hands to the classifier: one picture is one answer, one scale is one scale, the same file is the same."""
+"""Inputs of the classifier: one picture is one answer, one scale is one scale, the same file is the same."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from metagvae.cli.arguments import call, of_function
-from metagvae.cli.commands import COMMANDS
+from metagvae.cli.arguments import call, of_function, option_groups
+from metagvae.cli.commands import COMMANDS, GROUPS
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.studies.compare import compare
 from tests.support.commands import call as run
@@ -19,7 +19,16 @@ OPTIONS = {
     "episodes seed split fit_data within same_hands warps counterfactual unit equal_parts device json figure",
     "disentangle": "encoder features pictures data root rotations way shot episodes split count seed device json "
     "figure",
+    "generate": "run draw count start units keep attribute split temperature seed out data root device",
+    "likelihood": "runs data root size rotations data_options images samples chains steps annealed temperatures split "
+    "binarise seed device json",
+    "select": "runs data root size rotations data_options by split groups images seed device link json figure",
+    "refine": "run data root size rotations data_options way shot query episodes seed split within same_hands unit "
+    "steps options features images device json figure out",
+    "identify mixtures": "sources segments layers base means seed samples width mixtures restarts steps json figure",
 }
+MOST = 12  # parameters of a command; options beyond them are fields of a group
+EVERY = {**COMMANDS, **{f"{name} {action}": f for name, (_, of) in GROUPS.items() for action, f in of.items()}}
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,19 @@ def test_fields_of_a_group_are_options_of_the_command() -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_that_scripts_rely_on_are_there_under_their_names(name: str) -> None:
-    known = {action.dest for action in of_function(COMMANDS[name])._actions} - {"help"}
+    known = {action.dest for action in of_function(EVERY[name])._actions} - {"help"}
     assert known == set(OPTIONS[name].split())
 
 
-@pytest.mark.parametrize(("function", "most"), [(compare, 8), (Evaluator, 5), (COMMANDS["evaluate"], 12)])
+@pytest.mark.parametrize("name", EVERY)
+def test_every_command_takes_its_options_in_groups(name: str) -> None:
+    assert len(inspect.signature(EVERY[name]).parameters) <= MOST
+    explained = [EVERY[name].__doc__ or "", *(kind.__doc__ or "" for kind in option_groups(EVERY[name]).values())]
+    for action in of_function(EVERY[name])._actions:
+        assert any(f" {action.dest}: " in text for text in explained) or action.dest == "help", action.dest
+
+
+@pytest.mark.parametrize(("function", "most"), [(compare, 8), (Evaluator, 5)])
 def test_loose_numbers_travel_together(function: Callable[..., object], most: int) -> None:
     assert len(inspect.signature(function).parameters) <= most
 

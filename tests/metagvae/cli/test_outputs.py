@@ -1,4 +1,4 @@
-"""What is shown and written: nothing that strangers named steers a terminal, a spreadsheet or a file system."""
+"""Outputs on screen and disk: nothing that strangers named steers a terminal, a spreadsheet or a file system."""
 
 from __future__ import annotations
 

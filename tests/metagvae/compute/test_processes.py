@@ -72,7 +72,7 @@ def test_two_processes_train_as_one_for_50_steps(name: str, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["prototypes", "maml", "pretraining"])
 def test_without_kinks_two_processes_train_as_one_in_float32(name: str, tmp_path: Path, monkeypatch):
-    """What parts them over many steps is rounding that puts a number on the other side of a rectifier or maximum."""
+    """They drift apart over many steps by rounding that puts a number on the other side of a rectifier or maximum."""
     monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.nn.functional.softplus(x, 10))
     monkeypatch.setattr(torch.nn.functional, "max_pool2d", torch.nn.functional.avg_pool2d)
     check_two_against_one(name, tmp_path, 50, 1e-5)
@@ -204,7 +204,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path, m
             goes_wrong_at(5, monkeypatch, "asked")
         prototypes(tmp_path / "run")
 
-    assert [sitting.status for sitting in together(asked, tmp_path)] == [STOPPED, STOPPED]
+    assert [launch.status for launch in together(asked, tmp_path)] == [STOPPED, STOPPED]
     assert (tmp_path / "run" / "state" / "step-0000006.pt").is_file()
 
 
@@ -220,9 +220,9 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_all_with_one_message(
             ranks().tell(str(error))
             os._exit(2)
 
-    sittings = together(broken, tmp_path)
-    assert [sitting.status for sitting in sittings] == [2, 2]
-    said = "".join(sitting.said for sitting in sittings)
+    launches = together(broken, tmp_path)
+    assert [launch.status for launch in launches] == [2, 2]
+    said = "".join(launch.said for launch in launches)
     assert said.count("the loss is not finite at step 6") == 1
 
 
@@ -243,6 +243,6 @@ def test_an_unusable_setting_is_said_once(arguments: list[str], message: str, tm
             status = int(stop.code or 0)
         os._exit(status)
 
-    sittings = together(command, tmp_path)
-    assert [sitting.status for sitting in sittings] == [2, 2]
-    assert "".join(sitting.said for sitting in sittings).count(message) == 1
+    launches = together(command, tmp_path)
+    assert [launch.status for launch in launches] == [2, 2]
+    assert "".join(launch.said for launch in launches).count(message) == 1

@@ -1,4 +1,4 @@
-"""What the demo refuses of other sites, what it keeps of its visitors, and what is left when it ends."""
+"""The demo's guard: requests of other sites are refused, little is kept of visitors, nothing is left at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HERE = "127.0.0.1:7860"
 
 
 def status(headers: list[tuple[str, str]], names: tuple[str, ...] = (), kind: str = "http") -> object:
-    """What a guarded page answers: 200, the status of a refusal, or ``closed``."""
+    """Answer of a guarded page: 200, the status of a refusal, or ``closed``."""
     sent: list[dict] = []
 
     async def page(scope: object, receive: object, send: object) -> None:

@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
+from metagvae.encoders.native_batch_norm import batch_norm_twice
 from metagvae.encoders.twice_differentiable import batch_norm, batch_norm_by_lead
 
 
@@ -55,3 +56,15 @@ def test_a_gradient_of_a_gradient_under_vmap_is_that_of_a_loop_over_torchs_own()
         slopes.append(torch.autograd.grad(total, (weight, bias, factor)))
     for ours, torchs in zip(*slopes, strict=True):
         torch.testing.assert_close(ours, torchs)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_torchs_kernels_give_the_second_derivatives_of_finite_differences(layout: torch.memory_format) -> None:
+    x, w, b = inputs()
+    x = x.detach().contiguous(memory_format=layout).requires_grad_()
+    with torch.no_grad():
+        w[1] = 0.0  # a weight of nothing must not divide by it
+    assert gradcheck(lambda x, w, b: batch_norm_twice(x, w, b, 1e-5), (x, w, b))
+    assert gradgradcheck(lambda x, w, b: batch_norm_twice(x, w, b, 1e-5), (x, w, b))
+    own = F.batch_norm(x, None, None, w, b, True, 0.0, 1e-5)
+    torch.testing.assert_close(batch_norm_twice(x, w, b, 1e-5), own)

@@ -148,6 +148,24 @@ def results(*methods: str, **errors: float) -> list[Result]:
     return found
 
 
+def test_a_seed_is_kept_as_what_differs_from_the_joined_result(tmp_path: Path) -> None:
+    meter = evaluator()
+    results = meter.measure("pixels", make_learner("prototypes", Pixels(), 0), [(5, 1), (3, 2)])
+    for seed in range(2):
+        net = make_learner("prototypes", encoder(width=4, seed=seed), 0)
+        results += meter.measure(f"net-seed{seed}", net, [(5, 1), (3, 2)])
+    Comparison.of(results).save(tmp_path / "r.json")
+    content = json.loads((tmp_path / "r.json").read_text())
+    joined = {(r["method"], r["way"], r["shot"]): r for r in content["results"]}
+    rows = content["single_seeds"]
+    whole = [{**joined[row.pop("joined"), row["way"], row["shot"]], "encoder": row["method"], **row} for row in rows]
+    by_name = {(row["method"], row["way"]): row for row in whole}
+    expected = [r.to_dict() for r in results if r.method != "pixels"]
+    assert len(rows) == len(expected) == 4
+    assert all(by_name[r["method"], r["way"]] == r for r in expected)
+    assert all("split_hash" not in row for row in rows)
+
+
 def test_a_name_without_a_seed_is_no_seed_of_another() -> None:
     found = Comparison.of(results("x", x_0=0.1, x_1=0.2))
     assert [r.method for r in found.results] == ["x", "x (2 seeds)"]

@@ -63,7 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Reader(HTMLParser):
-    """What a browser would find: tags, their attributes, and text outside them."""
+    """Parts of a page that a browser would find: tags, their attributes, and text outside them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from metagvae.storage.atomic_files import is_remnant
 from metagvae.storage.folder_lock import FolderLock
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import pretrain
-from tests.support.faults import Sitting, begin, dying_at, end, sit, with_files_up_to
+from tests.support.faults import Launch, begin, dying_at, end, launched, with_files_up_to
 from tests.support.trainings import assert_same_run, bank, do_train, pretrain_config, train_config
 
 
@@ -43,11 +43,11 @@ def kill_at(operations: range, work: Callable[[Path], None], weights: str, tmp_p
     work(tmp_path / "whole")
     for number in operations:
         folder = tmp_path / f"killed-{number}"
-        sitting = sit(dying_at(number, folder, lambda folder=folder: work(folder)), tmp_path)  # type: ignore[misc]
-        if sitting.status == 0:
+        launch = launched(dying_at(number, folder, lambda folder=folder: work(folder)), tmp_path)  # type: ignore[misc]
+        if launch.status == 0:
             return number - operations.start
-        assert sitting == Sitting(-signal.SIGKILL, "")
-        assert sit(lambda folder=folder: work(folder), tmp_path) == Sitting(0, "")  # type: ignore[misc]
+        assert launch == Launch(-signal.SIGKILL, "")
+        assert launched(lambda folder=folder: work(folder), tmp_path) == Launch(0, "")  # type: ignore[misc]
         assert_same_run(tmp_path / "whole", folder, weights)
         assert not remnants(folder)
     return len(operations)
@@ -106,11 +106,11 @@ def test_a_signal_ends_the_step_writes_and_says_how_to_go_on(number: int, tmp_pa
         metagvae.training.loop.learning_rate = signalled
         training(folder, steps=12)
 
-    sitting = sit(work, tmp_path)
-    assert sitting.status == STOPPED
-    assert "stopping after this step" in sitting.said
-    assert f"stopped after step 7 of 12; the state is in {folder / 'state' / 'step-0000007.pt'}" in sitting.said
-    assert "--run.resume auto" in sitting.said
+    launch = launched(work, tmp_path)
+    assert launch.status == STOPPED
+    assert "stopping after this step" in launch.said
+    assert f"stopped after step 7 of 12; the state is in {folder / 'state' / 'step-0000007.pt'}" in launch.said
+    assert "--run.resume auto" in launch.said
     training(folder, steps=12)
     assert_same_run(tmp_path / "whole", folder, "learner.safetensors")
 
@@ -180,13 +180,13 @@ def test_a_file_system_without_locks_is_said(
 def test_a_full_disk_ends_in_one_sentence_and_the_older_state_stays(part: float, tmp_path: Path) -> None:
     training(tmp_path / "whole", steps=20)
     folder = tmp_path / "run"
-    assert sit(lambda: training(folder, steps=20, run_stop_after=6), tmp_path).status == STOPPED
+    assert launched(lambda: training(folder, steps=20, run_stop_after=6), tmp_path).status == STOPPED
     size = (folder / "state" / "step-0000006.pt").stat().st_size
-    sitting = sit(with_files_up_to(int(size * part), lambda: training(folder, steps=20)), tmp_path)
-    assert sitting.status == 2, sitting.said
-    assert sitting.said.startswith("cannot write")
-    assert "File too large" in sitting.said
-    assert sitting.said.count("\n") == 1
+    launch = launched(with_files_up_to(int(size * part), lambda: training(folder, steps=20)), tmp_path)
+    assert launch.status == 2, launch.said
+    assert launch.said.startswith("cannot write")
+    assert "File too large" in launch.said
+    assert launch.said.count("\n") == 1
     assert States(folder / "state").steps() == [6, 5]
     assert not remnants(folder)
     training(folder, steps=20)
@@ -196,12 +196,12 @@ def test_a_full_disk_ends_in_one_sentence_and_the_older_state_stays(part: float,
 def test_metrics_that_do_not_fit_end_in_one_sentence_and_stay_whole(tmp_path: Path) -> None:
     training(tmp_path / "whole", steps=20)
     folder = tmp_path / "run"
-    training_stops = sit(lambda: training(folder, steps=20, run_stop_after=6), tmp_path)
+    training_stops = launched(lambda: training(folder, steps=20, run_stop_after=6), tmp_path)
     assert training_stops.status == STOPPED
     size = (folder / "metrics.jsonl").stat().st_size + 50
-    sitting = sit(with_files_up_to(size, lambda: training(folder, steps=20)), tmp_path)
-    assert sitting.status == 2
-    lines = sitting.said.splitlines()
+    launch = launched(with_files_up_to(size, lambda: training(folder, steps=20)), tmp_path)
+    assert launch.status == 2
+    lines = launch.said.splitlines()
     assert "metrics.jsonl: no room" in lines[-1]
     assert all("TensorBoard's file ends" in line for line in lines[:-1])
     assert [line["step"] for line in read_metrics(folder)][-1] <= 8
@@ -228,15 +228,15 @@ def test_damaged_metrics_lose_the_damaged_lines_only(tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_the_precision_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where ``auto`` is settled by timing, another sitting may find another answer."""
+    """Where ``auto`` is settled by timing, another launch may find another answer."""
     seen: list[bool] = []
     precision = Device.precision
     monkeypatch.setattr(Device, "precision", lambda self: (seen.append(self.autocast), precision(self))[1])
     for folder, answers in ((tmp_path / "whole", (False, False)), (tmp_path / "stopped", (False, True))):
         for answer, stop in zip(answers, (7, None), strict=True):
             monkeypatch.setattr("metagvae.compute.device._bfloat16_pays", lambda answer=answer: answer)
-            sitting = partial(training, folder, steps=12, run_stop_after=stop)
+            launch = partial(training, folder, steps=12, run_stop_after=stop)
             with pytest.raises(Interrupted) if stop else nullcontext():
-                sitting()
+                launch()
     assert set(seen) == {False}
     assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")

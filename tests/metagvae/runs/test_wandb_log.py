@@ -16,11 +16,11 @@ from tests.support.commands import CONFIGS, call, pictures
 
 
 class StandIn(ModuleType):
-    """What metagvae calls of wandb."""
+    """The part of wandb that metagvae calls."""
 
     def __init__(self) -> None:
         super().__init__("wandb")
-        self.sittings: list[dict[str, Any]] = []
+        self.launches: list[dict[str, Any]] = []
         self.broken = ""
 
     def Settings(self, **settings: Any) -> dict[str, Any]:
@@ -29,21 +29,21 @@ class StandIn(ModuleType):
     def init(self, **arguments: Any) -> Any:
         if self.broken == "init":
             raise RuntimeError("no key\nand more")
-        sitting: dict[str, Any] = {**arguments, "lines": [], "finished": False, "axes": {}}
-        self.sittings.append(sitting)
+        launch: dict[str, Any] = {**arguments, "lines": [], "finished": False, "axes": {}}
+        self.launches.append(launch)
         outer = self
 
         class Handle:
             def define_metric(self, name: str, step_metric: str | None = None) -> None:
-                sitting["axes"][name] = step_metric
+                launch["axes"][name] = step_metric
 
             def log(self, values: dict[str, float]) -> None:
                 if outer.broken == "log":
                     raise OSError("gone")
-                sitting["lines"].append(values)
+                launch["lines"].append(values)
 
             def finish(self) -> None:
-                sitting["finished"] = True
+                launch["finished"] = True
 
         return Handle()
 
@@ -70,7 +70,7 @@ def test_a_resumed_run_continues_the_same_wandb_run(
     assert status == 75, err
     status, _, err = call(capsys, *training(root, run, "--run.resume", "true"))
     assert status == 0, err
-    first, second = wandb.sittings
+    first, second = wandb.launches
     assert first["id"] == second["id"]
     assert first["project"] == second["project"] == "shots"
     assert first["name"] == "run"
@@ -87,7 +87,7 @@ def test_a_resumed_run_continues_the_same_wandb_run(
     # another project is another run there
     status, _, err = call(capsys, *training(root, run, "--run.resume", "true", "--run.wandb", "other"))
     assert status == 0, err
-    assert wandb.sittings[2]["id"] != first["id"]
+    assert wandb.launches[2]["id"] != first["id"]
 
 
 def test_without_asking_it_is_never_started(wandb: StandIn, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_package_itself_offline(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     records = list((folder / "wandb").glob("offline-run-*"))
-    # offline-run-TIME-ID, and a number behind it where two sittings begin within a second
+    # offline-run-TIME-ID, and a number behind it where two launches begin within a second
     assert len({record.name.split("-")[3] for record in records}) == 1
     assert all(list(record.glob("*.wandb")) for record in records)
     assert records

@@ -89,7 +89,7 @@ def test_a_sweep_its_files_and_more_trials_later(
     trials = results(plan)["trials"]
     assert trials[:2] == first
     assert len(trials) == 4
-    assert len({t["values"]["optim.lr"] for t in trials}) == 4  # a sitting does not repeat the draws of the one before
+    assert len({t["values"]["optim.lr"] for t in trials}) == 4  # a launch does not repeat the draws of the one before
     best = min(trials, key=lambda t: t["error"])
     assert results(plan)["best"] == best["number"]
     assert (results(plan)["gain"] is None) == (best["number"] == 0)

@@ -116,7 +116,7 @@ def test_bad_steps_are_left_out_up_to_a_bound_and_counted(
         do_train(config(tmp_path / "stopped", 2, run_stop_after=7))
     do_train(config(tmp_path / "stopped", 2, run_resume=True))
     assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
-    # the bound holds over sittings
+    # the bound holds over launches
     calls["n"] = 0
     with pytest.raises(Interrupted):
         do_train(config(tmp_path / "bounded", 1, run_stop_after=7))

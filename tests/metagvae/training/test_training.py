@@ -92,7 +92,7 @@ def test_a_crash_between_states_goes_on_from_the_older_one(tmp_path: Path) -> No
     crashed = tmp_path / "crashed"
     with pytest.raises(Interrupted):
         do_train(train_config(crashed, run_stop_after=7))
-    # lines that a sitting wrote after its last state, the last one cut short
+    # lines that a launch wrote after its last state, the last one cut short
     with (crashed / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 9, "loss": 1.0}) + '\n{"step": 12, "lo')
     do_train(train_config(crashed, run_resume=True))

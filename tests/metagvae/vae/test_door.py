@@ -360,7 +360,7 @@ def test_a_kl_per_unit_where_one_per_image_is_due_is_refused(monkeypatch: pytest
 
 
 def going_round(text: str, classes: set[str]) -> list[str]:
-    """What in a module's text goes round the door: asks an encoder's posterior or a prior, or a guidance's class.
+    """Places in a module's text that go round the door: asks of a posterior, of a prior, or of a guidance's class.
 
     Building a guidance by its class is no question about it.
     """

@@ -1,4 +1,4 @@
-"""What a VAE draws: only what was asked for changes, and a seed says it all."""
+"""Images drawn by a VAE: only what was asked for changes, and a seed says it all."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import load_foreign
 from metagvae.zoo import export
 from metagvae.zoo.trained import load_encoder
-from tests.support.faults import sit, with_files_up_to
+from tests.support.faults import launched, with_files_up_to
 
 
 def small(**changes: object) -> Encoder:
@@ -94,8 +94,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(to: str, tmp_path: Path)
     def work() -> None:
         assert main(["export-encoder", "guided-protonet-omniglot", str(path), "--to", to]) == 2
 
-    sitting = sit(with_files_up_to(20_000, work), tmp_path)
-    assert sitting.status == 0, sitting.said
-    assert sitting.said.count("\n") == 1
-    assert "no room" in sitting.said
+    launch = launched(with_files_up_to(20_000, work), tmp_path)
+    assert launch.status == 0, launch.said
+    assert launch.said.count("\n") == 1
+    assert "no room" in launch.said
     assert not list(path.parent.iterdir())

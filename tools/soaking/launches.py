@@ -1,4 +1,4 @@
-"""A run that is disturbed, sitting after sitting, and compared with one left alone."""
+"""A run that is disturbed, launch after launch, and compared with one left alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Soak:
         return begin(lambda: (prepare(), self.job(self.run)), self.said)
 
     def finish(self, status: int) -> bool:
-        """Takes note of how a sitting ended; True if the run is done."""
+        """Takes note of how a launch ended; True if the run is done."""
         if status == 0:
             if differs(self.whole, self.run, self.job.weights):
                 self.different += 1
@@ -47,7 +47,7 @@ class Soak:
             return True
         if status != -signal.SIGKILL:
             self.errors.append(f"status {status}: {self.said.read_text()[-300:]}")
-            raise SystemExit(f"soak: a sitting ended in {self.errors[-1]}")
+            raise SystemExit(f"soak: a launch ended in {self.errors[-1]}")
         return False
 
     def complete(self) -> None:

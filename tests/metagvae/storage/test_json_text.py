@@ -1,0 +1,43 @@
+"""JSON as it is written: the content it was made of, a line for each record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metagvae.storage.atomic_files import json_text
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+CONTENT = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(CONTENT)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_it_reads_back_as_it_was(content: Any) -> None:
+    assert json.loads(json_text(content)) == content
+
+
+def test_a_record_of_a_list_is_a_line() -> None:
+    rows = [{"way": way, "errors": [0.1, 0.2], "over": {"low": None}} for way in (5, 20)]
+    text = json_text({"about": {"seed": 0, 1: (2, 3)}, "rows": rows, "none": [], "empty": {}})
+    assert text.splitlines() == [
+        "{",
+        ' "about": {',
+        '  "seed": 0,',
+        '  "1": [2, 3]',
+        " },",
+        ' "rows": [',
+        '  {"way": 5, "errors": [0.1, 0.2], "over": {"low": null}},',
+        '  {"way": 20, "errors": [0.1, 0.2], "over": {"low": null}}',
+        " ],",
+        ' "none": [],',
+        ' "empty": {}',
+        "}",
+    ]
