@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from episodes import augment
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import Calibration, adapt, gaussian_logits, shortened, squared_distances
-from metagvae.classifier.choice import GENERAL, VIEW, VIEWS, judged
+from metagvae.classifier.choice import GENERAL, chosen_by_looks, judged, known_looks
 from metagvae.classifier.inputs import collect
+from metagvae.classifier.look import SIDE, looks
 from metagvae.classifier.pictures import batches
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
@@ -44,7 +44,7 @@ SEEN = {("omniglot", "handwriting"), ("miniimagenet", "photos")}  # the encoder'
 
 @dataclass(frozen=True)
 class Pool:
-    """Features ``[n, 1 + V, D]`` of images as many a class, and of V changed copies of each."""
+    """Features ``[n, D]`` of images as many a class."""
 
     features: Tensor
     each: int
@@ -81,24 +81,27 @@ def images(name: str, each: int, emoji: Path | None) -> Any:
     return (found[:, 0] if found.shape[1] == 1 else found.permute(0, 2, 3, 1)).numpy()
 
 
-def pool(name: str, encoder: str, each: int, views: int, chosen: argparse.Namespace) -> Pool:
+def pool(name: str, encoder: str, each: int, chosen: argparse.Namespace) -> Pool:
     classifier = FewShotClassifier(encoder, device="cpu")
     network, prior = classifier._open()
-    file = chosen.features / f"{name}-{encoder}-{each}-{views}.safetensors"
+    file = chosen.features / f"{name}-{encoder}-{each}.safetensors"
     if not file.is_file():
         config = network.config
         pictures = collect(images(name, each, chosen.emoji), config.channels, config.size, None, True)
         scaled = pictures.on(pictures.scale(None, None if config.polarity == "ink" else False))
-        generator, parts = torch.Generator().manual_seed(0), []
         with torch.no_grad():
-            for view in range(1 + views):
-                seen = scaled if view == 0 else torch.cat([augment(p, VIEW, generator) for p in scaled.split(64)])
-                parts.append(torch.cat([network(part) for part in batches(seen)]))
+            features = torch.cat([network(part) for part in batches(scaled)])
         chosen.features.mkdir(parents=True, exist_ok=True)
-        write_tensors(file, {"features": torch.stack(parts, 1)})
+        write_tensors(file, {"features": features})
         print("embedded", file.name, flush=True)
     features = read_tensors(file)["features"]
     return Pool(shortened(features, prior.normalise if prior else 0.0), each, prior)
+
+
+def looked_at(name: str, each: int, emoji: Path | None) -> Tensor:
+    """The look ``[n, 5]`` of each image."""
+    pictures = collect(images(name, each, emoji), 3, SIDE, None, True)
+    return looks(pictures.on(pictures.scale(None, False)))
 
 
 def drawn(pool: Pool, way: int, sizes: Sequence[int], generator: np.random.Generator) -> list[Tensor]:
@@ -124,7 +127,9 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
     for name, each in IMAGES.items():
         if name == "emoji" and chosen.emoji is None:
             continue
-        pools = {encoder: pool(name, encoder, each, VIEWS, chosen) for encoder in installed_encoders()}
+        made = {encoder: pool(name, encoder, each, chosen) for encoder in installed_encoders()}
+        pools = {encoder: held for encoder, held in made.items() if held.prior is not None}
+        seen, known = looked_at(name, each, chosen.emoji), known_looks()
         way = 5 if name == "miniimagenet" else 10
         for shot in (1, 5) if each > 2 else (1,):
             generator = np.random.default_rng(0)
@@ -134,15 +139,14 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
                 support, query = drawn(next(iter(pools.values())), way, [shot], generator)
                 labels = torch.arange(way).repeat_interleave(shot)
                 truth = torch.arange(way).repeat_interleave(len(query) // way)
-                losses = {}
                 for encoder, held in pools.items():
-                    now = held.features[:, 0]
                     assert held.prior is not None
-                    alone[encoder].append(error(now, support, labels, query, truth, held.prior))
-                    views = held.features[support, 1:] if shot == 1 else None
-                    if encoder in GENERAL:
-                        losses[encoder] = judged(now[support], views, labels, held.prior)[1]
-                best = min(losses, key=losses.__getitem__)
+                    alone[encoder].append(error(held.features, support, labels, query, truth, held.prior))
+                if shot > 1:
+                    losses = {one: judged(pools[one].features[support], labels, pools[one].prior)[1] for one in GENERAL}
+                    best = min(losses, key=losses.__getitem__)
+                else:
+                    best = chosen_by_looks(seen[support], known).encoder
                 names.append(best)
                 picked.append(alone[best][-1])
             means = {encoder: 100 * float(np.mean(values)) for encoder, values in alone.items()}
@@ -167,8 +171,8 @@ def auto_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
 def forecast_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
     rows = []
     for name, (encoder, each) in DEEP.items():
-        held = pool(name, encoder, each, 0, chosen)
-        features, prior = held.features[:, 0], held.prior
+        held = pool(name, encoder, each, chosen)
+        features, prior = held.features, held.prior
         assert prior is not None
         way = 5 if name == "miniimagenet" else 10
         for count in (5, 10):
@@ -201,8 +205,8 @@ def label_rows(chosen: argparse.Namespace) -> list[dict[str, str]]:
     rows = []
     for name in ("digits", "miniimagenet"):
         encoder, each = DEEP[name]
-        held = pool(name, encoder, each, 0, chosen)
-        features, prior = held.features[:, 0], held.prior
+        held = pool(name, encoder, each, chosen)
+        features, prior = held.features, held.prior
         assert prior is not None
         way, rounds = 10, 10
         curves = {"random": np.zeros(rounds + 1), "chosen": np.zeros(rounds + 1)}
@@ -249,6 +253,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path, default=Path("runs/features"))
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--forecasts", type=int, default=100)
+    parser.add_argument("--groups", nargs="+", default=["auto", "forecast", "labels"], help="of rows to measure")
     parser.add_argument("--json", type=Path, default=Path("experiments/results/own-images.json"))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -256,7 +261,8 @@ def main() -> None:
         f"Errors in % on test images; {chosen.draws} draws for auto, {chosen.forecasts} for forecasts, 20 for labels. "
         "Intervals of 95 %. `handwriting` was trained on all of Omniglot, `photos` on every class of miniImageNet."
     )
-    groups = {"auto": auto_rows(chosen), "forecast": forecast_rows(chosen), "labels": label_rows(chosen)}
+    measures = {"auto": auto_rows, "forecast": forecast_rows, "labels": label_rows}
+    groups = {name: measures[name](chosen) for name in chosen.groups}
     write_json(chosen.json, {"provenance": provenance(), "about": about, "groups": groups})
 
 

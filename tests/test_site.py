@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 
@@ -18,6 +20,7 @@ pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed: pip i
 from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
 
 ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 MODULES = re.findall(
     r"^::: ((?!metagvae\.cli)[\w.]+)$",
     "\n".join(page.read_text() for page in sorted((ROOT / "docs" / "api").glob("*.md"))),
@@ -48,6 +51,47 @@ def test_fetches_nothing_from_elsewhere(site: Path) -> None:
             link for link in re.findall(r"<link[^>]*>", text) if "http" in link and not re.search("canonical", link)
         ]
         assert not loaded, (page.name, loaded)
+
+
+def test_search_works_from_a_disk_and_no_table_breaks_words_on_a_phone(site: Path) -> None:
+    """Browsers start no worker and read no index from a file, unless the page brings both itself."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium found; apt-get install chromium")
+    faults: list[str] = []
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(offline=True, viewport={"width": 390, "height": 844}).new_page()
+        page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto((site / "results" / "photos.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        broken = page.evaluate(WORDS_IN_TWO)
+        page.click("label[for=__search].md-header__button")
+        page.locator("input[name=query]").press_sequentially("conformal")  # it listens to keys
+        found = page.locator(".md-search-result__link").first
+        found.wait_for(timeout=60_000)
+        words, address = page.inner_text(".md-search-result__list"), found.get_attribute("href")
+        browser.close()
+    assert broken == []
+    assert "Sets of labels" in words
+    assert address is not None
+    assert address.startswith("file:")
+    assert Path(urlparse(address).path).is_file()
+    assert faults == []
+
+
+# words of tables' cells that stand on two lines
+WORDS_IN_TWO = """() => [...document.querySelectorAll('.md-typeset td, .md-typeset th')].flatMap((cell) => {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [], range = document.createRange();
+  for (let text = walker.nextNode(); text; text = walker.nextNode())
+    for (const { 0: word, index } of text.data.matchAll(/[A-Za-z0-9]+/g)) {
+      range.setStart(text, index);
+      range.setEnd(text, index + word.length);
+      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(word);
+    }
+  return found;
+})"""
 
 
 def test_formulas_are_markdown(site: Path) -> None:

@@ -35,7 +35,8 @@ def read_npz(path: Path, *names: str) -> list[np.ndarray]:
 
 def _array(archive: ZipFiles, name: str) -> np.ndarray:
     if name not in archive.members:
-        raise InputError(f"{name} is missing in {archive.path}; it holds {', '.join(sorted(archive.members)[:10])}.")
+        held = ", ".join(sorted(archive.members)[:10])
+        raise InputError(f"{name} is missing in {archive.path}; it holds {held[:300] or 'nothing'}.")
     data = archive.read(name, MAX_ARRAY_BYTES + 1)
     if len(data) > MAX_ARRAY_BYTES:
         raise InputError(f"{name} in {archive.path} has more than {MAX_ARRAY_BYTES:,} bytes.")
@@ -53,4 +54,4 @@ def _array(archive: ZipFiles, name: str) -> np.ndarray:
         array: np.ndarray = flat.reshape(shape, order="F" if fortran else "C").copy()
         return array
     except Exception as error:  # numpy raises many kinds for damaged headers
-        raise InputError(f"{name} in {archive.path} is no array of numbers ({error}).") from error
+        raise InputError(f"{name} in {archive.path} is no array of numbers ({str(error)[:300]}).") from error

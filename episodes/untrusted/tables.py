@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from episodes.errors import InputError
 from episodes.untrusted.faults import ReadFault
@@ -77,21 +78,15 @@ def table_rows(text: str, where: str, columns: tuple[str, ...]) -> Iterator[tupl
     Raises:
         InputError: if a column is missing or there twice, or the text is no table.
     """
-    lines = io.StringIO(text, newline="")
-    first = text.splitlines()[0] if text[:1].strip() else text.lstrip().partition("\n")[0]
-    if first.strip().lower().startswith("sep="):  # a note of Excel's to itself
-        lines.readline()
-        first = text.splitlines()[1] if len(text.splitlines()) > 1 else ""
-    delimiter = max(_DELIMITERS, key=first.count)
-    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+    rows = table_lines(text)
     try:
-        headings = [heading.strip().lower() for heading in next((row for row in rows if any(map(str.strip, row))), [])]
+        headings = headings_of(rows)
         missing = [column for column in columns if headings.count(column) != 1]
         if missing:
             twice = missing[0] in headings
             raise InputError(
                 f"{where} needs the columns {','.join(columns)}{', each once' if twice else ''}; its first line is "
-                f"{first[:60]!r}."
+                f"{_first(text)[:60]!r}."
             )
         places = [headings.index(column) for column in columns]
         for row in rows:
@@ -103,6 +98,28 @@ def table_rows(text: str, where: str, columns: tuple[str, ...]) -> Iterator[tupl
             f"{where}, line {rows.line_num + 1}, is not a line of a table ({error}); the columns {','.join(columns)} "
             "are needed."
         ) from error
+
+
+def table_lines(text: str) -> Any:
+    """A reader of a table's lines, headings first, parted as the first line is; it raises `csv.Error`."""
+    lines = io.StringIO(text, newline="")
+    if text.lstrip()[:4].lower() == "sep=":
+        lines.readline()
+    delimiter = max(_DELIMITERS, key=_first(text).count)
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t")
+
+
+def headings_of(rows: Iterator[list[str]]) -> list[str]:
+    """The first line that holds anything, in small letters."""
+    return [heading.strip().lower() for heading in next((row for row in rows if any(map(str.strip, row))), [])]
+
+
+def _first(text: str) -> str:
+    """The first line, after a note of Excel's to itself."""
+    first = text.splitlines()[0] if text[:1].strip() else text.lstrip().partition("\n")[0]
+    if first.strip().lower().startswith("sep="):
+        return text.splitlines()[1] if len(text.splitlines()) > 1 else ""
+    return first
 
 
 class Names:

@@ -180,7 +180,8 @@ class ZipFiles:
             raise self._broken(where, error) from error
 
     def _broken(self, where: str, error: Exception) -> InputError:
-        return InputError(f"{where} cannot be read ({error}); the file may be damaged: fetch it again.")
+        what = str(error)[:200]  # zipfile quotes headers, however long
+        return InputError(f"{where} cannot be read ({what}); the file may be damaged: fetch it again.")
 
     def close(self) -> None:
         if self._zip is not None:

@@ -87,6 +87,14 @@ class SetPrior:
         found = self._nearest(self.genuine, shot)
         return np.interp(_EVEN, (0, *LEVELS, 1), (0, *found, 1)) if found else _EVEN
 
+    def moved(self, scores: np.ndarray, fewer: float, shot: float) -> np.ndarray:
+        """Scores of tasks of ``fewer`` pictures a class at the same quantiles of tasks of ``shot``."""
+        one, other = (self._nearest(self.genuine, number) for number in (fewer, shot))
+        if one is None or other is None or one == other:
+            return scores
+        found: np.ndarray = np.interp(scores, (0, *one, 1), (0, *other, 1))
+        return found
+
     def nearness(self, coverage: float, shot: float, classes: int) -> float:
         """The score of "none of these" that a share ``coverage`` of strangers keep to."""
         found = self._nearest(self.strangers, shot)
@@ -122,20 +130,26 @@ def rank_scores(probabilities: Tensor, depth: Tensor) -> Tensor:
 
 
 def limit(prior: np.ndarray, support: np.ndarray, coverage: float) -> float:
-    """The score that a share ``coverage`` of genuine pictures keep to; 1 where no smaller one is known to.
+    """The score that a share ``coverage`` of genuine pictures keep to.
 
-    Of n scores of the support, the next one is as likely to lie in any of the n + 1 gaps.
+    Of n scores of the support, the next one is as likely to lie in each of the n + 1 gaps between them; where in a gap,
+    the scores of the auxiliary tasks tell. That is split conformal prediction smoothed within its gaps (Vovk, Gammerman
+    & Shafer, Algorithmic Learning in a Random World, 2005, section 2.3): its coverage is the share asked for, not that
+    or more.
 
     Args:
         prior: scores on auxiliary tasks, together worth `WORTH` pictures.
         support: ``[n]`` scores of the support's pictures, each left out of its class.
     """
-    n = len(support)
-    values = np.concatenate([prior, support, [1.0]])
-    each = n / (n + 1)
-    weights = np.concatenate([np.full(len(prior), WORTH / len(prior)), np.full(n + 1, each)])
-    order = values.argsort(kind="stable")
-    return float(np.interp(coverage, weights[order].cumsum() / weights.sum(), values[order]))
+    n, tasks = len(support), np.sort(prior)
+    ends = np.concatenate([[0.0], np.sort(support), [1.0]])
+    at = np.unique(np.concatenate([tasks, ends]))
+    middles = np.concatenate([[0.0], (np.arange(len(tasks)) + 0.5) / len(tasks), [1.0]])
+    below, below_ends = (np.interp(x, np.concatenate([[0.0], tasks, [1.0]]), middles) for x in (at, ends))
+    gap = np.clip(np.searchsorted(ends, at, side="right") - 1, 0, n)
+    width = np.diff(below_ends)[gap]
+    inside = (gap + np.clip((below - below_ends[gap]) / np.where(width > 0, width, 1.0), 0, 1)) / (n + 1)
+    return float(np.interp(coverage, (WORTH * below + n * inside) / (WORTH + n), at))
 
 
 class Sets:
@@ -178,10 +192,33 @@ class Sets:
         spread = max(spread, 1e-12)
         temperature = calibration.temperature * spread / calibration.spread
         self.calibration = replace(calibration, spread=spread, temperature=temperature)
-        scores = self._scored(distances.masked_fill(held == 0, torch.inf), held.clamp(min=1))
-        self.support_scores = scores[at, own].numpy()
         self.shot = len(labels) / max(int((self.counts > 0).sum()), 1)
+        self.support_scores = self._support_scores(support, labels)
         self._apart(support, labels)
+
+    def _support_scores(self, support: Tensor, labels: Tensor) -> np.ndarray:
+        """Scores of the support's pictures, each asked in a task of a picture less of every class.
+
+        Of each other class a picture is left out too: a class that stands alone with fewer would be at a disadvantage
+        that no later picture meets. What that picture less does to scores, the auxiliary tasks tell.
+        """
+        rows = (self.counts[labels] > 1).nonzero().flatten()
+        if not len(rows):
+            return np.empty(0)
+        order = torch.argsort(labels, stable=True)
+        starts = self.counts.cumsum(0) - self.counts
+        ranks = torch.empty_like(labels)
+        ranks[order] = torch.arange(len(labels)) - starts[labels[order]]
+        left = torch.where(self.counts > 1, self.counts - 1, self.counts)
+        distances = torch.full((len(rows), len(self.counts)), torch.inf, dtype=torch.float64)
+        for label in self.counts.nonzero().flatten().tolist():
+            count, means = int(self.counts[label]), self.prototypes[label]
+            if count > 1:
+                out = order[starts[label] + ranks[rows] % count]
+                means = (count * means - support[out].double()) / (count - 1)
+            distances[:, label] = (support[rows].double() - means).square().sum(1)
+        scores = self._scored(distances, left.clamp(min=1))[torch.arange(len(rows)), labels[rows]].numpy()
+        return self.prior.moved(scores, max(self.shot - 1, 1), self.shot)
 
     def _apart(self, support: Tensor, labels: Tensor) -> None:
         """The mean and deviation of the log distances at which pictures of a class lie from the nearest other class."""

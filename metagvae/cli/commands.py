@@ -13,6 +13,7 @@ from metagvae.cli.data import data_check, data_fetch, data_list
 from metagvae.cli.demo import demo
 from metagvae.cli.disentangle import disentangle
 from metagvae.cli.evaluate import evaluate
+from metagvae.cli.evaluate_vectors import evaluate_vectors
 from metagvae.cli.export_classifier import export_classifier
 from metagvae.cli.export_encoder import export_encoder
 from metagvae.cli.fit_check import fit_check, next_to_label
@@ -44,6 +45,7 @@ CONFIGURED: dict[str, tuple[type, Callable[[Any], None]]] = {
 }
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
+    "evaluate-vectors": evaluate_vectors,
     "probe": probe,
     "disentangle": disentangle,
     "generate": generate,

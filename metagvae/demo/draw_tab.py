@@ -19,7 +19,7 @@ def draw_tab(encoder: str) -> None:
 
     gr.Markdown(
         "Make up to twelve characters: draw each once, up to five times, or upload images of them. Then draw one "
-        "again on the right: the encoder says which it is after every stroke, and nothing is trained."
+        "again under “Which is it?”: the encoder says which it is after every stroke, and nothing is trained."
     )
     held = gr.State(lambda: Characters(encoder), time_to_live=FORGET)
     with gr.Row():

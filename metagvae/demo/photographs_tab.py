@@ -30,7 +30,7 @@ def photographs_tab(encoder: str | None) -> None:
         return
     gr.Markdown(
         "Show up to twelve things to the camera, or upload photographs of them, one to five each; give them names. "
-        "Then show one again on the right. Nothing is trained, and no photograph leaves this machine."
+        "Then show one again under “Which is it?”. Nothing is trained, and no photograph leaves this machine."
     )
     held = gr.State(lambda: Photographs(encoder), time_to_live=FORGET)
     with gr.Row():

@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from tests.hostile.archives import hostile_safetensors, hostile_tars, hostile_zips, make_zip
+from tests.hostile.entries import ENTRIES, Entry
 from tests.hostile.images import hostile_arrays, hostile_pictures
 from tests.hostile.metadata import metadata_bombs
 from tests.hostile.programs import hostile_pickles, hostile_torch
-from tests.hostile.samples import ENTRIES, Entry, sample
+from tests.hostile.samples import sample
 from tests.hostile.texts import (
     hostile_architectures,
     hostile_glosses,
@@ -123,10 +124,8 @@ def crafted(root: Path, name: str, canary: Path) -> list[bytes]:
     if suffix == ".pkl":
         return hostile_pickles(canary)
     if suffix == ".npz":
-        bombs = [
-            make_zip([("test_images.npy", b"\0" * 100_000_000)]),
-            *(make_zip([("test_images.npy", x)]) for x in hostile_arrays()),
-        ]
+        first = "vectors.npy" if name == "vectors.npz" else "test_images.npy"
+        bombs = [make_zip([(first, b"\0" * 100_000_000)]), *(make_zip([(first, x)]) for x in hostile_arrays())]
         return [*bombs, *hostile_pickles(canary), *hostile_zips(root)]
     if suffix == ".npy":
         return hostile_arrays()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import pickle
-import tarfile
+import shutil
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,29 +17,18 @@ import torch
 import yaml
 from PIL import Image
 
-from episodes import ImageBank, InputError
-from episodes.datasets import make_dataset
+from episodes import ImageBank
 from episodes.datasets.cache import cached_bank
-from episodes.datasets.glosses import FIELDS, FILES
 from episodes.datasets.miniimagenet_split import ravi_split
-from episodes.datasets.udhr import read_package
-from episodes.untrusted.sources import open_picture, to_tensor
-from metagvae import zoo
+from episodes.untrusted.plain_files import read_json
+from metagvae.classifier.conformal import LEVELS
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.config import sections as sections
-from metagvae.config.dictionary import DictionarySection
-from metagvae.encoders.text import TextConfig, TextEncoder
+from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import write_tensors
-from metagvae.studies.measured_data import choose_dataset
-from metagvae.studies.methods import describe
-from metagvae.studies.refine import save_refined
-from metagvae.training.dictionaries import learn_dictionary
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
-from metagvae.training.trainee import build_parts
-from metagvae.zoo.convert import import_weights
-from metagvae.zoo.hub import load_timm_folder, timm_architecture
-from metagvae.zoo.trained import load_encoder, read_card
+from tests.hostile.codes import make_codes
 
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
 
@@ -63,15 +49,6 @@ def pretrain_config(folder: Path, resume: bool = False) -> sections.PretrainConf
         vae=sections.VAESection(decoder_width=4, guidance=[{"name": "deformable_pca"}]),
         batch=4,
         optim=sections.OptimSection(steps=2, precision="float32"),
-        run=sections.RunSection(**_run(folder), resume=resume),
-    )
-
-
-def sparse_config(folder: Path, resume: bool = False) -> sections.PretrainConfig:
-    return sections.PretrainConfig(
-        dictionary=DictionarySection(side=5, atoms=6, steps=5, grid=2, components=4),
-        batch=8,
-        optim=sections.OptimSection(steps=2),
         run=sections.RunSection(**_run(folder), resume=resume),
     )
 
@@ -104,9 +81,7 @@ def make_samples(root: Path) -> None:
     """Good files of every kind, under ``root``."""
     bank = pictures()
     vae = pretrain(pretrain_config(root / "pretrain"), bank)
-    save_refined(str(root / "pretrain"), {"steps": 2, "step": 0.1}, root / "refined")
-    learn_dictionary(sparse_config(root / "sparse"), bank)
-    zoo.save_encoder(TextEncoder(TextConfig(width=4, latent=3, channels=20, size=8)), root / "text")
+    make_codes(root, bank)
     config = sections.TrainConfig(
         encoder=sections.EncoderSection(width=4, latent=9),
         learner=sections.LearnerSection("ridge", {"scale": 2.0}),
@@ -119,7 +94,12 @@ def make_samples(root: Path) -> None:
     (root / "config.yaml").write_text(yaml.safe_dump(sections.to_dict(config)))
     images, names = bank.images[:, 0].numpy(), [f"c{label}" for label in bank.labels.tolist()]
     FewShotClassifier(vae.encoder, device="cpu", none_label="none").fit(images, names).save(root / "classifier")
-    if "Hub folder" in ENTRIES:
+    _calibrated_encoder(root)
+    vectors = images.reshape(len(images), -1)[:, :7].astype(np.float32)
+    np.savez(root / "vectors.npz", vectors=vectors, labels=np.array(names))
+    lines = [",".join([name, *map(str, row)]) for name, row in zip(names, vectors.tolist(), strict=True)]
+    (root / "vectors.csv").write_text("\n".join(["label,a,b,c,d,e,f,g", *lines]) + "\n")
+    if find_spec("timm"):  # an extra
         _hub_folder(root / "hub")
     torch.save({"state_dict": vae.encoder.state_dict(), "epoch": 3}, root / "weights.pt")
     write_tensors(root / "weights.safetensors", vae.encoder.state_dict())
@@ -130,6 +110,7 @@ def make_samples(root: Path) -> None:
             archive.writestr(
                 f"top/class{number % 6}/{number}.{FORMATS[number % 6]}", small_picture(12, FORMATS[number % 6])
             )
+    shutil.copy(root / "pictures.zip", root / "examples.zip")
     (root / "splits.csv").write_text(
         "class,split\n" + "".join(f"class{i},{'train' if i < 3 else 'test'}\n" for i in range(6))
     )
@@ -153,7 +134,6 @@ def make_samples(root: Path) -> None:
     digits = {"images": np.zeros((20, 28, 28), np.uint8), "labels": np.arange(20) % 10}
     (root / "mnist").mkdir()
     np.savez(root / "mnist" / "mnist.npz", **{f"{s}_{k}": v for s in ("train", "test") for k, v in digits.items()})
-    _texts(root)
     for part, count in (("images_background", 8), ("images_evaluation", 3)):
         with zipfile.ZipFile(root / "omniglot" / f"{part}.zip", "w") as archive:
             for number in range(count):
@@ -167,104 +147,17 @@ def make_samples(root: Path) -> None:
         os.environ["METAGVAE_CACHE"] = before
 
 
-def _texts(root: Path) -> None:
-    """An npm package of two declarations, and WordNet's data files with a gloss of every field."""
-    article = "<article><h2>Title</h2><p>all are born free and equal in dignity &amp; rights</p></article>"
-    with tarfile.open(root / "declarations.tgz", "w:gz") as package:
-        for code in ("lat", "eng"):
-            page = f'<html data-iso6393="{code}"><body>{article * 21}</body></html>'.encode()
-            info = tarfile.TarInfo(f"package/declaration/{code}.html")
-            info.size = len(page)
-            package.addfile(info, io.BytesIO(page))
-    (root / "glosses").mkdir()
-    for file in FILES:
-        lines = [
-            f"{number:08d} {field:02d} n 01 word 0 000 | {field} {number} definition\n"
-            for field, name in enumerate(FIELDS)
-            for number in range(20)
-            if name.startswith(file.removeprefix("data."))
-        ]
-        (root / "glosses" / file).write_text("  1 Licence\n" + "".join(lines))
-
-
-def _sparse(folder: Path) -> None:
-    encoder = load_encoder(folder / "sparse/encoder")
-    assert encoder(torch.rand(2, 1, 16, 16)).isfinite().all()
-
-
-def _refined(folder: Path) -> None:
-    load_encoder(folder / "refined")(torch.rand(2, 1, 16, 16))
-
-
-def _text(folder: Path) -> None:
-    load_encoder(folder / "text")(torch.zeros(2, 1, 1, 8))
-
-
-def _cli(folder: Path) -> None:
-    """The work of ``metagvae train --config`` up to the first step."""
-    from metagvae.cli.commands import CONFIGURED
-    from metagvae.cli.main import main
-
-    before = CONFIGURED["train"]
-    CONFIGURED["train"] = (before[0], lambda config: (config.data.make(), build_parts(config, pictures())))
-    try:
-        status = main(["train", "--config", str(folder / "config.yaml"), "--run.folder", str(folder / "out")])
-    except SystemExit as error:
-        status = error.code
-    finally:
-        CONFIGURED["train"] = before
-    if status == 2:
-        raise InputError("said at the command line")
-    assert status == 0, status
-
-
-def _picture(folder: Path) -> None:
-    for path in folder.glob("picture.*"):
-        to_tensor(open_picture(path.read_bytes(), path.name), 28, 3)
-
-
-def _metadata(folder: Path) -> None:
-    for path in folder.glob("metadata.*"):
-        to_tensor(open_picture(path.read_bytes(), path.name), 28, 3)
-
-
-def _import(name: str) -> Callable[[Path], object]:
-    return lambda f: import_weights(f / name, f / "settings.yaml", f / "out", {}, False, False)
-
-
-def _cached(folder: Path) -> None:
-    bank, right = cached_bank({"dataset": "fuzz"}, pictures), pictures()
-    assert torch.equal(bank.gather(torch.arange(len(bank))), right.images)
-    assert (bank.class_names, bank.offsets.tolist()) == (right.class_names, right.offsets.tolist())
-
-
-def _cached_with_fitting_sums(folder: Path) -> None:
-    """As a stranger's cache would be: whatever it holds, its checksums say so."""
-    sums = sample(folder, "cache/SHA256SUMS")
-    names = [line.split("  ")[1] for line in sums.read_text().splitlines()]
-    if all((sums.parent / name).is_file() for name in names):
-        digests = {name: hashlib.sha256((sums.parent / name).read_bytes()).hexdigest() for name in names}
-        sums.write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()))
-    bank = cached_bank({"dataset": "fuzz"}, pictures)
-    bank.gather(torch.arange(len(bank)))
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A function that takes a file: what it needs, what of that is corrupted, how it is called."""
-
-    needs: tuple[str, ...]
-    corrupts: tuple[str, ...]
-    call: Callable[[Path], object]
-
-
-def _folder(folder: Path) -> None:
-    make_dataset("folder", root=str(folder / "pictures.zip"), size=16).load("train")
-
-
-def _splits(folder: Path) -> None:
-    table = str(folder / "splits.csv")
-    make_dataset("folder", root=str(folder / "pictures.zip"), size=16, splits_csv=table).load("train")
+def _calibrated_encoder(root: Path) -> None:
+    """An encoder whose card holds a calibration and scores of sets."""
+    shutil.copytree(root / "pretrain" / "encoder", root / "calibrated")
+    content = read_json(root / "calibrated" / "config.json", "an encoder's config")
+    name = "+".join(content["encoder"]["features"])
+    quantiles = {"1": list(LEVELS), "3": list(LEVELS)}
+    content["card"]["details"] |= {
+        "calibration": {name: {"temperature": 1.0, "spread": 2.0, "tail": 1.9, "fitted_on": "noise"}},
+        "sets": {name: {"genuine": quantiles, "strangers": quantiles, "fitted_on": "noise"}},
+    }
+    write_json(root / "calibrated" / "config.json", content)
 
 
 def _hub_folder(folder: Path) -> None:
@@ -274,106 +167,3 @@ def _hub_folder(folder: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "num_classes": 7}))
     write_tensors(folder / "model.safetensors", timm.create_model("test_vit", num_classes=7).state_dict())
-
-
-def _hub(folder: Path) -> None:
-    """The work of ``hub:OWNER/NAME`` once the two files are there."""
-    source = timm_architecture(folder / "hub")
-    if source is None:
-        load_encoder(folder / "hub")
-    else:
-        load_timm_folder(folder / "hub", source)(torch.rand(1, 3, 32, 32))
-
-
-def _classifier(folder: Path) -> None:
-    loaded = FewShotClassifier.load(folder / "classifier")
-    answers = loaded.predict_proba(np.zeros((2, 16, 16), np.uint8))
-    assert np.isfinite(answers).all()
-    assert len(loaded.predict(np.zeros((1, 16, 16), np.uint8))) == 1
-
-
-ENTRIES = {
-    "saved classifier": Entry(
-        ("classifier",),
-        ("classifier/classifier.json", "classifier/support.safetensors", "classifier/encoder/config.json"),
-        _classifier,
-    ),
-    "encoder": Entry(
-        ("pretrain/encoder",),
-        ("pretrain/encoder/config.json", "pretrain/encoder/model.safetensors"),
-        lambda f: (load_encoder(f / "pretrain/encoder")(torch.rand(2, 1, 16, 16)), read_card(f / "pretrain/encoder")),
-    ),
-    "vae of a run": Entry(
-        ("pretrain",),
-        ("pretrain/config.yaml", "pretrain/vae.safetensors"),
-        lambda f: zoo.open(f / "pretrain").vae(),
-    ),
-    "sparse encoder": Entry(("sparse",), ("sparse/encoder/config.json", "sparse/encoder/model.safetensors"), _sparse),
-    "sparse run resumed": Entry(
-        ("sparse",),
-        ("sparse/state/step-0000002.pt", "sparse/config.yaml"),
-        lambda f: learn_dictionary(sparse_config(f / "sparse", resume=True), pictures()),
-    ),
-    "refined encoder": Entry(("refined",), ("refined/config.json", "refined/model.safetensors"), _refined),
-    "text encoder": Entry(("text",), ("text/config.json", "text/model.safetensors"), _text),
-    "package of declarations": Entry(
-        ("declarations.tgz",), ("declarations.tgz",), lambda f: read_package(f / "declarations.tgz")
-    ),
-    "WordNet's glosses": Entry(
-        ("glosses",),
-        ("glosses/data.noun",),
-        lambda f: make_dataset("glosses", root=str(f / "glosses"), size=8).load("train"),
-    ),
-    "learner of a run": Entry(
-        ("train",),
-        ("train/config.yaml", "train/learner.safetensors"),
-        lambda f: (zoo.open(f / "train").learner(), choose_dataset([str(f / "train")], None)),
-    ),
-    "run's card and curves": Entry(
-        ("train",),
-        ("train/encoder/config.json", "train/metrics.jsonl"),
-        lambda f: describe(str(f / "train")),
-    ),
-    "resume": Entry(
-        ("pretrain",),
-        ("pretrain/state/step-0000002.pt", "pretrain/config.yaml", "pretrain/data.json", "pretrain/metrics.jsonl"),
-        lambda f: pretrain(pretrain_config(f / "pretrain", resume=True), pictures()),
-    ),
-    "import torch file": Entry(("weights.pt", "settings.yaml"), ("weights.pt", "settings.yaml"), _import("weights.pt")),
-    "import safetensors": Entry(
-        ("weights.safetensors", "settings.yaml"),
-        ("weights.safetensors", "settings.yaml"),
-        _import("weights.safetensors"),
-    ),
-    "train --config": Entry(("config.yaml",), ("config.yaml",), _cli),
-    "picture": Entry((), tuple(f"picture.{kind}" for kind in FORMATS), _picture),
-    "zip of pictures": Entry(("pictures.zip",), ("pictures.zip",), _folder),
-    "table of splits": Entry(("pictures.zip", "splits.csv"), ("splits.csv",), _splits),
-    "miniImageNet csv": Entry(
-        ("mini",),
-        ("mini/test.csv", "mini/images.zip"),
-        lambda f: make_dataset("miniimagenet", root=str(f / "mini"), size=16).load("test"),
-    ),
-    "miniImageNet pickle": Entry(
-        ("minipkl",),
-        ("minipkl/mini-imagenet-cache-test.pkl",),
-        lambda f: make_dataset("miniimagenet", root=str(f / "minipkl")).load("test"),
-    ),
-    "omniglot zip": Entry(
-        ("omniglot",),
-        ("omniglot/images_background.zip",),
-        lambda f: make_dataset("omniglot", root=str(f / "omniglot"), splits="lake", size=16).load("train"),
-    ),
-    "MNIST arrays": Entry(
-        ("mnist",),
-        ("mnist/mnist.npz",),
-        lambda f: make_dataset("mnist", root=str(f / "mnist")).load("test"),
-    ),
-    "picture's metadata": Entry((), ("metadata.png", "metadata.jpg", "metadata.tif"), _metadata),
-    "cache": Entry(("cache",), ("cache/images.npy", "cache/bank.json", "cache/SHA256SUMS"), _cached),
-    "cache, its checksums made to fit": Entry(
-        ("cache",), ("cache/images.npy", "cache/bank.json"), _cached_with_fitting_sums
-    ),
-}
-if find_spec("timm"):  # an extra
-    ENTRIES["Hub folder"] = Entry(("hub",), ("hub/config.json", "hub/model.safetensors"), _hub)

@@ -108,6 +108,11 @@ def hostile_tables() -> list[bytes]:
         b"class;split\nclass0;train\nclass0;test\n",
         b"class,split\nclass0,prod\n",
         "class,split\nclass0,tráin\n".encode("latin-1"),
+        *(b"label,a,b\n" + row for row in (b"x,1\n", b"x,1,2,3\n", b"x,one,2\n", b"x,nan,2\n", b",1,2\n", b"")),
+        b"label,a,b\nx,1e400,2\n",
+        b"label,a,a,label\n1,2,3,4\n",
+        b"label" + b",a" * 100_000 + b"\nx" + b",1" * 100_000,
+        b"label,a\n" + b"x,1\n" * 500_000,
     ]
 
 

@@ -93,6 +93,24 @@ def test_the_limit_without_a_prior_is_split_conformals(monkeypatch: pytest.Monke
     assert limit(np.linspace(0, 1, 50), scores[:4], 0.9) > np.sort(scores[:4])[3]
 
 
+@pytest.mark.parametrize("worth", [1e-9, 10.0])
+@pytest.mark.parametrize("n", [1, 5, 15, 50])
+def test_the_limit_covers_the_share_asked_for_and_not_more(
+    n: int, worth: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uniform scores, with auxiliary tasks of the same: the next score is below the limit with probability 0.9."""
+    monkeypatch.setattr(conformal, "WORTH", worth)
+    generator = np.random.default_rng(0)
+    limits = [limit(np.linspace(0.005, 0.995, 100), generator.random(n), 0.9) for _ in range(400)]
+    assert np.mean(limits) == pytest.approx(0.9, abs=0.015)
+
+
+def test_the_limit_without_a_support_is_that_of_the_auxiliary_tasks() -> None:
+    prior = np.random.default_rng(0).beta(2, 1, 5000)
+    assert limit(prior, np.empty(0), 0.9) == pytest.approx(beta.ppf(0.9, 2, 1), abs=0.01)
+    assert limit(np.linspace(0, 1, 50), np.ones(5), 0.9) > 0.99
+
+
 @pytest.mark.parametrize("shot", [1, 3, 5])
 @pytest.mark.parametrize("apart", [0.7, 2.0])
 def test_sets_hold_the_label_as_often_as_asked(shot: int, apart: float) -> None:
