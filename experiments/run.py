@@ -1,7 +1,8 @@
 """Trains and measures the experiments of experiments/plan.yaml; what is there already is not done again.
 
 An experiment is a chain of runs for each seed and one or more measurements of them all. In its lines `{NAME}` stands
-for the run NAME of the same seed, in its measurements for those of all seeds, and `{NAME+}` for these joined. A result
+for the run NAME of the same seed, in its measurements for those of all seeds, and `{NAME+}` for these joined;
+`other+{NAME}` is the encoder `other` joined with each of them. A result
 goes to experiments/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which experiments/tables.py writes
 the tables of docs/results/.
 """
@@ -61,8 +62,9 @@ class Experiment:
         for part, line in several.items():
             measure: list[str] = []
             for word in shlex.split(line):
-                whole = NAME.fullmatch(word.replace("+}", "}"))
-                every = [run(whole[1], seed) for seed in seeds] if whole else [word]
+                plain = word.replace("+}", "}")
+                each = [NAME.sub(lambda m: run(m[1], seed), plain) for seed in seeds]  # noqa: B023
+                every = each if NAME.search(plain) else [word]
                 measure += ["+".join(every)] if word.endswith("+}") else every
             result = ROOT / "experiments" / "results" / f"{name}{'-' if part else ''}{part}.json"
             found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))

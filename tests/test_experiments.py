@@ -44,6 +44,13 @@ def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.Mo
         assert not experiments.NAME.search(" ".join(measure))
 
 
+def test_an_encoder_is_joined_with_the_run_of_every_seed() -> None:
+    plain = experiments.Experiment("", [1, 2], {"a": "pretrain"}, "evaluate --encoder shipped+{a} {a} {a+} --way 5")
+    _, words = plain.commands("name", [1, 2], Path("runs"))[-1]
+    assert words[2:7] == [*(f"shipped+runs/a-seed{i}" for i in (1, 2)), *(f"runs/a-seed{i}" for i in (1, 2)), words[6]]
+    assert words[6] == "runs/a-seed1+runs/a-seed2"
+
+
 def test_a_run_means_the_same_in_every_experiment() -> None:
     lines: dict[str, str] = {}
     for experiment in PLAN.values():

@@ -23,6 +23,7 @@ class SparseSettings:
         positive: whether codes are at least 0.
         pool: max | mean of an atom's codes within a cell of the grid.
         grid: cells of the image in each direction.
+        cell: places of a patch on each side of a cell; null splits the image evenly, more lets neighbours overlap.
         power: that the pooled codes' sizes are raised to; below 1 it evens out strong and weak answers.
         centre: subtract the mean of the training images' pooled codes.
         components: keep so many of these codes' principal directions, found on training images; null keeps all codes
@@ -42,6 +43,7 @@ class SparseSettings:
     positive: bool = True
     pool: str = "max"
     grid: int = 4
+    cell: int | None = None
     power: float = 0.5
     centre: bool = True
     components: int | None = None

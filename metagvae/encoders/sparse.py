@@ -77,6 +77,11 @@ class SparseConfig(SparseSettings, EncoderConfig):
             raise InputError(
                 f"encoder.grid must be at most the {places} places of a patch in each direction; received {self.grid}."
             )
+        if self.cell is not None and not 1 <= self.cell <= places:
+            raise InputError(
+                f"encoder.cell must be between 1 and the {places} places of a patch in each direction; received "
+                f"{self.cell}."
+            )
         if self.atoms * self.grid**2 > MAX_FEATURES:
             raise InputError(
                 f"encoder.atoms times the cells of encoder.grid must be at most {MAX_FEATURES:,}; received "
@@ -250,8 +255,7 @@ class SparseEncoder(Encoder):
         """Pooled codes raised to their power, ``[B, atoms * cells]``, before they are centred."""
         config = self.config
         maps = self.codes(images).abs().permute(0, 3, 1, 2)
-        pool = F.adaptive_max_pool2d if config.pool == "max" else F.adaptive_avg_pool2d
-        cells = pool(maps, config.grid).flatten(1)
+        cells = (_pooled_evenly if config.cell is None else _pooled_overlapping)(maps, config).flatten(1)
         return cells if config.power == 1 else cells**config.power
 
     def put_together(self, codes: Tensor) -> Tensor:
@@ -288,6 +292,20 @@ class SparseEncoder(Encoder):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.maps(images)
+
+
+def _pooled_evenly(maps: Tensor, config: SparseConfig) -> Tensor:
+    """``[B, atoms, grid, grid]`` of maps ``[B, atoms, places, places]``."""
+    pool = F.adaptive_max_pool2d if config.pool == "max" else F.adaptive_avg_pool2d
+    return pool(maps, config.grid)
+
+
+def _pooled_overlapping(maps: Tensor, config: SparseConfig) -> Tensor:
+    """``[B, atoms, grid, grid]``: the first cell begins at the picture's edge, the last one ends at the other."""
+    assert config.cell is not None
+    every = F.max_pool2d(maps, config.cell, 1) if config.pool == "max" else F.avg_pool2d(maps, config.cell, 1)
+    corners = torch.linspace(0, every.shape[-1] - 1, config.grid, dtype=torch.float64).round().long().to(maps.device)
+    return every[:, :, corners][..., corners]
 
 
 def _loaded(encoder: nn.Module, _: Any) -> None:

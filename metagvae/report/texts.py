@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ _COUNT, _BETWEEN = 5, 6
 def text_lines(vae: GuidedVAE, bank: TokenBank, seed: int = 0) -> dict[str, list[str]]:
     """Lines by what they are: texts, the same rebuilt, an interpolation of two latents, samples from the prior.
 
-    Rebuilt and interpolated ones take the likeliest character each time, samples a drawn one.
+    Rebuilt ones take the likeliest character each time, samples a drawn one; interpolations are written both ways.
 
     Args:
         seed: of the samples.
@@ -30,11 +31,15 @@ def text_lines(vae: GuidedVAE, bank: TokenBank, seed: int = 0) -> dict[str, list
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         drawn = vae.prior.sample(_COUNT, {})
-        samples = vae.decoder.write(drawn, torch.Generator().manual_seed(seed))  # type: ignore[operator]
+        samples, on_the_way = (
+            vae.decoder.write(latents, torch.Generator().manual_seed(seed))  # type: ignore[operator]
+            for latents in (drawn, between)
+        )
     return {
         "text": [bank.text(row) for row in chosen],
         "rebuilt": [bank.text(row) for row in vae.decode(z)],
         "between the first and the last": [bank.text(row) for row in vae.decode(between)],
+        "between the two, characters drawn": [bank.text(row) for row in on_the_way],
         "drawn from the prior": [bank.text(row) for row in samples],
     }
 
@@ -44,3 +49,35 @@ def write_texts(vae: GuidedVAE, bank: TokenBank, path: Path) -> None:
     parts = [f"{name}\n" + "".join(f"  {line}\n" for line in lines) for name, lines in text_lines(vae, bank).items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_beside(path, "\n".join(parts).encode())
+
+
+def draw_texts(columns: Mapping[str, Mapping[str, list[str]]], path: Path) -> None:
+    """A figure of `text_lines` of several models side by side, in letters of one width.
+
+    Args:
+        columns: lines by what they are, by the model's name; all of the same kinds.
+    """
+    from matplotlib.figure import Figure
+
+    longest = max(len(line) for lines in columns.values() for part in lines.values() for line in part)
+    rows = max(sum(len(part) + 2 for part in lines.values()) for lines in columns.values()) + 1
+    wide, high, size = 0.0605 * longest + 0.3, 0.135, 7.0  # inches, inches, points
+    width, height = wide * len(columns), high * (rows + 0.5)
+    figure = Figure(figsize=(width, height), dpi=120)
+    for number, (name, lines) in enumerate(columns.items()):
+        left, row = (0.12 + wide * number) / width, 1.0
+        figure.text(left, 1 - high * row / height, _plain(name), fontsize=size + 1, fontweight="bold")
+        for kind, part in lines.items():
+            row += 1.5
+            figure.text(left, 1 - high * row / height, _plain(kind), fontsize=size, color="0.4")
+            for line in part:
+                row += 1
+                figure.text(left, 1 - high * row / height, _plain(line), fontsize=size, family="monospace")
+            row += 0.5
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _plain(line: str) -> str:
+    """A line as matplotlib shows it unchanged: dollar signs in it would begin a formula."""
+    return line.replace("$", r"\$")

@@ -141,8 +141,9 @@ def _latent_use(vae: GuidedVAE, bank: ImageBank, device: Device) -> tuple[dict[s
     means, own = [], []
     for rows in chosen.split(512):
         images = to_float(bank.images[rows].to(device.device))
-        means.append(vae.infer(images).mean)
         own.append(vae.recognition(images))
+        # chains that begin at random end apart whatever the image: what they have of it is what the encoder learnt
+        means.append(vae.infer(images).mean if vae.inference.has_density else own[-1].mean)
     used = active_units(torch.cat(means))
     groups = {name: int(used[units].sum()) for name, units in vae.encoder.units.items()}
     mean, log_var = torch.cat([p.mean for p in own]), torch.cat([p.log_var for p in own])

@@ -38,6 +38,7 @@ class Linking:
         atoms_of_strokes: of the strokes' dictionary.
         penalty: lambda of both.
         steps: of the solver.
+        grid: cells of an image, in each direction, over which the codes that say its label are pooled.
         bins: directions of the pen that are told apart.
         reach: patches on each side of a place that the link looks at.
         seed: of the dictionaries, and of the drawings that the link is solved on.
@@ -52,6 +53,7 @@ class Linking:
     atoms_of_strokes: int = 192
     penalty: float = 0.3
     steps: int = 20
+    grid: int = 4
     bins: int = 8
     reach: int = 1
     seed: int = 0
@@ -61,7 +63,7 @@ class Linking:
         for name, low, high in (("bins", 2, 32), ("reach", 0, 3)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"--{name} must be between {low} and {high}; received {getattr(self, name)}.")
-        self.encoder(1, 28, self.atoms).check()
+        self.of_labels().check()
         self.encoder(self.bins if self.bins <= 16 else 16, 28, self.atoms_of_strokes).check()
 
     def encoder(self, channels: int, size: int, atoms: int) -> SparseConfig:
@@ -79,7 +81,7 @@ class Linking:
 
     def of_labels(self) -> SparseConfig:
         """The settings of an encoder whose pooled codes are linked to labels."""
-        return replace(self.encoder(1, 28, self.atoms), grid=4)
+        return replace(self.encoder(1, 28, self.atoms), grid=self.grid)
 
 
 @dataclass(frozen=True)

@@ -214,8 +214,9 @@ def _described(config: PretrainConfig, chosen: DictionarySection) -> str:
     learnt = _RULES[chosen.rule] + (steps if chosen.rule in ("online", "local") else "")
     turned = f", {chosen.components} principal directions" if chosen.components else ""
     whitened = "whitened " if chosen.whiten else ""
+    cells = f"{chosen.grid} x {chosen.grid} cells" + (f" of {chosen.cell} places a side" if chosen.cell else "")
     return (
         f"sparse codes ({chosen.solver}, lambda {chosen.penalty:g}) of {whitened}{chosen.side} x {chosen.side} patches "
-        f"at stride {chosen.stride}, {chosen.atoms} atoms {learnt}; {chosen.pool} over {chosen.grid} x {chosen.grid} "
-        f"cells, power {chosen.power:g}{turned}"
+        f"at stride {chosen.stride}, {chosen.atoms} atoms {learnt}; {chosen.pool} over {cells}, "
+        f"power {chosen.power:g}{turned}"
     )

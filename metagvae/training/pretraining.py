@@ -8,6 +8,7 @@ from torch import Tensor
 from episodes import ImageBank, to_float, warp
 from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
+from episodes.tokens import TEXT
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import PretrainConfig, VAESection, to_dict
@@ -157,11 +158,12 @@ def _export(config: PretrainConfig, run: Run, vae: GuidedVAE, bank: ImageBank, b
     """
     write_tensors(run.folder / "vae.safetensors", vae.state_dict())
     guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
+    things = "texts" if bank.polarity == TEXT else "pictures"
     card = EncoderCard(
         name=run.folder.name,
         trained_on=trained_on(bank, config.data.make().caution),
         method=f"VAE with {guidance}{_parts_named(config.vae)}, {config.optim.steps} steps of "
-        f"{batch} pictures" + (f" under {config.views} warps each" if config.views > 1 else ""),
+        f"{batch} {things}" + (f" under {config.views} warps each" if config.views > 1 else ""),
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank),
         trained_images=images_seen(bank),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import io
 import json
 import struct
+import tarfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -138,4 +140,48 @@ def hostile_zips(root: Path) -> list[bytes]:
         forged(good, b"PK\3\4", 26, b"\xff\xff"),
         b"PK\5\6" + b"\0" * 18,
         b"PK\3\4",
+    ]
+
+
+def _tar(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for info, data in members:
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def hostile_tars(good: bytes) -> list[bytes]:
+    """npm packages with ways out, links, bombs, forged sizes, and what is none."""
+    page = "package/declaration/lat.html"
+    plain = gzip.decompress(good)
+    huge = bytearray(plain)
+    huge[124:136] = b"77777777777\0"  # the first member's size, in octal
+    names = ("../../escaped.html", "/escaped.html", "package/declaration/../../../escaped.html", "x" * 3000 + ".html")
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE)
+    return [
+        *(_tar([(_member(name), b"<html></html>")]) for name in names),
+        *(_tar([(_member(page, kind, "/etc/passwd"), b"")]) for kind in kinds),
+        _tar([(_member(page), b"\0" * 100_000_000)]),
+        _tar([(_member(f"package/declaration/{i}.html"), b"<p>" * 600_000) for i in range(3)]),
+        _tar([(_member(f"package/declaration/{i}.html"), b"") for i in range(11_000)]),
+        _tar([(_member(page), b"\xff" * 100)]),
+        _tar([(_member(page), b'<html data-iso6393="lat">' + b"<article><p>" * 50_000)]),
+        _tar([(_member(page), b"<" * 100_000)]),
+        _tar([(_member(page), b'<html data-iso6393="' + b"x" * 100_000 + b'">')]),
+        gzip.compress(bytes(huge)),
+        gzip.compress(b"\0" * 200_000_000, 9),
+        gzip.compress(plain[:700]),
+        good[:-50],
+        good + good,
+        plain,
+        b"\x1f\x8b",
+        b"",
     ]

@@ -13,13 +13,19 @@ from typing import Any
 
 import yaml
 
-from tests.hostile.archives import hostile_safetensors, hostile_zips, make_zip
+from tests.hostile.archives import hostile_safetensors, hostile_tars, hostile_zips, make_zip
 from tests.hostile.entries import ENTRIES, Entry
 from tests.hostile.images import hostile_arrays, hostile_pictures
 from tests.hostile.metadata import metadata_bombs
 from tests.hostile.programs import hostile_pickles, hostile_torch
 from tests.hostile.samples import sample
-from tests.hostile.texts import hostile_architectures, hostile_json, hostile_tables, hostile_yaml
+from tests.hostile.texts import (
+    hostile_architectures,
+    hostile_glosses,
+    hostile_json,
+    hostile_tables,
+    hostile_yaml,
+)
 
 _VALUES: tuple[Any, ...] = (
     10**9,
@@ -105,6 +111,10 @@ def crafted(root: Path, name: str, canary: Path) -> list[bytes]:
         return hostile_torch(good, canary)
     if suffix == ".zip":
         return hostile_zips(root)
+    if suffix == ".tgz":
+        return hostile_tars(good)
+    if suffix == ".noun":
+        return hostile_glosses(good)
     if suffix == ".yaml":
         return hostile_yaml()
     if suffix in (".json", ".jsonl"):

@@ -14,6 +14,7 @@ import torch
 from episodes import InputError
 from episodes.datasets import make_dataset
 from episodes.datasets.cache import cached_bank
+from episodes.datasets.udhr import read_package
 from episodes.untrusted.sources import open_picture, to_tensor
 from episodes.untrusted.vector_tables import read_vectors
 from metagvae import zoo
@@ -24,11 +25,13 @@ from metagvae.studies.fit_check import fit_check
 from metagvae.studies.measured_data import choose_dataset
 from metagvae.studies.methods import describe
 from metagvae.studies.next_to_label import next_in_folder
+from metagvae.training.dictionaries import learn_dictionary
 from metagvae.training.pretraining import pretrain
 from metagvae.training.trainee import build_parts
 from metagvae.zoo.convert import import_weights
 from metagvae.zoo.hub import load_timm_folder, timm_architecture
 from metagvae.zoo.trained import load_encoder, read_card
+from tests.hostile.codes import sparse_config
 from tests.hostile.samples import FORMATS, pictures, pretrain_config, sample
 
 
@@ -163,6 +166,34 @@ ENTRIES = {
         ("pretrain",),
         ("pretrain/config.yaml", "pretrain/vae.safetensors"),
         lambda f: zoo.open(f / "pretrain").vae(),
+    ),
+    "sparse encoder": Entry(
+        ("sparse",),
+        ("sparse/encoder/config.json", "sparse/encoder/model.safetensors"),
+        lambda f: load_encoder(f / "sparse/encoder")(torch.rand(2, 1, 16, 16)),
+    ),
+    "sparse run resumed": Entry(
+        ("sparse",),
+        ("sparse/state/step-0000002.pt", "sparse/config.yaml"),
+        lambda f: learn_dictionary(sparse_config(f / "sparse", resume=True), pictures()),
+    ),
+    "refined encoder": Entry(
+        ("refined",),
+        ("refined/config.json", "refined/model.safetensors"),
+        lambda f: load_encoder(f / "refined")(torch.rand(2, 1, 16, 16)),
+    ),
+    "text encoder": Entry(
+        ("text",),
+        ("text/config.json", "text/model.safetensors"),
+        lambda f: load_encoder(f / "text")(torch.zeros(2, 1, 1, 8)),
+    ),
+    "package of declarations": Entry(
+        ("declarations.tgz",), ("declarations.tgz",), lambda f: read_package(f / "declarations.tgz")
+    ),
+    "WordNet's glosses": Entry(
+        ("glosses",),
+        ("glosses/data.noun",),
+        lambda f: make_dataset("glosses", root=str(f / "glosses"), size=8).load("train"),
     ),
     "learner of a run": Entry(
         ("train",),

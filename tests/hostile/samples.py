@@ -28,6 +28,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
+from tests.hostile.codes import make_codes
 
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tif", "ppm")
 
@@ -80,6 +81,7 @@ def make_samples(root: Path) -> None:
     """Good files of every kind, under ``root``."""
     bank = pictures()
     vae = pretrain(pretrain_config(root / "pretrain"), bank)
+    make_codes(root, bank)
     config = sections.TrainConfig(
         encoder=sections.EncoderSection(width=4, latent=9),
         learner=sections.LearnerSection("ridge", {"scale": 2.0}),

@@ -114,3 +114,22 @@ def hostile_tables() -> list[bytes]:
         b"label" + b",a" * 100_000 + b"\nx" + b",1" * 100_000,
         b"label,a\n" + b"x,1\n" * 500_000,
     ]
+
+
+def hostile_glosses(good: bytes) -> list[bytes]:
+    """WordNet's data files with lines that are no synset, fields that there are not, and bytes that are no text."""
+    return [
+        b"00000001 05 n 01 word without a bar\n",
+        b"x 05 n 01 word | gloss\n",
+        b"00000001 45 n 01 word | gloss\n",
+        b"00000001 99999999999999999999 n 01 word | gloss\n",
+        "00000001 \u0665\u0665 n 01 word | gloss\n".encode(),
+        b"00000001 -1 n 01 word | gloss\n",
+        b"|" * 1_000_000,
+        b"00000001 05 n 01 word | " + b"gloss " * 1_000_000,
+        b"\xff\xfe",
+        b"\0" * 1000,
+        good[: len(good) // 2] + b"\x00\xff" + good[len(good) // 2 :],
+        good[:-30],
+        b"",
+    ]

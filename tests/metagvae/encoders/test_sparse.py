@@ -62,6 +62,19 @@ def test_a_picture_alone_and_in_a_batch(dtype: torch.dtype) -> None:
     assert torch.allclose(together.norm(dim=1), torch.ones(64, dtype=dtype), atol=1e-5)
 
 
+@pytest.mark.parametrize(("grid", "cell", "corners"), [(3, 6, [0, 4, 8]), (4, 5, [0, 3, 6, 9]), (2, 14, [0, 0])])
+def test_cells_overlap_and_reach_both_edges(grid: int, cell: int, corners: list[int]) -> None:
+    images = _strokes(3)
+    for pool in ("max", "mean"):
+        encoder = _encoder(grid=grid, cell=cell, pool=pool, power=1.0)
+        codes, pooled = encoder.codes(images), encoder.pooled(images).view(3, 24, grid, grid)
+        for i, top in enumerate(corners):
+            for j, left in enumerate(corners):
+                part = codes[:, top : top + cell, left : left + cell].flatten(1, 2)
+                expected = part.amax(1) if pool == "max" else part.mean(1)
+                assert torch.allclose(pooled[:, :, i, j], expected, atol=1e-6)
+
+
 def test_an_empty_picture_has_a_finite_feature() -> None:
     blank = torch.zeros(2, 1, 28, 28)
     for settings in ({}, {"centre": False}, {"pool": "mean", "power": 0.25}, {"unit": False}):
@@ -132,6 +145,7 @@ def test_saved_opened_exported(tmp_path: Path) -> None:
         ("side", "9", "encoder.side must be int"),
         ("pad", 10, "encoder.pad must be between 0 and the patch's side 9"),
         ("grid", 20, "encoder.grid must be at most the 14 places"),
+        ("cell", 15, "encoder.cell must be between 1 and the 14 places"),
         ("atoms", 10**9, "encoder.atoms must be between 1 and 4096"),
         ("penalty", 0.0, "encoder.penalty must be above 0"),
         ("penalty", float("nan"), "encoder.penalty must be above 0"),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from episodes import AugmentConfig, InputError, warp
 from episodes.augment import PARAMETERS
+from metagvae.config.sections import VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.evaluation.identifiability import mcc
 from metagvae.guidance import (
@@ -21,9 +25,12 @@ from metagvae.guidance import (
     make_guidances,
 )
 from metagvae.guidance.contrast import PairedContrast, SegmentContrast
+from metagvae.runs.signals import Interrupted
 from metagvae.studies.mixtures import Mixture
+from metagvae.training.pretraining import pretrain
 from metagvae.vae.decoders import Decoder
 from metagvae.vae.guided_vae import GuidedVAE
+from tests.support.trainings import assert_same_run, bank, pretrain_config
 
 
 def build(**options: object) -> GuidedVAE:
@@ -163,3 +170,18 @@ def test_units_are_named_and_a_value_is_told_by_its_own_units() -> None:
 def test_wrong_options_are_one_sentence(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build(**options)
+
+
+@pytest.mark.parametrize(("auxiliary", "views"), [("warp", 2), ("third", 1)])
+def test_a_stopped_run_ends_bit_identical(tmp_path: Path, auxiliary: str, views: int) -> None:
+    def run(folder: str, **section: Any) -> None:
+        config = pretrain_config(tmp_path / folder, steps=4, **section)
+        spec = {"name": "auxiliary_contrast", "auxiliary": auxiliary}
+        config.encoder.latent, config.vae = 10, VAESection(guidance=[spec], decoder_width=4)
+        pretrain(replace(config, views=views), bank())
+
+    run("whole")
+    with pytest.raises(Interrupted):
+        run("halves", stop_after=2)
+    run("halves", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "halves", "vae.safetensors")

@@ -120,6 +120,8 @@ def test_labels_and_images_say_each_other(tmp_path: Path) -> None:
     config = SparseConfig(atoms=32, side=4, stride=1, pad=1, grid=3, penalty=0.2, steps=15)
     found = link_labels(SplitDigits(), config, count=1198)
     assert found.from_image["codes"] < found.from_image["pixels"] < 25
+    assert found.read_out["codes"] < found.read_out["pixels"] < 10
+    assert found.read_out["codes"] < found.from_image["codes"] + 1
     assert found.from_label == 10
     assert found.few[1]["codes"][0] > found.few[20]["codes"][0] > found.from_image["codes"] - 2
     found.save(tmp_path / "b.json")

@@ -27,7 +27,7 @@ from metagvae.encoders.text import TextEncoder
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.pretraining import pretrain
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.vae.text_decoder import TextDecoder
+from metagvae.vae.text_decoder import TEXT_DECODERS, TextDecoder, TrigramDecoder
 from metagvae.zoo.build import new_encoder, new_vae
 from tests.support.banks import stripes
 
@@ -47,22 +47,28 @@ def vae_of(bank: TokenBank, **options: Any) -> GuidedVAE:
     return new_vae(encoder, section, {}).eval()
 
 
-def test_the_decoder_sees_what_came_before_and_nothing_after(texts: TokenBank) -> None:
+@pytest.mark.parametrize(("kind", "reach"), [(TextDecoder, 6), (TrigramDecoder, 2)])
+def test_the_decoder_sees_what_came_before_and_nothing_after(
+    texts: TokenBank, kind: type[TextDecoder | TrigramDecoder], reach: int
+) -> None:
     torch.manual_seed(0)
-    decoder = TextDecoder(5, len(texts.symbols), 16, 12)
+    decoder = kind(5, len(texts.symbols), 16, 12)
     z, images = torch.randn(3, 5), to_float(texts.images[:3])
     changed = images.clone()
     changed[..., 9] = 1 / 255
     first, second = decoder(z, images), decoder(z, changed)
+    seen = slice(10, 10 + reach)  # by an LSTM to the end, by trigrams as far as two characters
     assert torch.equal(first[..., :10], second[..., :10])
-    assert not torch.allclose(first[..., 10:], second[..., 10:])
+    assert torch.equal(first[..., seen.stop :], second[..., seen.stop :])
+    assert bool((first[..., seen] != second[..., seen]).flatten(0, 2).any(0).all())
     assert not torch.allclose(first, decoder(z + 1, images))
     first.square().sum().backward()
     assert all(weight.grad is not None and bool(weight.grad.abs().sum() > 0) for weight in decoder.parameters())
 
 
-def test_the_likelihood_is_that_of_the_characters(texts: TokenBank) -> None:
-    vae, images = vae_of(texts), to_float(texts.images[:4])
+@pytest.mark.parametrize("decoder", list(TEXT_DECODERS))
+def test_the_likelihood_is_that_of_the_characters(texts: TokenBank, decoder: str) -> None:
+    vae, images = vae_of(texts, decoder=decoder), to_float(texts.images[:4])
     z = torch.randn(4, 5)
     with torch.no_grad():
         logits = vae.decoder(z, images).squeeze(2).transpose(1, 2)
@@ -164,15 +170,23 @@ def test_a_run_is_trained_ranked_and_measured_by_the_commands(tmp_path: Path, te
     assert 5 < row["bits"] < 9
 
 
-def test_a_resumed_text_run_ends_bit_identical(tmp_path: Path, texts: TokenBank) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"free_bits": 0.1},
+        {"decoder": "trigram", "inference": {"name": "short_run", "start": "prior", "steps": 2, "temperature": 0.1}},
+    ],
+    ids=["free-bits", "short-run"],
+)
+def test_a_resumed_text_run_ends_bit_identical(tmp_path: Path, texts: TokenBank, options: dict[str, Any]) -> None:
     from metagvae.runs.signals import Interrupted
 
-    pretrain(config(tmp_path / "whole", free_bits=0.1), texts)
-    stopped = config(tmp_path / "halves", free_bits=0.1)
+    pretrain(config(tmp_path / "whole", **options), texts)
+    stopped = config(tmp_path / "halves", **options)
     stopped.run.stop_after = 2
     with pytest.raises(Interrupted):
         pretrain(stopped, texts)
-    resumed = config(tmp_path / "halves", free_bits=0.1)
+    resumed = config(tmp_path / "halves", **options)
     resumed.run.resume = True
     pretrain(resumed, texts)
     whole, halves = (read_tensors(tmp_path / name / "vae.safetensors") for name in ("whole", "halves"))
@@ -186,7 +200,7 @@ def test_texts_and_images_are_told_apart(tmp_path: Path, texts: TokenBank) -> No
     images.encoder.backbone, images.vae = "conv4", VAESection()
     with pytest.raises(InputError, match="received 'conv4' and the texts of udhr-cut"):
         pretrain(images, texts)
-    with pytest.raises(InputError, match=r"vae\.decoder: unknown text decoder 'upsampling'; known: lstm"):
+    with pytest.raises(InputError, match=r"vae\.decoder: unknown text decoder 'upsampling'; known: lstm, trigram"):
         pretrain(config(tmp_path / "c", decoder="upsampling"), texts)
     with pytest.raises(InputError, match=r"vae\.likelihood 'categorical' is of texts"):
         pretrain(config(tmp_path / "d", likelihood="bernoulli"), texts)
