@@ -168,5 +168,5 @@ def test_the_scenes_own_counterfactuals_have_no_error() -> None:
     off = counterfactual_error(Oracle(bank, 0.1), scene, bank, count=60)
     assert off.rebuilt == pytest.approx(0.01 * 3 * 16 * 16, rel=1e-3)
     assert off.errors["light"] == pytest.approx(off.rebuilt, rel=1e-3)
-    with pytest.raises(InputError, match="all known; the train split of pendulum has not"):
+    with pytest.raises(InputError, match="all known; in the train split of pendulum they are not"):
         counterfactual_error(Oracle(bank), scene, make_dataset("pendulum", size=16, hidden=["angle"]).load("train"))
