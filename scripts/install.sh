@@ -23,9 +23,9 @@ CHECK
 echo "installing into .venv (several minutes the first time: torch is large)"
 .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
-# the list is complete, so nothing else is looked up; what builds a package is on it too. Python compiles what it imports
-# when it first does: that is a third of the files
-locked() { pip install --quiet --no-compile --require-hashes --no-deps --no-build-isolation "$@"; }
+# the list is complete, so nothing else is looked up; what builds a package is on it too. pip compiles all modules: left to
+# the first import it is done at every start where PYTHONDONTWRITEBYTECODE is set
+locked() { pip install --quiet --require-hashes --no-deps --no-build-isolation "$@"; }
 version() { .venv/bin/python -c 'import sys, importlib.metadata as m; print(m.version(sys.argv[1]))' "$1" 2>/dev/null; }
 # the entries of requirements.txt whose package matches a pattern, or (with a "!") all others
 entries() { awk -v not="${2:-}" -v names="^($1)==" '/^[^ ]/ { kept = ($0 ~ names) == (not == "") } kept' requirements.txt; }
