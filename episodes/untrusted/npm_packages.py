@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -10,7 +11,11 @@ from pathlib import Path
 
 from episodes.errors import InputError
 
-MAX_FILES, MAX_FILE_BYTES, MAX_BYTES = 10_000, 2 * 2**20, 200 * 2**20
+MAX_FILES, MAX_FILE_BYTES, MAX_BYTES = 2_000, 2**18, 32 * 2**20
+MAX_TAGS = 500_000  # of all pages together: a parser's second; the package of the declarations has 179,150
+# Where a tag does not end before the next one begins, Python's parser looks for its end again and again; comments and
+# scripts without an end are the same. Pages of declarations have none of these.
+_ENDLESS = re.compile(r"<[^<>]*(?:<|\Z)|<!(?!doctype)|<\?|<(?:script|style)", re.IGNORECASE)
 
 
 def package_texts(path: Path, folder: str, ending: str) -> Iterator[tuple[str, str]]:
@@ -36,6 +41,21 @@ def package_texts(path: Path, folder: str, ending: str) -> Iterator[tuple[str, s
                 yield member.name, data.decode("utf-8")
     except (tarfile.TarError, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable npm package ({error}); fetch it again.") from error
+
+
+def check_page(path: Path, page: str, tags: int) -> int:
+    """How many tags there are with this page's added to ``tags``.
+
+    Raises:
+        InputError: if the page would keep the parser busy without end.
+    """
+    tags += page.count("<")
+    if tags > MAX_TAGS or _ENDLESS.search(page):
+        raise InputError(
+            f"{path} holds a page that is no declaration: a tag that does not end, a comment, a script, or more than "
+            f"{MAX_TAGS:,} tags in all. Fetch it again."
+        )
+    return tags
 
 
 class Paragraphs(HTMLParser):

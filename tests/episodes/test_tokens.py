@@ -130,6 +130,19 @@ def test_damaged_packages_are_refused_in_one_sentence(tmp_path: Path, monkeypatc
         list(package_texts(whole, "package/", ".html"))
 
 
+@pytest.mark.parametrize("endless", ["<", "<a ", "</", "<!-- >", "<![CDATA[", "<?", "<script>", "<STYLE>"])
+def test_a_page_that_keeps_a_parser_busy_is_refused_before_it(tmp_path: Path, endless: str) -> None:
+    hostile = package(tmp_path / "busy.tgz", {"package/declaration/lat.html": endless * 20_000})
+    with pytest.raises(InputError, match="a tag that does not end, a comment, a script"):
+        read_package(hostile)
+
+
+def test_many_pages_of_nothing_but_tags_are_refused(tmp_path: Path) -> None:
+    pages = {f"package/declaration/{number}.html": "<p>" * 80_000 for number in range(7)}
+    with pytest.raises(InputError, match="more than 500,000 tags in all"):
+        read_package(package(tmp_path / "tags.tgz", pages))
+
+
 def test_no_link_of_a_package_is_followed(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "link.tgz", "w:gz") as archive:
         info = tarfile.TarInfo("package/declaration/lat.html")
