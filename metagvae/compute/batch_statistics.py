@@ -41,7 +41,10 @@ def batch_rows(values: Tensor) -> Tensor:
 def _moments(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance ``[C]`` of this process's maps ``[rows, C, H, W]``, in float32 or better."""
     if maps.is_cpu:  # torch.var_mean takes twenty times as long where channels are last
-        mean, var = torch.batch_norm_update_stats(maps, None, None, 0.0)
+        # the kernel answers in the precision of the averages that it is given
+        exact = torch.float64 if maps.dtype == torch.float64 else torch.float32
+        averages = torch.zeros(2, maps.shape[1], dtype=exact)
+        mean, var = torch.batch_norm_update_stats(maps, averages[0], averages[1], 0.0)
         return mean, var
     var, mean = torch.var_mean(maps if maps.dtype == torch.float64 else maps.float(), dim=(0, 2, 3), correction=0)
     return mean, var
