@@ -199,8 +199,8 @@ def over_files(pattern: str) -> str:
     commits = dict.fromkeys(content["provenance"]["commit"] for content in contents)
     legend = (
         f"{r['dataset']}, {r['split']} split, each seed measured on the same {r['episodes']:,} episodes of "
-        f"{r['query']} queries per class, seed {r['seed']}; error in %, sd over training seeds. The 95 % interval of one seed is at "
-        f"most ± {widest:.2f} over episodes{brackets(contents[0]['results'])}. The commands are in "
+        f"{r['query']} queries per class, seed {r['seed']}; error in %, sd over training seeds. The 95 % interval of "
+        f"one seed is at most ± {widest:.2f} over episodes{brackets(contents[0]['results'])}. The commands are in "
         f"`experiments/plan.yaml`; commit {', '.join(commits)}."
     )
     return f"{markdown_table(body)}\n\n{legend}\n"
