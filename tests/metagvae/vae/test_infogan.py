@@ -237,3 +237,23 @@ def test_the_command_draws_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     options = ["--data.options", '{"count": 64}', "--adversary.start", "0", "--run.device", "cpu"]
     assert main(["pretrain", "--config", str(source), *short, *options, "--run.folder", str(folder)]) == 0
     assert {p.name for p in (folder / "figures").iterdir()} >= {"samples.png", "traversal.png", "reconstructions.png"}
+
+
+def test_a_branched_pair_differs_in_the_regulariser_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What experiments/infogan.py saves by branching changes no bit of either run."""
+    from dataclasses import replace
+
+    from experiments import infogan
+
+    whole = infogan.config
+
+    def small(folder: Path, seed: int, steps: int, width: int, start: float) -> PretrainConfig:
+        chosen = whole(folder, seed, steps, width, start)
+        return replace(chosen, data=replace(chosen.data, options={"count": 60}), batch=8)
+
+    monkeypatch.setattr(infogan, "config", small)
+    pair = infogan.trained(tmp_path, 0, 10, 4)
+    pretrain(small(tmp_path / "alone", 0, 10, 4, infogan.START))
+    assert_same_run(tmp_path / "alone", pair["cr"], "vae.safetensors")
+    plain, cr = (zoo.open(run).vae().state_dict() for run in pair.values())
+    assert not torch.equal(plain["decoder.first.weight"], cr["decoder.first.weight"])
