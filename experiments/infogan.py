@@ -163,7 +163,8 @@ def main() -> None:
     if arguments.json:
         milliseconds = cost(arguments.width)
         about = (
-            f"{len(arguments.seeds)} pairs of {arguments.steps:,} steps of 64 sprites of 32 x 32, width {arguments.width}; "
+            f"{len(arguments.seeds)} pairs of {arguments.steps:,} steps of 64 sprites of 32 x 32, "
+            f"width {arguments.width}; "
             f"the regulariser (weight {CONTRAST:g}) is in force for the last {100 * (1 - START):.0f} % of the steps. "
             f"A step takes {milliseconds['InfoGAN']} ms of one core, with the regulariser {milliseconds['InfoGAN-CR']}."
         )

@@ -82,7 +82,8 @@ class VAESection:
         warm_up: steps over which beta grows from zero, in pretraining.
         likelihood: bernoulli | gaussian; of texts categorical.
         sigma: standard deviation of the Gaussian likelihood, images being in [0, 1].
-        decoder: upsampling, residual, or ding, patches or infogan, which mirror the backbone of that name; of texts lstm.
+        decoder: upsampling, residual, or ding, patches or infogan, which mirror the backbone of that name; of texts
+            lstm.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
         prior: of the latent, a mapping of its name and options.

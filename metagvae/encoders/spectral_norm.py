@@ -28,7 +28,8 @@ def _closer(weight: Tensor, left: Tensor) -> Tensor:
 
 def normalised(weight: Tensor, left: Tensor) -> Tensor:
     """A weight divided by its largest singular value, as its left singular vector ``[out]`` tells it."""
-    return weight / torch.linalg.vector_norm(left @ weight.flatten(1))
+    found: Tensor = weight / torch.linalg.vector_norm(left @ weight.flatten(1))
+    return found
 
 
 class SpectralConv2d(nn.Conv2d):
@@ -47,7 +48,8 @@ class SpectralConv2d(nn.Conv2d):
         self.left.copy_(_closer(self.weight, self.left))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, normalised(self.weight, self.left), self.bias)
+        maps: Tensor = self._conv_forward(x, normalised(self.weight, self.left), self.bias)
+        return maps
 
 
 class SpectralLinear(nn.Linear):

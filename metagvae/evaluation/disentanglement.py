@@ -60,8 +60,8 @@ def factor_vae(
     Without a unit in use the score is that of guessing.
 
     Args:
-        held_out: count on votes of ``test``; else on those that the majorities were taken from, as the authors do, which
-            flatters a model.
+        held_out: count on votes of ``test``; else on those that the majorities were taken from, as the authors do,
+            which flatters a model.
     """
     used = np.flatnonzero(in_use(train))
     if not len(used):

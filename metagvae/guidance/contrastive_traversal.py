@@ -20,7 +20,7 @@ class ContrastiveTraversal(Guidance):
 
     Two latents are drawn that share one unit, and a network tells from their images which. Decoder and network lower
     one cross entropy. Under a normal prior any rotation of the latent has as good a set of axes, so this makes units
-    easy to recognise and need not make them the factors of the images; uniform codes (the section ``adversary``) do more.
+    easy to recognise and need not make them the factors of the images. The section ``adversary`` has uniform codes.
 
     Args:
         context: its units hold the groups.

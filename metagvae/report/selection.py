@@ -43,7 +43,9 @@ def selection_content(runs: list[Material]) -> dict[str, Any]:
             {
                 "run": readable(run.name),
                 "cells": [{"value": row[name], "best": picks.get(name) == place} for name in columns],
-                "agreement": [{"value": f"{100 * value:.0f}", "shade": round(max(0.0, float(value)), 2)} for value in line],
+                "agreement": [
+                    {"value": f"{100 * value:.0f}", "shade": round(max(0.0, float(value)), 2)} for value in line
+                ],
             }
             for place, (run, row, line) in enumerate(zip(runs, rows, corrected, strict=True))
         ],

@@ -32,8 +32,8 @@ from metagvae.report.page import render
 from metagvae.report.provenance import provenance_content
 from metagvae.report.reconstructions import reconstructions_content
 from metagvae.report.results import results_content, shown
-from metagvae.report.selection import selection_content
 from metagvae.report.section import LeftOut, Section, readable
+from metagvae.report.selection import selection_content
 from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content
 from metagvae.runs.run import read_config

@@ -36,7 +36,7 @@ def _check_adversary(config: PretrainConfig) -> None:
         return
     if not uniform:
         raise InputError(
-            f"the section adversary trains a generator of uniform codes; set vae.prior: {{name: uniform_codes}} (received "
+            "the section adversary trains a generator of uniform codes; set vae.prior: {name: uniform_codes} (received "
             f"{config.vae.prior.get('name')!r})."
         )
     usual = VAESection()
@@ -50,7 +50,8 @@ def _check_adversary(config: PretrainConfig) -> None:
         )
     if config.optim.precision not in ("auto", "float32"):
         raise InputError(
-            f"adversarial training computes in float32; received optim.precision {config.optim.precision!r}. Leave it out."
+            f"adversarial training computes in float32; received optim.precision {config.optim.precision!r}. Leave it "
+            "out."
         )
 
 

@@ -113,9 +113,7 @@ class _Fitting:
 
     def __init__(self, run: Run, task: Task, optim: OptimSection, device: Device) -> None:
         self.run, self.module, self.optim = run, task.module, optim
-        self.work = TrainingStep(
-            task.module, task.loss_terms, optim, task.share, device, task.place, rates=task.rates
-        )
+        self.work = TrainingStep(task.module, task.loss_terms, optim, task.share, device, task.place, rates=task.rates)
         self.guard = self.work.guard
         self.take = _taken(self.work, optim, device)
         self.done, spent, skipped = 0, 0.0, 0

@@ -1,9 +1,8 @@
-"""InfoGAN with a contrastive regulariser: the same encoder, decoder and prior, taught by a critic instead of a VAE's loss."""
+"""InfoGAN with a contrastive regulariser: encoder, decoder and prior of a VAE, taught by a critic."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -71,9 +70,7 @@ class InfoGAN(nn.Module):
         self.contrast = None
         if section.contrast > 0:
             codes = self.reader.codes.numbers.tolist()
-            self.contrast = SharedUnit(
-                codes, config.latent, config.channels, config.size, section.width, section.gap
-            )
+            self.contrast = SharedUnit(codes, config.latent, config.channels, config.size, section.width, section.gap)
         self._quiet(vae.encoder)
 
     @torch.no_grad()
@@ -151,7 +148,7 @@ class InfoGAN(nn.Module):
         encoder.to_log_var.bias[codes.numbers] = torch.cat(gaps).square().mean(0).clamp(min=1e-5).log()
 
 
-def _still(module: nn.Module) -> Mapping[str, Tensor]:
+def _still(module: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach() for name, weight in module.named_parameters()}
 
 

@@ -138,7 +138,6 @@ class _Judge:
         (errors,) = self._evaluator(config).errors(learner, [(self.shape.way, self.shape.shot)])
         return errors
 
-
     def _without_labels(self, config: Base, learner: Learner) -> np.ndarray:
         bank, device = config.data.make().load("validation"), run_device(config.run, config.optim)
         rows = torch.randperm(len(bank), generator=torch.Generator().manual_seed(self.plan.seed))[:JUDGED]

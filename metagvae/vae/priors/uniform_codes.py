@@ -73,11 +73,14 @@ class UniformCodes(Prior):
             inside = above + torch.log1p(-(below - above).exp())  # log of the probability
             edges = 0.5 * (low * (_log_bell(low) - inside).exp() - high * (_log_bell(high) - inside).exp())
             entropy = 0.5 * math.log(2 * math.pi * math.e) + spread.log() + inside + edges
-            return ((math.log(2) - entropy) * self.read).to(posterior.mean.dtype)
+            carried: Tensor = (math.log(2) - entropy) * self.read
+            return carried.to(posterior.mean.dtype)
 
     def log_prob(self, z: Tensor, labels: Labels) -> Tensor:
         outside = (z.abs() > 1).any(-1)
-        return torch.where(outside, -math.inf, -self.latent * math.log(2)).to(z)
+        inside = -self.latent * math.log(2)
+        density: Tensor = torch.where(outside, -math.inf, inside).to(z)
+        return density
 
     def sample(self, count: int, labels: Labels) -> Tensor:
         return 2 * uniform(count, self.latent, device=self.read.device) - 1

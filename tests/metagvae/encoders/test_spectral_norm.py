@@ -10,7 +10,10 @@ from torch.func import functional_call
 
 from metagvae.encoders.spectral_norm import SpectralConv2d, SpectralLinear, iterate, normalised
 
-LAYERS = {"conv": (lambda: SpectralConv2d(3, 8, 4, stride=2, padding=1), (5, 3, 16, 16)), "linear": (lambda: SpectralLinear(20, 7), (5, 20))}
+LAYERS = {
+    "conv": (lambda: SpectralConv2d(3, 8, 4, stride=2, padding=1), (5, 3, 16, 16)),
+    "linear": (lambda: SpectralLinear(20, 7), (5, 20)),
+}
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -87,7 +87,9 @@ def test_the_terms_are_the_papers_written_out() -> None:
     real, made = (model.reader.critic(model.reader.encoder.maps(x)).squeeze(1).sigmoid() for x in (images, fake))
     read = model.reader.encoder(fake)[:, :3]
     density = torch.distributions.Normal(read, 1.0).log_prob(z[:, :3]).sum(1)
-    assert float(terms["critic"].detach()) == pytest.approx(float(-(real.log() + (1 - made).log()).mean().detach()), abs=1e-5)
+    assert float(terms["critic"].detach()) == pytest.approx(
+        float(-(real.log() + (1 - made).log()).mean().detach()), abs=1e-5
+    )
     assert float(terms["generator"].detach()) == pytest.approx(float(-made.log().mean().detach()), abs=1e-5)
     assert torch.equal(terms["codes"], terms["generator/codes"])
     assert float(terms["codes"].detach()) == pytest.approx(float(-0.05 * density.mean().detach()))
@@ -148,7 +150,9 @@ def test_the_information_of_a_code_is_log_two_less_the_entropy_of_a_truncated_no
     assert bool(torch.isfinite(far).all())
     drawn = prior.sample(4000, {})
     assert stats.kstest(drawn.flatten().numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.001
-    assert torch.equal(prior.log_prob(torch.tensor([[0.0] * 5, [0.0, 0, 0, 0, 1.1]]), {}).exp(), torch.tensor([2**-5.0, 0.0]))
+    assert torch.equal(
+        prior.log_prob(torch.tensor([[0.0] * 5, [0.0, 0, 0, 0, 1.1]]), {}).exp(), torch.tensor([2**-5.0, 0.0])
+    )
 
 
 def test_a_run_resumes_bit_identical_and_opens_as_any_other(tmp_path: Path) -> None:
@@ -223,7 +227,11 @@ def test_what_cannot_work_is_told_before_any_image_is_read(tmp_path: Path, chang
 
 
 def test_wrong_numbers_are_refused() -> None:
-    for settings, says in (({"gap": 2.0}, "gap in"), ({"contrast": -1.0}, ">= 0"), ({"generator_rate": 0.0}, "above 0")):
+    for settings, says in (
+        ({"gap": 2.0}, "gap in"),
+        ({"contrast": -1.0}, ">= 0"),
+        ({"generator_rate": 0.0}, "above 0"),
+    ):
         with pytest.raises(InputError, match=says):
             AdversarySection(**settings)
     with pytest.raises(InputError, match="two numbers"):
