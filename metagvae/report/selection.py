@@ -1,4 +1,4 @@
-"""What criteria without labels say of several runs, and how far the runs agree."""
+"""Criteria that choose among runs without a label, and how far the runs agree."""
 
 from __future__ import annotations
 
