@@ -3,8 +3,8 @@
 Trains what is not under runs/ yet, as `metagvae pretrain --config configs/pendulum/GRAPH.yaml --run.seed N
 --run.folder runs/pendulum-GRAPH-seedN` does, GRAPH being causal, reversed and no-graph. With --supports it measures
 few-shot errors; with --hidden too, of runs whose names end in -hidden-seedN, trained with --data.options '{"hidden":
-["angle"]}': nothing told them the factor that classes are made of. --weights takes the weight of that factor's block for
-each graph; --split validation is for choosing them.
+["angle"]}': nothing told them the factor that classes are made of. --weights takes the weight of that factor's block
+for each graph; --split validation is for choosing them.
 
 python experiments/causes.py --seeds 0 1 --json experiments/results/causes.json
 python experiments/causes.py --supports --seeds 0 1 --episodes 100 --json experiments/results/causes-supports.json

@@ -248,7 +248,7 @@ def test_the_command_draws_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_branched_pair_differs_in_the_regulariser_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What experiments/infogan.py saves by branching changes no bit of either run."""
+    """The branching of experiments/infogan.py changes no bit of either run."""
     from dataclasses import replace
 
     from experiments import infogan
