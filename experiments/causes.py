@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--hidden", action="store_true", help="runs that were not told the factor of the classes")
     parser.add_argument("--supports", action="store_true", help="few-shot errors with counterfactual supports")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--graphs", nargs="+", choices=list(GRAPHS), default=list(GRAPHS))
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--split", default="test", help="of the images and episodes")
     parser.add_argument("--weights", type=float, nargs=3, help="unlabelled_weight of each graph")
@@ -163,7 +164,8 @@ def main() -> None:
     every: dict[str, list[dict[str, float]]] = {}
     dataset = make_dataset(arguments.scene, **options(arguments))
     training, bank = dataset.load("train"), dataset.load(arguments.split)
-    for graph, name in GRAPHS.items():
+    for graph in arguments.graphs:
+        name = GRAPHS[graph]
         for seed in arguments.seeds:
             run = trained(arguments, graph, seed, training)
             if arguments.train_only:
