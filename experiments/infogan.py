@@ -1,9 +1,9 @@
 """InfoGAN with its contrastive regulariser and without, on 32 x 32 sprites: scores of pairs that share their beginning.
 
 A pair is one run up to the step where the regulariser sets in; from that state both go on to the end. So the two differ
-in the regulariser alone, and the second costs a tenth of a run. What is not under runs/ yet is trained.
+in the regulariser alone, and their beginning is trained once. What is not under runs/ yet is trained.
 
-python experiments/infogan.py --seeds 0 1 2 3 4 --json experiments/results/infogan.json
+python experiments/infogan.py --steps 3000 --width 8 --start 0.5 --json experiments/results/infogan.json
 """
 
 from __future__ import annotations
@@ -34,12 +34,16 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.training.pretraining import pretrain
 from metagvae.vae.synthesis import Synthesis
 
-CONTRAST, START = 2.0, 0.9
+CONTRAST = 2.0
 NAMES = {"plain": "InfoGAN", "cr": "InfoGAN-CR"}
 
 
-def config(folder: Path, seed: int, steps: int, width: int, start: float) -> PretrainConfig:
-    """configs/sprites/infogan-cr.yaml at another size; with ``start`` 1 the regulariser never sets in."""
+def config(folder: Path, seed: int, steps: int, width: int, start: float, branching: float) -> PretrainConfig:
+    """configs/sprites/infogan-cr.yaml at another size; with ``start`` 1 the regulariser never sets in.
+
+    Args:
+        branching: share of the steps after which a state is kept.
+    """
     return PretrainConfig(
         data=DataConfig("sprites", size=32),
         encoder=EncoderSection(backbone="infogan", width=width, latent=10, features=["codes"]),
@@ -47,30 +51,30 @@ def config(folder: Path, seed: int, steps: int, width: int, start: float) -> Pre
         adversary=AdversarySection(contrast=CONTRAST, start=start, width=width),
         batch=64,
         optim=OptimSection(steps=steps, lr=0.002, betas=[0.5, 0.999], schedule="constant"),
-        run=RunSection(folder=str(folder), seed=seed, device="cpu", save_every=int(START * steps), resume="auto"),
+        run=RunSection(folder=str(folder), seed=seed, device="cpu", save_every=round(branching * steps), resume="auto"),
     )
 
 
-def branch(run: Path, folder: Path, step: int) -> None:
+def branch(run: Path, folder: Path, step: int, start: float) -> None:
     """A run's folder as it was after ``step`` steps, with a config in which the regulariser sets in there."""
     if folder.exists():
         return
     (folder / "state").mkdir(parents=True)
     settings = read_yaml(run / "config.yaml", "a run's config")
-    settings["adversary"]["start"] = START
+    settings["adversary"]["start"] = start
     (folder / "config.yaml").write_text(yaml_text(settings))
     for name in ("provenance.json", "metrics.jsonl", f"state/step-{step:07d}.pt"):
         shutil.copy(run / name, folder / name)
 
 
-def trained(root: Path, seed: int, steps: int, width: int) -> dict[str, Path]:
+def trained(root: Path, seed: int, steps: int, width: int, start: float) -> dict[str, Path]:
     """The folders of a pair, trained if they are not there."""
-    folders = {kind: root / f"sprites-infogan-{kind}-w{width}-{steps}-seed{seed}" for kind in NAMES}
+    folders = {kind: root / f"sprites-infogan-{kind}-{width}-{steps}-{start:g}-seed{seed}" for kind in NAMES}
     if not (folders["plain"] / "vae.safetensors").exists():
-        pretrain(config(folders["plain"], seed, steps, width, 1.0))
+        pretrain(config(folders["plain"], seed, steps, width, 1.0, start))
     if not (folders["cr"] / "vae.safetensors").exists():
-        branch(folders["plain"], folders["cr"], int(START * steps))
-        pretrain(config(folders["cr"], seed, steps, width, START))
+        branch(folders["plain"], folders["cr"], round(start * steps), start)
+        pretrain(config(folders["cr"], seed, steps, width, start, start))
     return folders
 
 
@@ -92,7 +96,7 @@ def cost(width: int) -> dict[str, float]:
     from metagvae.vae.infogan import InfoGAN
     from metagvae.zoo.build import new_encoder, new_vae
 
-    chosen = config(Path("unused"), 0, 10, width, START)
+    chosen = config(Path("unused"), 0, 10, width, 0.5, 0.5)
     bank = replace(chosen.data, options={"count": 200}).make().load("train")
     vae = new_vae(new_encoder(chosen.encoder, chosen.vae, bank, 0), chosen.vae, {})
     assert chosen.adversary is not None
@@ -137,6 +141,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--start", type=float, default=0.9, help="share of the steps before the regulariser")
+    parser.add_argument("--train_only", action="store_true", help="train what is missing and measure nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--figure", type=Path, help="file to draw the first pair's images to")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
@@ -145,10 +151,14 @@ def main() -> None:
     scores: dict[str, list[dict[str, float]]] = {kind: [] for kind in NAMES}
     pairs = []
     for seed in arguments.seeds:
-        pairs.append(trained(arguments.folder, seed, arguments.steps, arguments.width))
+        pairs.append(trained(arguments.folder, seed, arguments.steps, arguments.width, arguments.start))
+        if arguments.train_only:
+            continue
         for kind, folder in pairs[-1].items():
             scores[kind].append(measured(folder))
             print(NAMES[kind], seed, {name: round(value, 3) for name, value in scores[kind][-1].items()}, flush=True)
+    if arguments.train_only:
+        return
     names = list(scores["plain"][0])
     rows: list[dict[str, Any]] = [
         {"generator": NAMES[kind], **{n: f"{np.mean([s[n] for s in found]):.3f}" for n in names}}
@@ -165,7 +175,8 @@ def main() -> None:
         about = (
             f"{len(arguments.seeds)} pairs of {arguments.steps:,} steps of 64 sprites of 32 x 32, "
             f"width {arguments.width}; "
-            f"the regulariser (weight {CONTRAST:g}) is in force for the last {100 * (1 - START):.0f} % of the steps. "
+            f"the regulariser (weight {CONTRAST:g}) is in force for the last "
+            f"{100 * (1 - arguments.start):.0f} % of the steps. "
             f"A step takes {milliseconds['InfoGAN']} ms of one core, with the regulariser {milliseconds['InfoGAN-CR']}."
         )
         content = {"provenance": provenance(), "about": about, "rows": rows, "per_seed": scores, "cost": milliseconds}

@@ -255,13 +255,13 @@ def test_a_branched_pair_differs_in_the_regulariser_alone(tmp_path: Path, monkey
 
     whole = infogan.config
 
-    def small(folder: Path, seed: int, steps: int, width: int, start: float) -> PretrainConfig:
-        chosen = whole(folder, seed, steps, width, start)
+    def small(folder: Path, seed: int, steps: int, width: int, start: float, branching: float) -> PretrainConfig:
+        chosen = whole(folder, seed, steps, width, start, branching)
         return replace(chosen, data=replace(chosen.data, options={"count": 60}), batch=8)
 
     monkeypatch.setattr(infogan, "config", small)
-    pair = infogan.trained(tmp_path, 0, 10, 4)
-    pretrain(small(tmp_path / "alone", 0, 10, 4, infogan.START))
+    pair = infogan.trained(tmp_path, 0, 10, 4, 0.7)
+    pretrain(small(tmp_path / "alone", 0, 10, 4, 0.7, 0.7))
     assert_same_run(tmp_path / "alone", pair["cr"], "vae.safetensors")
     plain, cr = (zoo.open(run).vae().state_dict() for run in pair.values())
     assert not torch.equal(plain["decoder.first.weight"], cr["decoder.first.weight"])
