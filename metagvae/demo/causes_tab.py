@@ -22,7 +22,7 @@ NONE = (
 
 @dataclass(frozen=True)
 class Causes:
-    """What a VAE's prior lets be done to images.
+    """Interventions that a VAE's prior allows on images.
 
     Args:
         vae: whose prior has `Prior.settings`.
