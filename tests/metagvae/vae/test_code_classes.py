@@ -29,8 +29,9 @@ def vae() -> GuidedVAE:
 
 
 def test_a_class_shares_its_codes_and_draws_its_noise() -> None:
+    model = vae()
     before = torch.random.get_rng_state()
-    bank = code_classes(vae(), classes=20, each=5, seed=3)
+    bank = code_classes(model, classes=20, each=5, seed=3)
     assert torch.equal(torch.random.get_rng_state(), before)
     seen = bank.images[:, 0, 0, :5].view(20, 5, 5)
     assert bool((seen[:, :, :3] == seen[:, :1, :3]).all())
