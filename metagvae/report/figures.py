@@ -44,10 +44,9 @@ def tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) 
             tall, wide = side * picture.shape[0], side * picture.shape[1]
             left, low = margin + cell * column + (cell - gap - wide) / 2, bottom + (cell - gap - tall) / 2
             extent = (left, left + wide, low, low + tall)
-            shown = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
-            axis.imshow(picture.squeeze(), extent=extent, **shown)
+            axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent)
         figure.text(0.08 / width, (bottom + (cell - gap) / 2) / height, _plain(label), va="center", fontsize=8)
-    axis.set(xlim=(0, width), ylim=(0, height))
+    axis.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     figure.text(0.08 / width, 1 - 0.5 * head / height, _plain(title), va="center", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
