@@ -18,7 +18,7 @@ from typing import Any
 
 
 def python(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What ``python *words`` ends with and prints.
+    """Exit status and output of ``python *words``.
 
     Args:
         words: ``-c CODE``, ``-m MODULE`` or a script, and its arguments.
