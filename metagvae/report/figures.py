@@ -67,8 +67,9 @@ def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12
 
 
 @torch.no_grad()
-def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, steps: int = 9, most: int = 12) -> None:
+def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, steps: int = 9, most: int = 12) -> None:
     """One picture's latent with one unit moved at a time: guided units first, then those of largest KL."""
+    reach = vae.prior.reach
     image = to_float(bank.images[len(bank) // 3 : len(bank) // 3 + 1])
     kl = vae.kl_of_units(vae.infer(to_float(bank.images[:: max(1, len(bank) // 256)])))
     names = {unit: group for group, units in vae.encoder.units.items() for unit in units}
@@ -85,6 +86,12 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
         rows.append(vae.decode(z))
     labels = [f"{names[unit]} {unit}" + ("" if kl is None else f"\nKL {float(kl[unit]):.2f}") for unit in units]
     tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+
+
+def samples(vae: GuidedVAE, path: Path, rows: int = 6, columns: int = 12) -> None:
+    """Images of draws from the prior."""
+    drawn = Synthesis(vae).samples(rows * columns).images[0]
+    tile(list(drawn.split(columns)), [""] * rows, path, "draws from the prior")
 
 
 def atoms(encoder: SparseEncoder, path: Path, most: int = 128, columns: int = 16) -> None:
