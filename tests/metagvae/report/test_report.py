@@ -208,7 +208,7 @@ def test_the_config_shown_trains_again(pages: dict[str, str]) -> None:
     settings = yaml.safe_load(unescape(found[1]))
     path = Path(settings["data"]["root"]).parent / "again.yaml"
     path.write_text(yaml.safe_dump(settings))
-    chosen = build_parser().parse_args(["pretrain", "--config", str(path)])
+    chosen = build_parser("pretrain").parse_args(["pretrain", "--config", str(path)])
     assert chosen.pretrain.encoder.latent == 9
 
 
