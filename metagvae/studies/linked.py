@@ -86,8 +86,8 @@ class Linking:
 
     def of_labels(self) -> SparseConfig:
         """The settings of an encoder whose pooled codes are linked to labels."""
-        kept = {"grid": self.grid, "cell": self.cell, "components": self.components}
-        return replace(self.encoder(1, 28, self.atoms), **kept)
+        encoder = self.encoder(1, 28, self.atoms)
+        return replace(encoder, grid=self.grid, cell=self.cell, components=self.components)
 
 
 @dataclass(frozen=True)
