@@ -1,4 +1,4 @@
-"""The work of `metagvae likelihood`: log p(x) of test images or texts under runs' VAEs, and how they use their latents."""
+"""The work of `metagvae likelihood`: log p(x) of images or texts under runs' VAEs, and how they use their latents."""
 
 from __future__ import annotations
 

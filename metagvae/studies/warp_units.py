@@ -102,7 +102,7 @@ def warp_units(trained: Trained, group: str, split: str, seed: int, device: Devi
 
 
 def _read_together(code: Rows, moved: Rows) -> list[float]:
-    """Correlation of each parameter's differences with their least-squares reading, solved on the first half of rows."""
+    """Correlation of each parameter's differences with their least-squares reading, solved on half of the rows."""
     half = len(code) // 2
     weights = np.linalg.lstsq(code[:half], moved[:half], rcond=None)[0]
     return [float(value) for value in correlations(code[half:] @ weights, moved[half:]).diagonal()]
@@ -137,8 +137,8 @@ def save(found: Sequence[WarpUnits], path: Path) -> None:
     """Writes all rows as JSON."""
     about = (
         "Correlation with each warp parameter's differences between two warps of an image. One by one: of one unit's "
-        "differences, whose mean is the MCC; read together: of the best linear reading from all of the units. Scored on "
-        "other images than units were assigned and the reading was solved on."
+        "differences, whose mean is the MCC; read together: of the best linear reading from all of the units. Scored "
+        "on other images than units were assigned and the reading was solved on."
     )
     facts = {"provenance": provenance(), "about": about, "rows": plain(found), "units": [asdict(row) for row in found]}
     write_json(path, facts)
