@@ -197,10 +197,11 @@ def over_files(pattern: str) -> str:
     r = contents[0]["results"][0]
     widest = max(100 * other["half_width"] for content in contents for other in content["results"])
     commits = dict.fromkeys(content["provenance"]["commit"] for content in contents)
+    single = [r for row in found.values() for each in row.values() if len(each) == 1 for r in each]
     legend = (
         f"{r['dataset']}, {r['split']} split, each seed measured on the same {r['episodes']:,} episodes of "
         f"{r['query']} queries per class, seed {r['seed']}; error in %, sd over training seeds. The 95 % interval of "
-        f"one seed is at most ± {widest:.2f} over episodes{brackets(contents[0]['results'])}. The commands are in "
+        f"one seed is at most ± {widest:.2f} over episodes{brackets(single)}. The commands are in "
         f"`experiments/plan.yaml`; commit {', '.join(commits)}."
     )
     return f"{markdown_table(body)}\n\n{legend}\n"
