@@ -28,6 +28,7 @@ from metagvae.evaluation.sample_quality import (
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
 from metagvae.zoo.trained import Trained
 
@@ -48,6 +49,7 @@ class SampleScores:
         precision, recall: shares in [0, 1].
         discriminator: held-out accuracy of a network trained to tell real images from drawn ones.
         nearest: median distance of a sample to the nearest training image.
+        rebuilt: squared error of the real images rebuilt from their posterior means, summed over pixels.
     """
 
     frechet: Estimate
@@ -59,6 +61,7 @@ class SampleScores:
     recall: float
     discriminator: float
     nearest: float
+    rebuilt: float
 
 
 @dataclass
@@ -82,6 +85,7 @@ class SampleTable:
                 "recall": f"{found.recall:.3f}",
                 "discriminator, %": f"{100 * found.discriminator:.1f}",
                 "nearest training image": f"{found.nearest:.2f}",
+                "rebuilt, squared error": f"{found.rebuilt:.2f}",
             }
             for name, found in self.scores.items()
         ]
@@ -149,7 +153,8 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
     of_drawn: dict[str, Tensor] = {}
     found = SampleTable()
     for name, trained in zip(names, runs, strict=True):
-        drawn = Synthesis(trained.vae(), samples.temperature, seed).samples(count).images[0]
+        vae = trained.vae()
+        drawn = Synthesis(vae, samples.temperature, seed).samples(count).images[0]
         if drawn.shape != real.shape:
             raise InputError(
                 f"{trained.name} draws images {list(drawn.shape[1:])}; {bank.dataset} has {list(real.shape[1:])}."
@@ -167,6 +172,7 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
             recall=recalled,
             discriminator=discriminator_accuracy(real, drawn, seed),
             nearest=float(nearest(drawn[:500], seen)[0].median()),
+            rebuilt=rebuilding_error(vae, real),
         )
     own_distance = float(nearest(real[:500], seen)[0].median())
     found.about = (
@@ -174,7 +180,8 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
         f"{bank.dataset}; features of "
         f"{samples.judge if samples.judge != LENET else 'a LeNet trained on the training images'}; in brackets 95 % by "
         "bootstrap over images. Discriminator: held-out accuracy of a LeNet that was trained to tell real from drawn. "
-        f"Nearest training image: median distance of pixels, {own_distance:.2f} for real {samples.split} images."
+        f"Nearest training image: median distance of pixels, {own_distance:.2f} for real {samples.split} images. Rebuilt: real "
+        "images from their posterior means, error summed over pixels."
     )
     return found
 
@@ -185,6 +192,13 @@ def _against(
     """How much greater a distance is for the second of a pair than for the first; None of one with itself."""
     first, second = pair
     return None if first == second else paired_bootstrap(measure, real, drawn[first], drawn[second], seed, draws)
+
+
+@torch.no_grad()
+def rebuilding_error(vae: GuidedVAE, images: Tensor) -> float:
+    """Squared error of images ``[B, C, H, W]`` rebuilt from their posterior means, summed over pixels, mean over images."""
+    parts = [(vae.reconstruct(part) - part).square().flatten(1).sum(1) for part in images.split(500)]
+    return float(torch.cat(parts).double().mean())
 
 
 def discriminator_accuracy(real: Tensor, drawn: Tensor, seed: int = 0) -> float:

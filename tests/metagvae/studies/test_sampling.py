@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from episodes import ImageBank, InputError
-from metagvae.studies.sampling import Samples, discriminator_accuracy, measure_samples, reference_of
+from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.studies.sampling import (
+    Samples,
+    discriminator_accuracy,
+    measure_samples,
+    rebuilding_error,
+    reference_of,
+)
+from metagvae.vae.decoders import Decoder
+from metagvae.vae.guided_vae import GuidedVAE
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,14 @@ def test_a_discriminator_cannot_tell_images_of_one_kind_and_tells_those_of_anoth
     real, same, blurred = (torch.rand(300, 1, 28, 28, generator=generator) for _ in range(3))
     assert abs(discriminator_accuracy(real, same) - 0.5) < 0.1
     assert discriminator_accuracy(real, 0.5 * blurred) > 0.95
+
+
+def test_the_rebuilding_error_is_a_sum_over_pixels_and_a_mean_over_images() -> None:
+    vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=6)), Decoder(6, 1, 28, 8)).eval()
+    images = torch.rand(7, 1, 28, 28)
+    with torch.no_grad():
+        expected = torch.stack([(vae.reconstruct(image[None]) - image).square().sum() for image in images]).mean()
+    assert rebuilding_error(vae, images) == pytest.approx(float(expected), rel=1e-5)
 
 
 class _Bars:
@@ -61,6 +78,7 @@ def test_the_worse_generator_is_told_with_an_interval_clear_of_zero(monkeypatch:
 
     monkeypatch.setattr("metagvae.studies.sampling.Synthesis", Drawn)
     monkeypatch.setattr("metagvae.studies.sampling.discriminator_accuracy", lambda *_: 0.5)
+    monkeypatch.setattr("metagvae.studies.sampling.rebuilding_error", lambda *_: 0.0)
     generator = torch.Generator().manual_seed(7)
     good, bad = bars(200, generator), bars(200, generator, width=5)
     runs = [_Bars("bad-seed0", bad), _Bars("good-seed0", good)]
