@@ -2,8 +2,8 @@
 
 python experiments/generators.py mnist
 
-Reads experiments/results/SET-generators-{sampling,likelihood,control,probe}.json; writes SET-generators.json beside them and
-docs/images/SET-generators.png.
+Reads experiments/results/SET-generators-{sampling,likelihood,control,probe}.json; writes SET-generators.json beside
+them and docs/images/SET-generators.png.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def gap(values: Seeds, digits: int = 2) -> tuple[float, float, str]:
 
 
 def likelihood_gap(own: Sequence[Seeds], plain: Sequence[Seeds]) -> tuple[float, float]:
-    """Nats by which an arm's log p(x) exceeds the plain VAE's: mean over seeds and images, and 1.96 standard errors over
-    images."""
+    """Nats by which an arm's log p(x) exceeds the plain VAE's, and 1.96 standard errors over images; seeds averaged."""
     per_image = np.mean([np.subtract(a, b) for a, b in zip(own, plain, strict=True)], axis=0)
     return float(per_image.mean()), float(1.96 * per_image.std(ddof=1) / len(per_image) ** 0.5)
 
@@ -168,8 +167,8 @@ def main() -> None:
     commits = sorted({content["provenance"]["commit"] for content in parts.values() if content})
     seeds = len(comparison.samples[comparison.plain])
     about = (
-        f"Mean and standard deviation over {seeds} training seeds. Of log p(x), the difference and 1.96 standard errors "
-        "over images, seeds averaged; of the distances, the difference paired by seed and its 95 % interval by "
+        f"Mean and standard deviation over {seeds} training seeds. Of log p(x), the difference and 1.96 standard "
+        "errors over images, seeds averaged; of the distances, the difference paired by seed and its 95 % interval by "
         f"Student's t over seeds. Measured at commit {', '.join(commits)}."
     )
     rows = [comparison.row(arm) for arm in comparison.arms]

@@ -1,4 +1,4 @@
-"""Identity of moved images: whether a frozen encoder still puts them nearest to their own class, and what bounds that."""
+"""Identity of moved images: whether a frozen encoder still puts them nearest to their own class, and at best could."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ class Judge:
 
 
 @torch.no_grad()
-def identity_kept(
-    vae: GuidedVAE, bank: ImageBank, features: Features, units: dict[str, int], trial: Trial
-) -> Identity:
+def identity_kept(vae: GuidedVAE, bank: ImageBank, features: Features, units: dict[str, int], trial: Trial) -> Identity:
     """Whether moved images are still nearest to their own class among `WAY`, by a frozen encoder's class means.
 
     Class means are of `SHOT` real images each; the image that is rebuilt and moved is another one.

@@ -142,9 +142,7 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
     dataset, count, seed = runs[0].dataset(root=root), samples.count, samples.seed
     train, bank = dataset.load("train"), dataset.load(samples.split)
     if not 100 <= count <= len(bank):
-        raise InputError(
-            f"--count must be between 100 and the {len(bank):,} {samples.split} images; received {count}."
-        )
+        raise InputError(f"--count must be between 100 and the {len(bank):,} {samples.split} images; received {count}.")
     features = _features(samples.judge, train, seed)
     real = _some(bank, count, seed)
     seen = _some(train, min(20_000, len(train)), seed)
@@ -180,8 +178,8 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
         f"{bank.dataset}; features of "
         f"{samples.judge if samples.judge != LENET else 'a LeNet trained on the training images'}; in brackets 95 % by "
         "bootstrap over images. Discriminator: held-out accuracy of a LeNet that was trained to tell real from drawn. "
-        f"Nearest training image: median distance of pixels, {own_distance:.2f} for real {samples.split} images. Rebuilt: real "
-        "images from their posterior means, error summed over pixels."
+        f"Nearest training image: median distance of pixels, {own_distance:.2f} for real {samples.split} images. "
+        "Rebuilt: real images from their posterior means, error summed over pixels."
     )
     return found
 
@@ -196,7 +194,8 @@ def _against(
 
 @torch.no_grad()
 def rebuilding_error(vae: GuidedVAE, images: Tensor) -> float:
-    """Squared error of images ``[B, C, H, W]`` rebuilt from their posterior means, summed over pixels, mean over images."""
+    """Squared error of images ``[B, C, H, W]`` rebuilt from their posterior means: a sum over pixels, a mean over
+    images."""
     parts = [(vae.reconstruct(part) - part).square().flatten(1).sum(1) for part in images.split(500)]
     return float(torch.cat(parts).double().mean())
 

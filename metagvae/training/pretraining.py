@@ -164,9 +164,7 @@ def _export(config: PretrainConfig, run: Run, vae: GuidedVAE, bank: ImageBank, b
     save_encoder(vae.encoder, run.folder / "encoder", card)
 
 
-def card_of(
-    config: PretrainConfig, bank: ImageBank, name: str, made_by: Mapping[str, Any], work: str
-) -> EncoderCard:
+def card_of(config: PretrainConfig, bank: ImageBank, name: str, made_by: Mapping[str, Any], work: str) -> EncoderCard:
     """The card of the encoder that a run trained.
 
     Args:

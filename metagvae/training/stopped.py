@@ -37,7 +37,9 @@ class StoppedRun:
         place = expanded(folder)
         self.config = read_config(place)
         if self.config["kind"] != "pretrain" or self.config.get("dictionary"):
-            raise InputError(f"{folder} is no pretraining run of a VAE; only such a run can be exported before its end.")
+            raise InputError(
+                f"{folder} is no pretraining run of a VAE; only such a run can be exported before its end."
+            )
         known = {field.name for field in fields(PretrainConfig)}
         config = from_dict(PretrainConfig, {key: value for key, value in self.config.items() if key in known})
         config.data.root = root or config.data.root
