@@ -10,15 +10,12 @@ from torch import Tensor
 
 from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch, to_float
 from metagvae.evaluation.pose import POSES, pose
-from metagvae.guidance import GuidanceContext
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.vae.inference import ShortRun
 from metagvae.vae.synthesis import Synthesis, unit_names
 
 VALUES = torch.linspace(-2, 2, 9)
 PAIRS = 600  # of drawings of one character, that say how much poses differ by themselves
 CHUNK = 250  # images at a time
-STEP = 0.05  # of refinement, in the posterior's variances: longer ones overshoot in its stiffest units
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def control_of_units(vae: GuidedVAE, images: Tensor, spread: Tensor) -> list[Uni
 
     The best unit is chosen on every second image and measured on the others.
     """
-    latents = latents_of(vae, images)
+    latents = posterior_means(vae, images)
     named = named_units(vae)
     if named:
         return [measured(moved_poses(vae, latents, unit), name, unit, spread) for name, unit in named.items()]
@@ -143,14 +140,10 @@ def episode_images(bank: ImageBank, way: int, shot: int, query: int, count: int,
     return make_batch(bank, EpisodeSampler(bank, drawn).span(0, count))
 
 
-def latents_of(vae: GuidedVAE, images: Tensor, steps: int = 0) -> Tensor:
-    """``[B, latent]``: posterior means, after ``steps`` gradient steps on log p(x, z) where there are any."""
-    if not steps:
-        with torch.no_grad():
-            return torch.cat([vae.infer(part).mean for part in images.split(CHUNK)])
-    config = vae.encoder.config
-    refinement = ShortRun(GuidanceContext(config.channels, config.size, config.units), steps=steps, step=STEP).eval()
-    return torch.cat([refinement.refine(vae, part).mean.detach() for part in images.split(CHUNK)])
+def posterior_means(vae: GuidedVAE, images: Tensor) -> Tensor:
+    """``[B, latent]`` of images ``[B, C, H, W]``."""
+    with torch.no_grad():
+        return torch.cat([vae.infer(part).mean for part in images.split(CHUNK)])
 
 
 def spread_images(bank: ImageBank, count: int) -> Tensor:

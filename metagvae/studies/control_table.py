@@ -89,11 +89,8 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
 
 
 def _how(trial: Trial) -> str:
-    """A sentence on how images were rebuilt for the judge, where that is not the usual way."""
-    refined = f"latents refined by {trial.steps} gradient steps on log p(x, z)" if trial.steps else ""
-    hardened = f"logits divided by {trial.temperature:g}" if trial.temperature != 1 else ""
-    parts = [part for part in (refined, hardened) if part]
-    return f" Identity: {' and '.join(parts)}." if parts else ""
+    """A sentence on how images were drawn for the judge, where that is not the usual way."""
+    return f" Identity: drawn at temperature {trial.temperature:g}." if trial.temperature != 1 else ""
 
 
 def _judge(trial: Trial, bank: ImageBank, dataset: Dataset) -> Features:

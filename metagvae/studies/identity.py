@@ -12,7 +12,7 @@ from episodes import EpisodeBatch, ImageBank, InputError
 from episodes.augment import resample, sampling_grid
 from episodes.counter_rng import check_seed
 from metagvae.guidance.spatial_transformer import SpatialTransformer
-from metagvae.studies.control import episode_images, latents_of
+from metagvae.studies.control import episode_images, posterior_means
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
 
@@ -32,7 +32,6 @@ class Trial:
             lenet trains one on the training images' classes (28 x 28).
         episodes: of the judge; each has one image of each of its classes.
         temperature: divides the decoder's logits before the sigmoid; below 1 draws harder edges.
-        steps: gradient steps on log p(x, z) that refine an image's latent before it is moved; 0 for the encoder's own.
         seed: of episodes and networks.
 
     Raises:
@@ -42,16 +41,12 @@ class Trial:
     judge: str = "warp-protonet-omniglot"
     episodes: int = 30
     temperature: float = 1.0
-    steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_seed(self.seed, "--seed")
-        if self.episodes < 2 or not 0 <= self.steps <= 10_000:
-            raise InputError(
-                f"--episodes must be at least 2 and --steps between 0 and 10,000; received {self.episodes} and "
-                f"{self.steps}."
-            )
+        if self.episodes < 2:
+            raise InputError(f"--episodes must be at least 2; received {self.episodes}.")
         if not 0 < self.temperature < float("inf"):
             raise InputError(f"--temperature must be a number above 0; received {self.temperature}.")
 
@@ -109,7 +104,7 @@ def identity_kept(vae: GuidedVAE, bank: ImageBank, features: Features, units: di
     way = min(WAY, bank.num_classes)
     batch = episode_images(bank, way, SHOT, 1, trial.episodes, trial.seed)
     judge, images = Judge(features, batch), batch.query.flatten(0, 2)
-    latents = latents_of(vae, images, trial.steps)
+    latents = posterior_means(vae, images)
     synthesis = Synthesis(vae, trial.temperature)
 
     def drawn(z: Tensor) -> Share:

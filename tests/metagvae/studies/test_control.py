@@ -12,7 +12,7 @@ from metagvae.evaluation.lenet import train_lenet
 from metagvae.evaluation.pose import POSES, pose
 from metagvae.guidance import assign_units
 from metagvae.studies.attribute_control import fresh_adversary, image_labels
-from metagvae.studies.control import VALUES, control_of_units, latents_of, measured, moved_poses, named_units
+from metagvae.studies.control import VALUES, control_of_units, measured, moved_poses, named_units
 from metagvae.studies.identity import Trial, identity_kept, moved_alike
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import VAESection, new_vae
@@ -150,17 +150,6 @@ def test_the_ceiling_is_lost_where_the_warp_itself_makes_another_character() -> 
     assert found.real[0] == 1.0
     assert found.alike["right"][0] == 1.0
     assert found.alike["down"][0] < 0.5
-
-
-def test_refined_latents_explain_the_image_better() -> None:
-    torch.manual_seed(3)
-    encoder = Encoder(EncoderConfig(width=8, latent=10))
-    vae = new_vae(encoder, VAESection(decoder="residual", decoder_width=8), {}).eval()
-    images = torch.rand(4, 1, 28, 28).round()
-    start, refined = latents_of(vae, images), latents_of(vae, images, steps=5)
-    assert not torch.equal(start, refined)
-    with torch.no_grad():
-        assert (vae.log_joint(images, refined) > vae.log_joint(images, start)).all()
 
 
 def test_the_adversary_finds_what_leaks_and_nothing_where_nothing_does() -> None:
