@@ -1,12 +1,15 @@
 """The causal prior and its controls on a drawn scene: counterfactual images, scores, and counterfactual supports.
 
-Measures the runs of `metagvae pretrain --config configs/pendulum/GRAPH.yaml --run.seed N --run.folder
-runs/pendulum-GRAPH-seedN`, GRAPH being causal, reversed and no-graph. With --supports it measures few-shot errors; with
---hidden too, of runs whose names end in -hidden-seedN, pretrained with --data.options '{"hidden": ["angle"]}': nothing
-told them the factor that classes are made of.
+Trains what is not under runs/ yet, as `metagvae pretrain --config configs/pendulum/GRAPH.yaml --run.seed N
+--run.folder runs/pendulum-GRAPH-seedN` does, GRAPH being causal, reversed and no-graph. With --supports it measures
+few-shot errors; with --hidden too, of runs whose names end in -hidden-seedN, trained with --data.options '{"hidden":
+["angle"]}': nothing told them the factor that classes are made of. --weights takes the weight of that factor's block
+for each graph; --split validation is for choosing them.
 
 python experiments/causes.py --seeds 0 1 --json experiments/results/causes.json
 python experiments/causes.py --supports --seeds 0 1 --episodes 100 --json experiments/results/causes-supports.json
+python experiments/causes.py --hidden --split validation --seeds 100 --weights 1.5 1.5 1.5
+python experiments/causes.py --scene flow --json experiments/results/causes-flow.json
 """
 
 from __future__ import annotations
@@ -19,8 +22,11 @@ import numpy as np
 import torch
 
 from episodes import Episodes, EpisodeShape, ImageBank, to_float
+from episodes.datasets import make_dataset
 from metagvae import zoo
+from metagvae.cli.arguments import config_in
 from metagvae.compute.device import Device
+from metagvae.config.sections import PretrainConfig
 from metagvae.encoders.controls import Pixels
 from metagvae.evaluation.codes import encode_halves
 from metagvae.evaluation.counterfactual import counterfactual_error
@@ -33,10 +39,41 @@ from metagvae.learners.counterfactual_support import CounterfactualSupport
 from metagvae.report.figures import tile
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.training.pretraining import pretrain
 from metagvae.zoo.trained import Trained
 
+ROOT = Path(__file__).resolve().parent.parent
 GRAPHS = {"causal": "right graph", "reversed": "every arrow reversed", "no-graph": "no arrow, labels alone"}
 LIGHTS = 8
+NUISANCES = {"pendulum": "light", "flow": "hole"}  # what support images are drawn again under
+
+
+def trained(arguments: argparse.Namespace, graph: str, seed: int, bank: ImageBank) -> Trained:
+    """A run, trained if it is not there.
+
+    Args:
+        bank: the training images.
+    """
+    weight = dict(zip(GRAPHS, arguments.weights, strict=True)).get(graph) if arguments.weights else None
+    tag = ("-hidden" if arguments.hidden else "") + (f"-noise{arguments.noise:g}" if arguments.noise else "")
+    tag += f"-weight{weight:g}" if weight is not None else ""
+    folder = arguments.folder / f"{arguments.scene}-{graph}{tag}-seed{seed}"
+    if not (folder / "vae.safetensors").exists():
+        text = "A run of experiments/causes.py."
+        config = config_in(str(ROOT / "configs" / arguments.scene / f"{graph}.yaml"), PretrainConfig, text)
+        config.data.options = options(arguments)
+        if weight is not None:
+            config.vae.prior["unlabelled_weight"] = weight
+        config.run.folder, config.run.seed, config.run.device, config.run.resume = str(folder), seed, "cpu", "auto"
+        pretrain(config, bank)
+    return zoo.open(folder)
+
+
+def options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the data set: what is hidden, and what is added to the effects."""
+    first = next(iter(make_dataset(arguments.scene).scene().parents))  # type: ignore[attr-defined]
+    noisy = {"noise": arguments.noise} if arguments.noise else {}
+    return {"hidden": [first], **noisy} if arguments.hidden else noisy
 
 
 def told(trained: Trained, bank: ImageBank) -> dict[str, float]:
@@ -69,23 +106,20 @@ def told(trained: Trained, bank: ImageBank) -> dict[str, float]:
 
 def errors(learner: Learner, bank: ImageBank, episodes: int) -> float:
     """5-way 1-shot error in %, on the same episodes for every learner."""
-    drawn = Episodes(EpisodeShape(5, 1, 15), 0, "test")
+    drawn = Episodes(EpisodeShape(5, 1, 15), 0, bank.split)
     return 100 * float(Evaluator(bank, drawn, episodes, Device.choose("cpu")).errors(learner, [(5, 1)])[0].mean())
 
 
 def supports(trained: Trained, bank: ImageBank, episodes: int) -> dict[str, float]:
     """5-way 1-shot errors with the support images drawn again, and with the units of the class's factor."""
-    vae = trained.vae()
+    vae, scene = trained.vae(), trained.data.make().scene()  # type: ignore[attr-defined]
+    own, changed = next(iter(scene.parents)), NUISANCES[bank.dataset]
+    drawn = {count: CounterfactualSupport(vae, {changed: count}) for count in (LIGHTS, 1)}
     return {
-        f"supports under {LIGHTS} lights": errors(CounterfactualSupport(vae, {"light": LIGHTS}), bank, episodes),
-        "under one light": errors(CounterfactualSupport(vae, {"light": 1}), bank, episodes),
-        "units of the angle": errors(make_learner("prototypes", trained.encoder(["angle"]), 5), bank, episodes),
-        "do(light)": counterfactual_error(
-            vae,
-            trained.data.make().scene(),
-            bank,
-            ["light"],  # type: ignore[attr-defined]
-        ).mean,
+        f"supports under {LIGHTS} {changed}s": errors(drawn[LIGHTS], bank, episodes),
+        f"under one {changed}": errors(drawn[1], bank, episodes),
+        f"units of the {own}": errors(make_learner("prototypes", trained.encoder([own]), 5), bank, episodes),
+        f"do({changed})": counterfactual_error(vae, scene, bank, [changed]).mean,
     }
 
 
@@ -98,7 +132,7 @@ def draw(opened: dict[str, Trained], bank: ImageBank, factor: str, path: Path, c
     rows, others = (torch.randint(len(bank), (count,), generator=generator) for _ in range(2))
     images, given = to_float(bank.gather(rows)), to_float(bank.gather(others))
     wished = {factor: bank.factors.columns(others)[factor]}
-    drawn = {"image": images, "another's light": given}
+    drawn = {"image": images, f"another's {factor}": given}
     drawn["the scene itself"] = scene.render(scene.intervene(bank.factors.values[rows], wished))
     for name, trained in opened.items():
         drawn[name] = trained.vae().counterfactual(images, {factor: given})
@@ -118,7 +152,12 @@ def main() -> None:
     parser.add_argument("--hidden", action="store_true", help="runs that were not told the factor of the classes")
     parser.add_argument("--supports", action="store_true", help="few-shot errors with counterfactual supports")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--graphs", nargs="+", choices=list(GRAPHS), default=list(GRAPHS))
     parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--split", default="test", help="of the images and episodes")
+    parser.add_argument("--noise", type=float, default=0.0, help="added to each effect, in the scene's units")
+    parser.add_argument("--weights", type=float, nargs=3, help="unlabelled_weight of each graph")
+    parser.add_argument("--train_only", action="store_true", help="train what is missing and measure nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--figure", type=Path, help="file to draw counterfactual images of the first seed to")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
@@ -126,39 +165,42 @@ def main() -> None:
     few_shot = arguments.hidden or arguments.supports
     torch.set_num_threads(1)
     every: dict[str, list[dict[str, float]]] = {}
-    bank: ImageBank | None = None
-    for graph, name in GRAPHS.items():
+    dataset = make_dataset(arguments.scene, **options(arguments))
+    training, bank = dataset.load("train"), dataset.load(arguments.split)
+    for graph in arguments.graphs:
+        name = GRAPHS[graph]
         for seed in arguments.seeds:
-            tag = "-hidden" if arguments.hidden else ""
-            trained = zoo.open(arguments.folder / f"{arguments.scene}-{graph}{tag}-seed{seed}")
-            bank = bank or trained.data.make().load("test")
+            run = trained(arguments, graph, seed, training)
+            if arguments.train_only:
+                continue
             with torch.no_grad():
-                one = supports(trained, bank, arguments.episodes) if few_shot else told(trained, bank)
+                one = supports(run, bank, arguments.episodes) if few_shot else told(run, bank)
             every.setdefault(name, []).append(one)
             print(name, seed, {key: round(value, 3) for key, value in one.items()}, flush=True)
+    if arguments.train_only:
+        return
     rows: list[dict[str, Any]] = [
         {"prior": name, **{key: cell([one[key] for one in found]) for key in found[0]}} for name, found in every.items()
     ]
     if few_shot:
-        assert bank is not None
         pixels = errors(make_learner("prototypes", Pixels(), 5), bank, arguments.episodes)
+        own = f"supports under {LIGHTS} {NUISANCES[arguments.scene]}s"
         rows.insert(0, dict.fromkeys(rows[0], "–"))
-        rows[0] |= {"prior": "none: pixels of the one image", f"supports under {LIGHTS} lights": f"{pixels:.1f}"}
+        rows[0] |= {"prior": "none: pixels of the one image", own: f"{pixels:.1f}"}
         every["pixels"] = [{"error": pixels}]
     for row in rows:
         print("  ".join(row.values()))
     if arguments.figure:
-        assert bank is not None
         first = {
-            name: zoo.open(arguments.folder / f"{arguments.scene}-{graph}-seed{arguments.seeds[0]}")
+            name: trained(arguments, graph, arguments.seeds[0], training)
             for graph, name in (("causal", "right graph"), ("reversed", "reversed"), ("no-graph", "no arrow"))
         }
-        draw(first, bank, "light", arguments.figure)
+        draw(first, bank, NUISANCES[arguments.scene], arguments.figure)
     if arguments.json:
-        of_what = f"5-way 1-shot error in % on the same {arguments.episodes} test episodes" if few_shot else ""
+        of_what = f"5-way 1-shot error in % on the same {arguments.episodes} {arguments.split} episodes"
         about = (
             f"{len(arguments.seeds)} training seeds: the mean, and in brackets the smallest and the largest. "
-            f"{of_what or 'Errors are squared, summed over the pixels of a test image'}."
+            f"{of_what if few_shot else 'Errors are squared, summed over the pixels of a test image'}."
         )
         content = {"provenance": provenance(), "about": about, "rows": rows, "per_seed": every}
         write_json(arguments.json, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 from pathlib import Path
@@ -18,6 +19,13 @@ from tests.support.banks import stripes
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background deaf to it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Bytecode of the packages: without it each process that a test starts compiles them anew."""
+    if not hasattr(config, "workerinput"):  # once, before the workers start
+        for package in ("episodes", "metagvae"):
+            compileall.compile_dir(Path(__file__).parents[1] / package, quiet=2)
 
 
 @pytest.fixture(scope="session", autouse=True)

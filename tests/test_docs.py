@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from metagvae.cli import build_parser
+from tests.support.fresh import python
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,7 +42,8 @@ def arguments(command: str) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    build_parser().parse_args(arguments(command))
+    words = arguments(command)
+    build_parser(words[0]).parse_args(words)
 
 
 def test_there_are_commands_of_every_kind() -> None:
@@ -62,7 +64,7 @@ def test_the_cluster_job_starts_as_its_page_says() -> None:
 
 @pytest.mark.parametrize("snippet", blocks("python"))
 def test_python_snippets_run(snippet: str, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = python("-c", snippet, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.fresh import python
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -31,15 +30,7 @@ def test_there_are_four_of_fifty_to_ninety_lines_of_code() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_each_runs_small(path: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, str(path), "--small"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(str(path), "--small", cwd=tmp_path, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     said = re.search(SAYS[path.stem], done.stdout)
     assert said, done.stdout

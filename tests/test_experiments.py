@@ -26,7 +26,7 @@ def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.Mo
     trainings = [command for command in commands if command[0].name == "encoder"]
     measurements = commands[len(trainings) :]
     for left, arguments in trainings:
-        build_parser().parse_args(arguments)
+        build_parser(arguments[0]).parse_args(arguments)
         taken = {word for word in arguments if re.fullmatch(r"runs/[\w-]+", word)} - {str(left.parent)}
         assert taken <= made
         assert not experiments.NAME.search(" ".join(arguments))
@@ -34,7 +34,7 @@ def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.Mo
         made.add(str(left.parent))
     assert measurements
     for result, measure in measurements:
-        build_parser().parse_args(measure)
+        build_parser(measure[0]).parse_args(measure)
         measured = [part for word in measure if word.startswith("runs/") for part in word.split("+")]
         assert set(measured) <= made
         assert len(measured) % 2 == 0

@@ -24,7 +24,8 @@ def demo(
 
     Args:
         encoder: a shipped name, an encoder or run folder; of the tabs Draw and Episodes.
-        run: folder of a finished `metagvae pretrain`, or a shipped generator; for the tabs Latent, Drawn and Quiz.
+        run: folder of a finished `metagvae pretrain`, or a shipped generator; for the tabs Latent,
+            Causes, Drawn and Quiz.
         data: a registered data set, whose test pictures are played with and moved; none whose classes the encoder was
             trained on.
         root: where its pictures are; leave out to look under METAGVAE_DATA and ./data.

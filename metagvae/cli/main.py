@@ -24,7 +24,7 @@ def run(arguments: list[str] | None) -> None:
 
     arguments = options_last(_import_modules(sys.argv[1:] if arguments is None else arguments))
     join()
-    parser = build_parser()
+    parser = build_parser(arguments[0] if arguments else None)
     chosen = parser.parse_args(arguments)
     command, settings = chosen.command, chosen[chosen.command]
     if ranks().size > 1 and command not in TOGETHER:

@@ -1,4 +1,4 @@
-"""`metagvae pretrain`: a guided VAE or a sparse encoder, with its figures."""
+"""`metagvae pretrain`: a guided VAE, a sparse encoder or InfoGAN, with its figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metagvae.config.sections import PretrainConfig
 
 
 def pretrain(config: PretrainConfig) -> None:
-    """Pretrain a guided VAE, or a sparse encoder where the config has a dictionary."""
+    """Pretrain a guided VAE, a sparse encoder where the config has a dictionary, InfoGAN where it has an adversary."""
     from episodes.tokens import TokenBank
     from metagvae.compute.processes import ranks
     from metagvae.report import figures
@@ -32,5 +32,7 @@ def pretrain(config: PretrainConfig) -> None:
     else:
         figures.reconstructions(vae, bank, folder / "figures" / "reconstructions.png")
         figures.traversal(vae, bank, folder / "figures" / "traversal.png")
+    if config.adversary is not None:
+        figures.samples(vae, folder / "figures" / "samples.png")
     figures.curves(folder, folder / "figures" / "curves.png")
     say(f"pretrained; the run is in {folder}, its encoder in {folder / 'encoder'}")

@@ -38,7 +38,8 @@ def sweep(config: SweepConfig) -> None:
             f"the sweep was stopped; the same command goes on with it and its unfinished trial ({stop})"
         ) from stop
     figures.sweep(found, found.folder / "trials.png")
-    say(f"\nfew-shot error on the validation split, {config.episodes} episodes, ± the 95 % interval over them\n")
+    what = "few-shot error" if config.judge == "labels" else "error on warped single images"
+    say(f"\n{what} on the validation split, {config.episodes} episodes, ± the 95 % interval over them\n")
     say(found.table())
     if found.best is None:
         say("\nno trial was completed")

@@ -1,5 +1,6 @@
 """Configuration: one dataclass per section of a YAML file."""
 
+from metagvae.config.adversary import AdversarySection
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import (
@@ -13,6 +14,7 @@ from metagvae.config.sections import (
 )
 
 __all__ = [
+    "AdversarySection",
     "DataConfig",
     "EncoderSection",
     "EpisodeSection",

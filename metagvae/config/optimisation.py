@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from episodes import InputError
@@ -21,6 +21,7 @@ class OptimSection:
         steps: optimiser steps.
         lr: learning rate at the start.
         weight_decay: decoupled weight decay.
+        betas: decays of Adam's two averages.
         schedule: cosine (to zero) | halving (every halve_every steps) | constant.
         halve_every: steps between halvings.
         clip: largest norm of the gradient; 0 for none.
@@ -41,6 +42,7 @@ class OptimSection:
     steps: int = 2000
     lr: float = 1e-3
     weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     schedule: str = "cosine"
     halve_every: int = 2000
     clip: float = 0.0
@@ -73,6 +75,8 @@ class OptimSection:
                 f"optim needs lr > 0, weight_decay >= 0, and at most {LARGEST:g} for lr and for the product of both; "
                 f"received {self.lr} and {self.weight_decay}."
             )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"optim.betas must be two numbers in [0, 1); received {self.betas}.")
         if not self.clip >= 0:
             raise InputError(f"optim.clip must be at least 0; received {self.clip}.")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from episodes import AugmentConfig, InputError
 from episodes.datasets import Dataset, make_dataset
+from metagvae.config.adversary import AdversarySection
 from metagvae.config.dictionary import DictionarySection
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
@@ -49,7 +50,7 @@ class EncoderSection:
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
-        backbone: conv4 | conv4_doubling | resnet12 | ding | patches; text of texts.
+        backbone: conv4 | conv4_doubling | resnet12 | ding | patches | infogan; text of texts.
         width: feature maps of the first block.
         latent: units of the latent.
         norm: policy of normalisation: running | group | support | transductive.
@@ -81,7 +82,8 @@ class VAESection:
         warm_up: steps over which beta grows from zero, in pretraining.
         likelihood: bernoulli | gaussian | logistic (of 8-bit images, discretised); of texts categorical.
         sigma: standard deviation of the Gaussian and scale of the logistic likelihood, images being in [0, 1].
-        decoder: upsampling, residual, or ding or patches, which mirror the backbone of that name; of texts lstm.
+        decoder: upsampling, residual, or ding, patches or infogan, which mirror the backbone of that name; of texts
+            lstm.
         decoder_width: feature maps before the decoder's last layer.
         guidance: a list of guidances, each a mapping of its name and options; empty for a plain VAE.
         prior: of the latent, a mapping of its name and options.
@@ -124,7 +126,7 @@ class LearnerSection:
 
 @dataclass
 class PretrainConfig:
-    """Pretraining of a guided VAE, or of a sparse encoder, on the training classes of a data set.
+    """Pretraining of a guided VAE, a sparse encoder or InfoGAN on the training classes of a data set.
 
     Args:
         data: the images.
@@ -135,6 +137,8 @@ class PretrainConfig:
         views: warps of each image per step, drawn by augment, for guidances that compare them.
         optim: the optimiser.
         run: the run folder.
+        dictionary: for a sparse encoder instead.
+        adversary: for InfoGAN instead: encoder and decoder learn from a critic.
 
     Example:
         >>> from metagvae.config import DataConfig, OptimSection, PretrainConfig, RunSection
@@ -150,6 +154,7 @@ class PretrainConfig:
     optim: OptimSection = field(default_factory=OptimSection)
     run: RunSection = field(default_factory=RunSection)
     dictionary: DictionarySection | None = None
+    adversary: AdversarySection | None = None
 
 
 @dataclass

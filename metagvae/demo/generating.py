@@ -35,7 +35,8 @@ def drawn_units(quiz: Quiz, seed: int, temperature: float) -> np.ndarray:
     synthesis = Synthesis(quiz.vae, temperature, seed)
     units = [unit for group, units in quiz.vae.encoder.units.items() if group != "content" for unit in units][:8]
     units = units or list(unit_names(quiz.vae))[:8]
-    values = [-2 + 4 * column / (ACROSS - 1) for column in range(ACROSS)]
+    reach = min(2.0, quiz.vae.prior.reach)
+    values = [reach * (2 * column / (ACROSS - 1) - 1) for column in range(ACROSS)]
     return _picture(synthesis.traversals(synthesis.prior(1)[0], units, values).images, quiz.vae.encoder.config.polarity)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metagvae.demo.ink import from_page
 from metagvae.demo.messages import said
-from metagvae.demo.moving import REACH, LatentView
+from metagvae.demo.moving import LatentView
 from metagvae.demo.pad import pad
 
 
@@ -49,8 +49,8 @@ def latent_tab(view: LatentView | None) -> None:
         with gr.Column():
             sliders = [
                 gr.Slider(
-                    -REACH,
-                    REACH,
+                    -view.reach,
+                    view.reach,
                     value=round(value, 2),
                     step=0.05,
                     label=unit.label,

@@ -16,7 +16,7 @@ from metagvae.demo.ink import centred
 from metagvae.vae.guided_vae import GuidedVAE
 
 MOST = 12  # units shown
-REACH = 3.0  # in standard deviations of the prior
+MARGIN = 1.2  # of a slider beyond what the prior calls its reach
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class LatentView:
                 f"{bank.image_shape}. Choose the data set that the run was trained on."
             )
         self.vae, self.bank = vae.eval(), bank
+        self.reach = MARGIN * vae.prior.reach
         self.units = self._units()
 
     @torch.no_grad()
@@ -69,7 +70,7 @@ class LatentView:
     def means(self, image: Tensor) -> list[float]:
         """The posterior means of the units shown, of an image ``[1, C, H, W]``, within the sliders' reach."""
         mean = self.vae.infer(image).mean[0]
-        return [float(mean[unit.number].clamp(-REACH, REACH)) for unit in self.units]
+        return [float(mean[unit.number].clamp(-self.reach, self.reach)) for unit in self.units]
 
     @torch.no_grad()
     def look(self, image: Tensor, values: Sequence[float]) -> list[tuple[np.ndarray, str]]:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from episodes import InputError
+from metagvae.demo.causes_tab import causes_tab
 from metagvae.demo.draw_tab import draw_tab
 from metagvae.demo.drawing import FORGET
 from metagvae.demo.episodes_tab import episodes_tab
@@ -32,7 +33,7 @@ def build(
     Args:
         encoder: of the tab Draw, as `FewShotClassifier` takes it.
         game: of the tab Episodes.
-        view: of the tab Latent; None says there how to get one.
+        view: of the tabs Latent and Causes; None says there how to get one.
         photographs: the encoder of the tab Photographs; None says there how to get one.
         quiz: of the tabs Drawn and Quiz; None says there how to get one.
     """
@@ -46,6 +47,8 @@ def build(
             photographs_tab(photographs)
         with gr.Tab("Latent"):
             latent_tab(view)
+        with gr.Tab("Causes"):
+            causes_tab(view)
         with gr.Tab("Drawn"):
             drawn_tab(quiz)
         with gr.Tab("Quiz"):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from episodes import InputError
 from episodes.registry import Registry
 from metagvae.encoders.norm import Norm2d
+from metagvae.encoders.spectral_norm import SpectralConv2d
 
 BACKBONES: Registry[Callable[..., Any]] = Registry("backbone")
 
@@ -172,6 +173,37 @@ class Patches(nn.Module):
         """``[B, C, H, W]`` to ``[B, 4 * width, H // 16, W // 16]``."""
         for layer in self.layers:
             x = F.relu(layer(x))
+        return x
+
+    def side(self, size: int) -> int:
+        return size // 16
+
+
+@BACKBONES.named("infogan")
+class InfoGANConv(nn.Module):
+    """Four 4x4 convolutions of stride 2 with spectral norm, each with a leaky ReLU.
+
+    The trunk that critic and code reader of InfoGAN-CR share (Lin et al., ICML 2020), a fourth convolution standing for
+    its linear layer. There ``width`` is 32 on images of side 64.
+
+    Args:
+        channels: of the pictures.
+        width: feature maps of the first two layers; twice and four times as many after them.
+        norm: taken for the other backbones' sake: there is nothing to normalise.
+    """
+
+    def __init__(self, channels: int, width: int = 32, norm: str = "running") -> None:
+        super().__init__()
+        widths = (channels, width, width, 2 * width, 4 * width)
+        self.out_channels = widths[-1]
+        self.layers = nn.ModuleList(
+            SpectralConv2d(inside, outside, 4, stride=2, padding=1) for inside, outside in pairwise(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, 4 * width, H // 16, W // 16]``."""
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
         return x
 
     def side(self, size: int) -> int:

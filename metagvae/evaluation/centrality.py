@@ -41,15 +41,17 @@ class Agreement:
 def least_varying(codes: np.ndarray, groups: int, live: np.ndarray) -> np.ndarray:
     """Votes, int64 ``[groups]``: places among the live units of the one that varies least in each group.
 
-    A unit's variance in a group is taken relative to its variance over all groups.
+    A unit's variance in a group is taken relative to its variance over all groups; one that never varies has no vote.
 
     Args:
         codes: float64 ``[groups * images, units]``, the images of a group in a row.
         live: unit numbers that have a vote.
     """
     codes = codes[:, live]
-    within = codes.reshape(groups, -1, len(live)).var(1)
-    votes: np.ndarray = (within / codes.var(0)).argmin(1)
+    within, whole = codes.reshape(groups, -1, len(live)).var(1), codes.var(0)
+    relative = np.full(within.shape, np.inf)
+    np.divide(within, whole, out=relative, where=whole > 0)
+    votes: np.ndarray = relative.argmin(1)
     return votes
 
 

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
 
 from episodes import InputError
 
@@ -36,6 +34,8 @@ def correlations(codes: Rows, sources: Rows, method: str = "pearson") -> NDArray
         raise InputError("codes or sources hold numbers that are not finite.")
     rows = [np.asarray(values, np.float64) for values in (codes, sources)]
     if method == "spearman":
+        from scipy.stats import rankdata
+
         rows = [rankdata(values, axis=0) for values in rows]
     centred = [values - values.mean(0) for values in rows]
     lengths = [np.sqrt((values**2).sum(0)) for values in centred]
@@ -74,6 +74,8 @@ def mcc(codes: Rows, sources: Rows, fit_codes: Rows, fit_sources: Rows, method: 
         >>> match.units, round(match.score, 3)
         ([1, 2, 0], 1.0)
     """
+    from scipy.optimize import linear_sum_assignment
+
     fitted = correlations(fit_codes, fit_sources, method)
     units, matched = linear_sum_assignment(-fitted)
     scored = correlations(codes, sources, method)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 from torch import nn
 
 from episodes import ImageBank, InputError
@@ -88,6 +87,8 @@ def probe(
     Raises:
         InputError: if the splits do not hold the same classes, or a classifier is unknown.
     """
+    from scipy.stats import binomtest
+
     if test.class_names != train.class_names:
         raise InputError(
             f"a classifier needs the same classes in both splits; the {test.split} split of {test.dataset} has others "

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import t
 
-from metagvae.evaluation.class_interval import ClassJackknife
+from metagvae.evaluation.class_interval import ClassJackknife, student_quantile
 from metagvae.evaluation.results import PairedDifference, Result, interval, paired_difference
 
 SEED = re.compile(r"[-_/]seed(0|[1-9]\d*)$")
@@ -183,6 +182,6 @@ def seed_reductions(methods: Sequence[Trained]) -> tuple[list[SeedReduction], li
         parts = np.array([1 - other.seeds[seed].error / baseline.seeds[seed].error for seed in kept])
         half = None
         if len(parts) >= LEAST:
-            half = float(t.ppf(0.975, len(parts) - 1) * parts.std(ddof=1) / math.sqrt(len(parts)))
+            half = float(student_quantile(len(parts) - 1) * parts.std(ddof=1) / math.sqrt(len(parts)))
         found.append(SeedReduction(*names, r.dataset, r.way, r.shot, len(kept), float(parts.mean()), half, left_out))
     return found, notes

@@ -9,6 +9,7 @@ from episodes import InputError
 from metagvae.encoders.encoder import MAX_LATENT
 from metagvae.guidance.auxiliary_contrast import AuxiliaryContrast
 from metagvae.guidance.base import GUIDANCES, Deformation, Guidance, GuidanceContext, GuidanceInputs, Views
+from metagvae.guidance.contrastive_traversal import ContrastiveTraversal
 from metagvae.guidance.deformable_pca import DeformablePCA
 from metagvae.guidance.excitation_inhibition import ExcitationInhibition
 from metagvae.guidance.warp_pairs import WarpPairs
@@ -58,6 +59,7 @@ def make_guidances(specs: Sequence[Mapping[str, Any]], context: GuidanceContext)
 __all__ = [
     "GUIDANCES",
     "AuxiliaryContrast",
+    "ContrastiveTraversal",
     "DeformablePCA",
     "Deformation",
     "ExcitationInhibition",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -38,6 +38,7 @@ class GuidanceInputs:
         attributes: int64 ``[B]`` by name; of factors float32 ``[B]``, NaN where unknown.
         views: which rows are warps of one picture; None if none are.
         progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step.
+        draw: latents ``[count, latent]`` from the VAE's prior.
     """
 
     images: Tensor
@@ -47,6 +48,7 @@ class GuidanceInputs:
     attributes: Mapping[str, Tensor]
     views: Views | None = None
     progress: float | Tensor = 1.0
+    draw: Callable[[int], Tensor] | None = None
 
 
 @dataclass(frozen=True)

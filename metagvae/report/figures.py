@@ -32,20 +32,21 @@ def tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) 
     """Rows of pictures ``[n, C, H, W]`` in [0, 1] with a label each."""
     from matplotlib.figure import Figure
 
-    cell, margin, head = 0.56, 1.25, 0.32  # inches
-    columns = max(len(row) for row in rows)
-    width, height = margin + cell * columns, head + cell * len(rows)
+    cell, gap, margin, head = 0.56, 0.03, 1.25, 0.32  # inches
+    width, height = margin + cell * max(len(row) for row in rows), head + cell * len(rows)
     figure = Figure(figsize=(width, height), dpi=120)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    figure.subplots_adjust(margin / width, 0.0, 1.0, 1 - head / height, wspace=0.06, hspace=0.06)
+    axis = figure.add_axes((0, 0, 1, 1))  # of the whole figure, in inches: an axis for each image would take a second
+    axis.set_axis_off()
     for line, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        for column, axis in enumerate(axes[line]):
-            axis.set_axis_off()
-            if column < len(row):
-                picture = row[column].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-                axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        position = axes[line][0].get_position()
-        figure.text(0.08 / width, (position.y0 + position.y1) / 2, _plain(label), va="center", fontsize=8)
+        bottom = height - head - cell * (line + 1)
+        for column, picture in enumerate(row.detach().float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()):
+            side = (cell - gap) / max(picture.shape[:2])
+            tall, wide = side * picture.shape[0], side * picture.shape[1]
+            left, low = margin + cell * column + (cell - gap - wide) / 2, bottom + (cell - gap - tall) / 2
+            extent = (left, left + wide, low, low + tall)
+            axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent)
+        figure.text(0.08 / width, (bottom + (cell - gap) / 2) / height, _plain(label), va="center", fontsize=8)
+    axis.set(xlim=(0, width), ylim=(0, height), aspect="auto")
     figure.text(0.08 / width, 1 - 0.5 * head / height, _plain(title), va="center", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -66,8 +67,9 @@ def reconstructions(vae: GuidedVAE, bank: ImageBank, path: Path, count: int = 12
 
 
 @torch.no_grad()
-def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, steps: int = 9, most: int = 12) -> None:
+def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, steps: int = 9, most: int = 12) -> None:
     """One picture's latent with one unit moved at a time: guided units first, then those of largest KL."""
+    reach = vae.prior.reach
     image = to_float(bank.images[len(bank) // 3 : len(bank) // 3 + 1])
     kl = vae.kl_of_units(vae.infer(to_float(bank.images[:: max(1, len(bank) // 256)])))
     names = {unit: group for group, units in vae.encoder.units.items() for unit in units}
@@ -84,6 +86,12 @@ def traversal(vae: GuidedVAE, bank: ImageBank, path: Path, reach: float = 2.5, s
         rows.append(vae.decode(z))
     labels = [f"{names[unit]} {unit}" + ("" if kl is None else f"\nKL {float(kl[unit]):.2f}") for unit in units]
     tile(rows, labels, path, f"one unit at a time, from {-reach} to {reach}")
+
+
+def samples(vae: GuidedVAE, path: Path, rows: int = 6, columns: int = 12) -> None:
+    """Images of draws from the prior."""
+    drawn = Synthesis(vae).samples(rows * columns).images[0]
+    tile(list(drawn.split(columns)), [""] * rows, path, "draws from the prior")
 
 
 def atoms(encoder: SparseEncoder, path: Path, most: int = 128, columns: int = 16) -> None:

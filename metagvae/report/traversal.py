@@ -12,7 +12,7 @@ from metagvae.report.material import Material
 from metagvae.report.section import readable
 from metagvae.vae.guided_vae import GuidedVAE
 
-REACH, STEPS = 2.5, 9
+STEPS = 9
 MOST = 128  # strips; more would not be read, nor fit the page
 
 
@@ -42,19 +42,20 @@ def traversal_content(run: Material) -> dict[str, Any]:
     row = len(run.bank) // 3
     image = run.evaluator.device.layout(to_float(run.bank.images[row : row + 1]))
     start = vae.infer(image).mean
-    values = torch.linspace(-REACH, REACH, STEPS, device=start.device)
+    reach = vae.prior.reach
+    values = torch.linspace(-reach, reach, STEPS, device=start.device)
     strips = []
     for unit in units:
         z = start.repeat(STEPS, 1)
         z[:, unit] = values
         pictures = vae.decode(z)
-        alt = f"{STEPS} images as unit {unit} goes from {-REACH:g} to {REACH:g}."
+        alt = f"{STEPS} images as unit {unit} goes from {-reach:g} to {reach:g}."
         carried = None if kl is None else f"{float(kl[unit]):.2f}"
         strips.append({"unit": unit, "name": names[unit], "kl": carried, "image": strip(pictures, alt)})
     return {
         "strips": strips,
         "total": len(names),
         "idle": None if kl is None else int((kl < 0.01).sum()),
-        "reach": REACH,
+        "reach": reach,
         "start": strip(image, "The image whose latent is moved."),
     }

@@ -33,6 +33,7 @@ from metagvae.report.provenance import provenance_content
 from metagvae.report.reconstructions import reconstructions_content
 from metagvae.report.results import results_content, shown
 from metagvae.report.section import LeftOut, Section, readable
+from metagvae.report.selection import selection_content
 from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content
 from metagvae.runs.run import read_config
@@ -125,6 +126,7 @@ def _several_runs(runs: list[Material], results: Section) -> list[Section]:
         _section("curves", "Learning curves", lambda: curves_content({run.name: run.metrics for run in runs})),
         _section("rebuilt", "Reconstructions side by side", lambda: rebuilt_content(runs)),
         _section("scores", "Disentanglement", lambda: scores_content(runs)),
+        _section("selection", "Choosing without labels", lambda: selection_content(runs)),
         _section("maps", "Maps of the same test classes", lambda: maps_content(runs)),
         _section("disagreements", "Where they disagree", lambda: disagreements_content(runs)),
         _section("provenance", "Configs, versions, commands", lambda: provenance_content(runs)),

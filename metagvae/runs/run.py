@@ -18,6 +18,7 @@ from episodes import ImageBank, InputError
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_json, read_yaml, yaml_text
 from metagvae.compute.processes import ranks
+from metagvae.config.optimisation import OptimSection
 from metagvae.runs.metrics_log import MetricsLog
 from metagvae.runs.states import States
 from metagvae.runs.wandb_log import WandbLog, client
@@ -140,6 +141,8 @@ class Run:
             data = {key: value for key, value in config.get("data", {}).items() if key != "root"}
             # so may how a step is launched: captured or not, it is the same step
             optim = {key: value for key, value in config.get("optim", {}).items() if key != "graph"}
+            if optim:  # an older version had no choice of these
+                optim = {"betas": OptimSection().betas, **optim}
             others = {key: value for key, value in config.items() if key != "run"}
             if isinstance(others.get("vae"), Mapping):
                 others["vae"] = {**_BEFORE_CHOICE, **others["vae"]}

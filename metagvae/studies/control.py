@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch, to_float
@@ -100,6 +99,8 @@ def measured(poses: Tensor, name: str, unit: int, spread: Tensor) -> UnitControl
 
 def _ranks(rows: Tensor) -> Tensor:
     """Ranks within each row, ties shared; poses that differ by less than a thousandth are ties."""
+    from scipy.stats import rankdata
+
     return torch.from_numpy(rankdata((1000 * rows).round().cpu().numpy(), axis=1))
 
 

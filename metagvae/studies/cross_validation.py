@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 
 from episodes import Episodes, ImageBank, InputError
 from episodes.datasets import make_dataset
@@ -18,6 +17,7 @@ from episodes.paths import expanded
 from metagvae.compute.device import Device
 from metagvae.config.sections import TrainConfig
 from metagvae.encoders.controls import fitted_controls
+from metagvae.evaluation.class_interval import student_quantile
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.storage.atomic_files import check_links
 from metagvae.studies.methods import encoder_learner
@@ -61,7 +61,7 @@ def half_width(values: Sequence[float]) -> float | None:
     count = len(values)
     if count < LEAST:
         return None
-    return float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+    return float(student_quantile(count - 1) * np.std(values, ddof=1) / math.sqrt(count))
 
 
 def fold_classes(names: Sequence[str], folds: int, seed: int) -> list[list[str]]:

@@ -97,8 +97,9 @@ class Generation:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Values of a traversal, in standard deviations of the prior."""
-        return tuple(torch.linspace(-REACH, REACH, COLUMNS).tolist())
+        """Values of a traversal: standard deviations of the prior, less where it ends before."""
+        reach = min(REACH, self.vae.prior.reach)
+        return tuple(torch.linspace(-reach, reach, COLUMNS).tolist())
 
     @torch.no_grad()
     def starts(self, count: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from episodes import AugmentConfig, ImageBank, InputError, to_float, warp
 from metagvae import zoo
@@ -152,7 +152,7 @@ def select(
         live = [live_units(vae, shown) for vae in models]
         codes = [_codes(vae, shown)[:, units] for vae, units in zip(models, live, strict=True)]
         values = {
-            "views": [view_error(vae, shown, seed) for vae in models],
+            "views": [float(view_errors(vae.encoder, shown, seed).mean()) for vae in models],
             "udr_lasso": udr(codes, "lasso").tolist(),
             "udr_spearman": udr(codes, "spearman").tolist(),
             "elbo": [elbo(vae, shown, seed) for vae in models],
@@ -215,20 +215,29 @@ def elbo(vae: GuidedVAE, images: Tensor, seed: int) -> float:
     return -float(vae.reconstruction(logits, images) + vae.kl(posterior).mean())
 
 
-def view_error(vae: GuidedVAE, images: Tensor, seed: int) -> float:
-    """Error of nearest prototypes on episodes whose classes are single images, each shown under mild warps.
+@torch.no_grad()
+def view_errors(encoder: nn.Module, images: Tensor, seed: int, episodes: int = EPISODES) -> np.ndarray:
+    """Errors of nearest prototypes on episodes whose classes are single images, each shown under mild warps.
 
     It asks for what a few-shot learner needs, the same thing known again, and needs no label. The encoder returns
     its own choice of features.
+
+    Args:
+        images: ``[B, C, H, W]`` in [0, 1], on the encoder's device.
+        seed: of warps and episodes.
+
+    Returns:
+        float64 ``[episodes]``, in [0, 1].
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shown = [warp(images, WARP).images for _ in range(VIEWS)]
-    features = torch.stack([torch.cat([vae.encoder(rows) for rows in view.split(512)]) for view in shown], 1).cpu()
+    features = torch.stack([torch.cat([encoder(rows) for rows in view.split(512)]) for view in shown], 1).cpu()
     rng = np.random.default_rng(seed)
-    wrong = 0
-    for _ in range(EPISODES):
+    wrong = np.zeros(episodes)
+    for number in range(episodes):
         chosen = features[torch.from_numpy(rng.permutation(len(images))[:WAY])]
         apart = torch.cdist(chosen[:, 1:].flatten(0, 1), chosen[:, 0])
-        wrong += int((apart.argmin(1) != torch.arange(len(chosen)).repeat_interleave(VIEWS - 1)).sum())
-    return wrong / (EPISODES * min(WAY, len(images)) * (VIEWS - 1))
+        missed = apart.argmin(1) != torch.arange(len(chosen)).repeat_interleave(VIEWS - 1)
+        wrong[number] = float(missed.double().mean())
+    return wrong

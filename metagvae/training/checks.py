@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from episodes import InputError
-from metagvae.config.sections import PretrainConfig, TrainConfig
+from metagvae.config.sections import PretrainConfig, TrainConfig, VAESection
+from metagvae.encoders.text import TextConfig
 from metagvae.learners import FeatureLearner, Learner
+from metagvae.vae.priors import UniformCodes
 from metagvae.zoo.build import check_sections
 
 
@@ -18,7 +20,39 @@ def check_pretraining(config: PretrainConfig) -> None:
         raise InputError(f"batch must be >= 1 and vae.warm_up >= 0; received {config.batch}, {config.vae.warm_up}.")
     if config.views < 1:
         raise InputError(f"views must be at least 1; received {config.views}.")
+    _check_adversary(config)
     check_sections(config.encoder, config.vae)
+
+
+def _check_adversary(config: PretrainConfig) -> None:
+    """Raises `InputError` for settings that adversarial training would pass over, or a prior that needs it."""
+    uniform = config.vae.prior.get("name") == UniformCodes.name
+    if config.adversary is None:
+        if uniform:
+            raise InputError(
+                "vae.prior uniform_codes has no KL that a VAE could be trained by; give the config a section "
+                "adversary, or choose another prior."
+            )
+        return
+    if not uniform:
+        raise InputError(
+            "the section adversary trains a generator of uniform codes; set vae.prior: {name: uniform_codes} (received "
+            f"{config.vae.prior.get('name')!r})."
+        )
+    usual = VAESection()
+    for name in ("beta", "warm_up", "likelihood", "guidance", "inference", "free_bits"):
+        if getattr(config.vae, name) != getattr(usual, name):
+            raise InputError(f"adversarial training has no use for vae.{name}; leave it out.")
+    if config.views != 1 or config.encoder.backbone == TextConfig.backbone:
+        raise InputError(
+            "adversarial training takes images, one view of each; received views "
+            f"{config.views} and encoder.backbone {config.encoder.backbone!r}."
+        )
+    if config.optim.precision not in ("auto", "float32"):
+        raise InputError(
+            f"adversarial training computes in float32; received optim.precision {config.optim.precision!r}. Leave it "
+            "out."
+        )
 
 
 def check_training(config: TrainConfig, kind: type[Learner]) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -81,6 +81,7 @@ class Task:
         place: what a step was made of, such as its episodes, for messages.
         share: of a step's items, what this process works on; ``loss_terms`` are means over it.
         label: of the progress bar.
+        rates: factors of the learning rate by the beginning of weights' names; 1 where none fits.
     """
 
     module: nn.Module
@@ -89,6 +90,7 @@ class Task:
     place: Callable[[int], str]
     share: Share
     label: str = "training"
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class _Fitting:
 
     def __init__(self, run: Run, task: Task, optim: OptimSection, device: Device) -> None:
         self.run, self.module, self.optim = run, task.module, optim
-        self.work = TrainingStep(task.module, task.loss_terms, optim, task.share, device, task.place)
+        self.work = TrainingStep(task.module, task.loss_terms, optim, task.share, device, task.place, rates=task.rates)
         self.guard = self.work.guard
         self.take = _taken(self.work, optim, device)
         self.done, spent, skipped = 0, 0.0, 0

@@ -14,6 +14,7 @@ from episodes.counter_rng import seed_for
 from episodes.tokens import TEXT
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
+from metagvae.config.adversary import AdversarySection
 from metagvae.config.sections import PretrainConfig, VAESection, to_dict
 from metagvae.guidance import Views
 from metagvae.runs.run import Run, open_run, without_places
@@ -22,6 +23,7 @@ from metagvae.training.checks import check_pretraining
 from metagvae.training.loop import Task, fit, run_device
 from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.infogan import InfoGAN
 from metagvae.zoo.build import attribute_sizes, factor_ranges, listed, new_encoder, new_vae
 from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
@@ -90,8 +92,8 @@ class PictureTerms:
         bank: for the attributes of its classes.
     """
 
-    def __init__(self, config: PretrainConfig, vae: GuidedVAE, bank: ImageBank, device: Device) -> None:
-        self.config, self.vae, self.device = config, vae, device
+    def __init__(self, config: PretrainConfig, model: GuidedVAE | InfoGAN, bank: ImageBank, device: Device) -> None:
+        self.config, self.model, self.device = config, model, device
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
         self.factors = () if bank.factors is None else bank.factors.names
@@ -108,11 +110,11 @@ class PictureTerms:
         for number, name in enumerate(self.factors):
             attributes[name] = as_tensor(inputs["factors"])[:, number].repeat_interleave(count, 0)
         shown = self.device.layout(warped.images)
-        return self.vae.losses(shown, attributes, inputs["warm_up"], views, inputs["progress"])
+        return self.model.losses(shown, attributes, inputs["warm_up"], views, inputs["progress"])
 
 
 def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE:
-    """Trains a guided VAE on the training split and leaves a run folder with its encoder.
+    """Trains a guided VAE, or InfoGAN, on the training split and leaves a run folder with its encoder.
 
     Args:
         bank: the training pictures, if they are at hand; else ``config.data`` loads them.
@@ -122,7 +124,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         metagvae.runs.signals.Interrupted: if the run was stopped; its state is written.
     """
     check_pretraining(config)
-    device = run_device(config.run, config.optim)
+    device = run_device(config.run, config.optim, exact=config.adversary is not None)
     with ranks().first_here():
         bank = bank or config.data.make().load("train")
     share = ranks().share(min(config.batch, len(bank)), "batch")
@@ -130,6 +132,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     sizes, factors = attribute_sizes(bank), factor_ranges(bank)
     vae = new_vae(encoder, config.vae, sizes, factors=factors)
     vae.check_views(config.views)
+    model = vae if config.adversary is None else InfoGAN(vae, config.adversary)
     with open_run(
         config.run.folder,
         "pretrain",
@@ -138,16 +141,21 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         device.precision_name,
     ) as run:
         run.check_data(bank)
-        device.place(vae)
+        device.place(model)
         if config.optim.compile:
             device.compile(vae.encoder)
         bank = device.hold(bank)
         draws = PictureDraws(config, bank, device, share)
 
-        vae.train()
-        terms = PictureTerms(config, vae, bank, device)
-        fit(run, Task(vae, draws, terms, draws.place, share, "pretraining"), config.optim, config.run, device)
-        vae.eval().to("cpu")
+        model.train()
+        terms = PictureTerms(config, model, bank, device)
+        rates = model.rates() if isinstance(model, InfoGAN) else {}
+        task = Task(model, draws, terms, draws.place, share, "pretraining", rates)
+        fit(run, task, config.optim, config.run, device)
+        model.eval().to("cpu")
+        if isinstance(model, InfoGAN):
+            model.fit_variance()
+        vae.eval()
         if ranks().main:
             _export(config, run, vae, bank, draws.shuffle.batch)
     return vae
@@ -173,17 +181,25 @@ def card_of(config: PretrainConfig, bank: ImageBank, name: str, made_by: Mapping
         work: how many steps of how many pictures.
     """
     guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
+    kind = f"VAE with {guidance}" if config.adversary is None else _adversarial(config.adversary)
     things = "texts" if bank.polarity == TEXT else "pictures"
     return EncoderCard(
         name=name,
         trained_on=trained_on(bank, config.data.make().caution),
-        method=f"VAE with {guidance}{_parts_named(config.vae)}, {work} {things}"
+        method=f"{kind}{_parts_named(config.vae)}, {work} {things}"
         + (f" under {config.views} warps each" if config.views > 1 else ""),
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank),
         trained_images=images_seen(bank),
         details={"provenance": without_places(made_by), "seed": config.run.seed},
     )
+
+
+def _adversarial(section: AdversarySection) -> str:
+    """The name of adversarial training, for a card."""
+    if not section.contrast:
+        return "InfoGAN"
+    return f"InfoGAN-CR (contrast {section.contrast:g} from {100 * section.start:g} % of the steps)"
 
 
 def _parts_named(vae: VAESection) -> str:

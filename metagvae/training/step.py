@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,15 +25,38 @@ def as_tensor(value: Tensor | float) -> Tensor:
     return value
 
 
-def adam(weights: list[nn.Parameter], optim: OptimSection, fused: bool) -> torch.optim.AdamW:
-    """The optimiser of a config; if fused, its rate is a tensor, so that a captured step can follow a schedule."""
-    capturable = fused and weights[0].device.type == "cuda"
+def adam(groups: Mapping[float, list[nn.Parameter]], optim: OptimSection, fused: bool) -> torch.optim.AdamW:
+    """The optimiser of a config; if fused, its rates are tensors, so that a captured step can follow a schedule.
+
+    Args:
+        groups: weights by what multiplies their learning rate.
+    """
+    device = next(iter(groups.values()))[0].device
     made = torch.optim.AdamW(
-        weights, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused or None, capturable=capturable
+        [{"params": weights, "factor": factor} for factor, weights in groups.items()],
+        lr=optim.lr,
+        betas=(optim.betas[0], optim.betas[1]),
+        weight_decay=optim.weight_decay,
+        fused=fused or None,
+        capturable=fused and device.type == "cuda",
     )
     for group in made.param_groups if fused else ():
-        group["lr"] = torch.full((), optim.lr, device=weights[0].device)  # later: the constructor reads it back
+        group["lr"] = torch.full((), optim.lr * group["factor"], device=device)  # later: the constructor reads it back
     return made
+
+
+def by_rate(module: nn.Module, rates: Mapping[str, float]) -> dict[float, list[nn.Parameter]]:
+    """The trainable weights of a module by what multiplies their learning rate.
+
+    Args:
+        rates: factors by the beginning of weights' names; 1 where none fits.
+    """
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            factor = next((rate for start, rate in rates.items() if name.startswith(start)), 1.0)
+            found.setdefault(factor, []).append(weight)
+    return found
 
 
 class TrainingStep:
@@ -46,6 +69,7 @@ class TrainingStep:
         share: of a step's items, what this process works on.
         place: what a step (from 0) was made of, for messages.
         fused: let the optimiser be one kernel; None for where it is the faster, a GPU.
+        rates: factors of the learning rate, as `by_rate` takes them.
 
     Raises:
         InputError: if no weight is trainable.
@@ -60,20 +84,22 @@ class TrainingStep:
         device: Device,
         place: Callable[[int], str],
         fused: bool | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
-        self.trainable = [p for p in module.parameters() if p.requires_grad]
+        groups = by_rate(module, rates or {})
+        self.trainable = [weight for weights in groups.values() for weight in weights]
         if not self.trainable:
             raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
         self.loss_terms, self.share, self.device, self.clip = loss_terms, share, device, optim.clip
         fused = device.device.type == "cuda" if fused is None else fused
-        self.optimizer = adam(self.trainable, optim, fused)
+        self.optimizer = adam(groups, optim, fused)
         self.guard = FiniteGuard(module, self.optimizer, optim.skip_nonfinite, place)
 
     def __call__(self, inputs: StepInputs, number: int, rate: float, seed: int) -> dict[str, Tensor]:
         """Takes step ``number`` (from 0) and gives the whole batch's loss terms.
 
         Args:
-            rate: the learning rate.
+            rate: the learning rate, before any factor.
             seed: of torch's generators.
         """
         self.begin(number, rate, seed)
@@ -87,10 +113,11 @@ class TrainingStep:
     def begin(self, number: int, rate: float, seed: int) -> None:
         """The state that changes from step to step besides the inputs."""
         for group in self.optimizer.param_groups:
+            own = rate * group["factor"]
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(own)
             else:
-                group["lr"] = rate
+                group["lr"] = own
         self.guard.begin(number)
         torch.manual_seed(seed)
 

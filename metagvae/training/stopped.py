@@ -36,7 +36,7 @@ class StoppedRun:
     def __init__(self, folder: str | Path, root: str | None = None) -> None:
         place = expanded(folder)
         self.config = read_config(place)
-        if self.config["kind"] != "pretrain" or self.config.get("dictionary"):
+        if self.config["kind"] != "pretrain" or self.config.get("dictionary") or self.config.get("adversary"):
             raise InputError(
                 f"{folder} is no pretraining run of a VAE; only such a run can be exported before its end."
             )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from episodes.registry import Registry
 from metagvae.encoders.backbones import ding_side
+from metagvae.encoders.norm import Norm2d
 
 DECODERS: Registry[Callable[..., Any]] = Registry("decoder")
 
@@ -151,4 +152,42 @@ class ResidualDecoder(nn.Module):
         x = self.first(z).view(-1, 4 * self.width, self.start, self.start)
         x = self.at_half(self.grow(F.relu(self.at_quarter(x))))
         logits: Tensor = self.last(F.relu(x))
+        return logits[..., : self.size, : self.size]
+
+
+@DECODERS.named("infogan")
+class InfoGANDecoder(nn.Module):
+    """Latent ``[B, latent]`` to picture logits ``[B, C, size, size]``: transposed convolutions, batch normalised.
+
+    The generator of InfoGAN-CR (Lin et al., ICML 2020): a linear layer, then a doubling of the side at each 4x4
+    transposed convolution. Normalisation follows the activation, and in evaluation takes running averages, so that an
+    image does not depend on the others of its batch.
+
+    Args:
+        latent: units of the latent.
+        channels, size: of the pictures.
+        width: feature maps before the last layer; twice as many where the side is an eighth.
+
+    Example:
+        >>> import torch
+        >>> from metagvae.vae.decoders import InfoGANDecoder
+        >>> InfoGANDecoder(latent=6, channels=1, size=28, width=8)(torch.zeros(2, 6)).shape
+        torch.Size([2, 1, 28, 28])
+    """
+
+    def __init__(self, latent: int, channels: int, size: int, width: int = 32) -> None:
+        super().__init__()
+        self.size, self.start, self.width = size, math.ceil(size / 8), width
+        self.first = nn.Linear(latent, 2 * width * self.start**2)
+        self.layers = nn.ModuleList(
+            nn.ConvTranspose2d(inside, width, 4, stride=2, padding=1) for inside in (2 * width, width)
+        )
+        self.norms = nn.ModuleList(Norm2d(maps) for maps in (2 * width, width, width))
+        self.last = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.norms[0](F.relu(self.first(z)).view(-1, 2 * self.width, self.start, self.start))
+        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
+            x = norm(F.leaky_relu(layer(x), 0.2))
+        logits: Tensor = self.last(x)
         return logits[..., : self.size, : self.size]

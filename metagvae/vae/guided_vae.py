@@ -136,7 +136,9 @@ class GuidedVAE(nn.Module):
             terms["kl"] = warm_up * self.beta * self._kl_term(posterior, z, labels, progress)
         else:  # the encoder learns where the inference ends, so that features stay one pass away
             terms["distillation"] = -self.recognition(images).log_prob(z.detach()).mean()
-        inputs = GuidanceInputs(images, posterior, z, self.decoder, labels, views, progress)
+        inputs = GuidanceInputs(
+            images, posterior, z, self.decoder, labels, views, progress, lambda count: self.prior.sample(count, {})
+        )
         for guidance in self.guidances:
             for name, value in guidance(inputs).items():
                 terms[f"{guidance.name}/{name}"] = value

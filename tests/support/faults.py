@@ -30,6 +30,8 @@ def begin(work: Callable[[], object], said: Path) -> int:
         return process
     status = 70
     try:
+        for number in (signal.SIGHUP, signal.SIGTERM):  # as in a terminal, even if nohup or a job started the tests
+            signal.signal(number, signal.SIG_DFL)
         handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, 2)
         sys.stderr = os.fdopen(2, "w", buffering=1)

@@ -130,7 +130,7 @@ def write(found: Sweep, base: TrainConfig | PretrainConfig, plan: SweepConfig) -
     content = {
         "provenance": provenance(),
         "command": plan.command,
-        "judged": {"split": "validation", "episodes": plan.episodes, "seed": plan.seed},
+        "judged": {"by": plan.judge, "split": "validation", "episodes": plan.episodes, "seed": plan.seed},
         "search": plan.search,
         "best": best.number if best else None,
         "gain": {"difference": found.gain[0], "half_width": found.gain[1]} if found.gain else None,

@@ -39,6 +39,8 @@ class SweepConfig:
         minutes: no trial of this launch begins later; null for no limit.
         method: tpe (learns from the trials before) | random.
         prune: stop trials whose validation curve lies above the median of the trials before, for train.
+        judge: labels (few-shot error on validation episodes) | views (the error on warped single validation images,
+            which needs no label).
         seed: of the search and of the validation episodes that judge it; trials train with the base's run.seed.
         way: classes per validation episode that judges; null for the base's validation.way, for pretrain 5.
         shot: support pictures per class; null for the base's validation.shot, for pretrain 1.
@@ -55,6 +57,7 @@ class SweepConfig:
     minutes: float | None = None
     method: str = "tpe"
     prune: bool = False
+    judge: str = "labels"
     seed: int = 0
     way: int | None = None
     shot: int | None = None
@@ -66,6 +69,13 @@ class SweepConfig:
             raise InputError(f"command must be 'train' or 'pretrain'; received {self.command!r}.")
         if self.method not in ("tpe", "random"):
             raise InputError(f"method must be 'tpe' or 'random'; received {self.method!r}.")
+        if self.judge not in ("labels", "views"):
+            raise InputError(f"judge must be 'labels' or 'views'; received {self.judge!r}.")
+        if self.judge == "views" and (self.prune or (self.way, self.shot, self.query) != (None, None, None)):
+            raise InputError(
+                "judge 'views' has episodes of its own, of single images, and no curve to prune by; leave prune, way, "
+                "shot and query out."
+            )
         if self.trials < 1 or (self.minutes is not None and not self.minutes > 0):
             raise InputError(
                 f"a sweep needs trials >= 1 and minutes > 0 or null; received {self.trials} and {self.minutes}."

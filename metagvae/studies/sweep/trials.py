@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from episodes import Episodes, EpisodeShape, InputError
+from episodes import Episodes, EpisodeShape, InputError, to_float
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_yaml, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
@@ -26,6 +26,7 @@ from metagvae.learners import Learner, make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
+from metagvae.studies.selection import view_errors
 from metagvae.studies.sweep.database import check_trials, open_study, readable
 from metagvae.studies.sweep.results import MEASURED, Sweep, Trial, collect, run_folder, write
 from metagvae.studies.sweep.search_space import Range, SweepConfig, get_value, parse_search, with_values
@@ -35,6 +36,7 @@ from metagvae.training.pretraining import pretrain
 
 Base = TrainConfig | PretrainConfig
 _PLAN = "sweep.yaml"
+JUDGED = 1024  # validation images that a trial is judged on without labels
 _PATIENCE = 3  # trials in a row that cannot work before the sweep gives up
 
 
@@ -131,8 +133,17 @@ class _Judge:
             learner = train(config, watch=watch)
         else:
             learner = make_learner("prototypes", pretrain(config).encoder, self.shape.way)
+        if self.plan.judge == "views":
+            return self._without_labels(config, learner)
         (errors,) = self._evaluator(config).errors(learner, [(self.shape.way, self.shape.shot)])
         return errors
+
+    def _without_labels(self, config: Base, learner: Learner) -> np.ndarray:
+        bank, device = config.data.make().load("validation"), run_device(config.run, config.optim)
+        rows = torch.randperm(len(bank), generator=torch.Generator().manual_seed(self.plan.seed))[:JUDGED]
+        device.place(learner.eval())
+        shown = to_float(bank.gather(rows)).to(device.device)
+        return view_errors(learner.encoder, shown, self.plan.seed, self.plan.episodes)
 
 
 def _open(folder: Path, base: Base, plan: SweepConfig) -> FolderLock:

@@ -3,5 +3,6 @@
 from metagvae.vae.priors.base import PRIORS, Labels, Prior
 from metagvae.vae.priors.causal_flow import CausalFlow
 from metagvae.vae.priors.standard_normal import StandardNormal
+from metagvae.vae.priors.uniform_codes import UniformCodes
 
-__all__ = ["PRIORS", "CausalFlow", "Labels", "Prior", "StandardNormal"]
+__all__ = ["PRIORS", "CausalFlow", "Labels", "Prior", "StandardNormal", "UniformCodes"]

@@ -25,6 +25,7 @@ class Prior(nn.Module, ABC):
     Attributes:
         progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. It is set
             for the time of a training step, and is 1 outside of training.
+        reach: how far from 0 a unit is moved in figures; most draws lie within.
 
     Example:
         >>> import torch
@@ -43,6 +44,7 @@ class Prior(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    reach: ClassVar[float] = 2.5
     progress: float | Tensor = 1.0
 
     @classmethod

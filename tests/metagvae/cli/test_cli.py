@@ -214,7 +214,7 @@ def test_every_shipped_config_parses(config: Path) -> None:
 
     kind = "train" if "learner:" in config.read_text() else "pretrain"
     kind = "sweep" if config.stem == "sweep" else kind
-    build_parser().parse_args([kind, "--config", str(config)])
+    build_parser(kind).parse_args([kind, "--config", str(config)])
 
 
 def test_data_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from metagvae.guidance import GUIDANCES
 from metagvae.learners import LEARNERS
 from metagvae.vae.inference import INFERENCES
 from metagvae.vae.priors import PRIORS
+from tests.support.fresh import python
 
 MODULE = """
 from dataclasses import dataclass
@@ -68,9 +68,7 @@ class Doubled(PrototypicalNetwork):
 
 
 def metagvae(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "metagvae", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    return python("-m", "metagvae", *arguments, cwd=folder)
 
 
 def test_a_module_of_the_users_own_takes_part(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ SPECS = {
     "excitation_inhibition": {"name": "excitation_inhibition", "attributes": {"class": 3, "script": 2}},
     "warp_pairs": {"name": "warp_pairs", "geometry": 4, "inhibition": 1.0},
     "auxiliary_contrast": {"name": "auxiliary_contrast"},
+    "contrastive_traversal": {"name": "contrastive_traversal", "width": 4},
 }
 SIZES = {"class": 4, "script": 2}
 

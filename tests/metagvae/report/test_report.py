@@ -187,10 +187,17 @@ def test_several_runs_are_compared_on_the_same_episodes(runs: Path, pages: dict[
     reader = Reader(pages["compared"])
     words = reader.words
     assert "paired difference from network on the same episodes" in words
-    for sentence in ("Settings that differ", "vae.guidance", "Where they disagree", "Command of plain"):
+    for sentence in (
+        "Settings that differ",
+        "vae.guidance",
+        "Where they disagree",
+        "Command of plain",
+        "Choosing without labels",
+    ):
         assert sentence in words, sentence
     rows = re.findall(r'<th scope="row">(\w[\w ]*)</th>\s*<td class="number">', pages["compared"])
     assert rows[:3] == ["network", "guided", "plain"], "runs first, controls after them"
+    assert re.search(r'<th scope="row">guided</th><td>\d+</td>', pages["compared"]), "what select says of it"
     assert len(re.findall(r'class="difference">[+−]', pages["compared"])) >= 5, "all but the first have one"
     assert "network: This run trained a classifier" in words
 
@@ -201,7 +208,7 @@ def test_the_config_shown_trains_again(pages: dict[str, str]) -> None:
     settings = yaml.safe_load(unescape(found[1]))
     path = Path(settings["data"]["root"]).parent / "again.yaml"
     path.write_text(yaml.safe_dump(settings))
-    chosen = build_parser().parse_args(["pretrain", "--config", str(path)])
+    chosen = build_parser("pretrain").parse_args(["pretrain", "--config", str(path)])
     assert chosen.pretrain.encoder.latent == 9
 
 

@@ -122,6 +122,15 @@ def test_a_planted_consensus_is_found() -> None:
     assert np.allclose(without.centrality, found.centrality)
 
 
+def test_a_unit_that_never_varies_has_no_vote_and_warns_of_nothing() -> None:
+    codes = np.random.default_rng(0).normal(size=(40, 3))
+    codes[:, 1] = 0.0
+    with np.errstate(all="raise"):
+        votes = least_varying(codes, 10, np.arange(3))
+        assert set(votes) <= {0, 2}
+        assert set(least_varying(np.zeros((40, 2)), 10, np.arange(2))) == {0}
+
+
 def test_an_encoder_that_knows_nothing_is_at_chance() -> None:
     class Deaf(Linear):
         def infer(self, images: Tensor) -> Posterior:

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
-from episodes import InputError
+from episodes import InputError, to_float
 from episodes.datasets.base import Dataset
-from metagvae.config.sections import PretrainConfig, TrainConfig
+from metagvae import zoo
+from metagvae.config.sections import DataConfig, PretrainConfig, TrainConfig
+from metagvae.studies.selection import view_errors
 from metagvae.studies.sweep.search_space import Range, parse_search, with_values
 from tests.support.commands import CONFIGS, call, pictures
 
@@ -203,6 +206,25 @@ def test_a_pretraining_is_searched_too(
     assert best["vae"]["guidance"][0]["name"] == "deformable_pca"
 
 
+def test_a_sweep_without_labels_is_judged_as_select_does(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = {"data.name": "folder", "data.root": plan["fixed"]["data.root"], "data.size": 16, "optim.steps": 2,
+             "encoder.width": 4, "encoder.latent": 12}  # fmt: skip
+    changes = {"base": str(CONFIGS / "glyphs" / "vae.yaml"), "command": "pretrain", "fixed": fixed,
+               "search": {"vae.beta": {"choice": [0.1, 1.0]}}, "judge": "views", "seed": 3}  # fmt: skip
+    status, out, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", **changes))
+    assert status == 0, err
+    assert "error on warped single images on the validation split" in out
+    trials = results(plan)["trials"]
+    runs = [str(Path(plan["folder"]) / trial["folder"]) for trial in trials]
+    bank = DataConfig("folder", root=fixed["data.root"], size=16).make().load("validation")
+    shown = to_float(bank.gather(torch.randperm(len(bank), generator=torch.Generator().manual_seed(3))[:1024]))
+    errors = [view_errors(zoo.open(run).encoder(), shown, 3, plan["episodes"]) for run in runs]
+    assert [trial["error"] for trial in trials] == [pytest.approx(float(error.mean())) for error in errors]
+    assert 0 < errors[0].mean() < 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -219,6 +241,8 @@ def test_a_pretraining_is_searched_too(
         ({"search": {"validation.way": {"int": [2, 5]}}}, "same validation episodes"),
         ({"search": {"data.name": {"choice": ["digits"]}}}, "same pictures"),
         ({"command": "evaluate"}, "'train' or 'pretrain'"),
+        ({"judge": "luck"}, "'labels' or 'views'"),
+        ({"judge": "views", "way": 5}, "episodes of its own"),
         ({"command": "pretrain", "prune": True}, "pretrain has none"),
         ({"base": "nowhere.yaml"}, "YAML file"),
         ({"way": 9}, "9-way"),

@@ -260,6 +260,36 @@ def test_weights_rise_with_progress_and_unknown_labels_weigh_nothing() -> None:
     assert torch.allclose(prior.kl(posterior, z, told), 0.5 * whole)
 
 
+def test_the_labels_part_sees_the_causes_where_it_is_told_to() -> None:
+    child, parent = columns(make(CHAIN), "b"), columns(make(CHAIN), "a")
+    told = {"b": torch.tensor([1.0, -1.0, 3.0, 0.5], dtype=torch.float64)}
+    posterior = Posterior(*(torch.randn(4, 8, dtype=torch.float64) for _ in range(2)))
+    moved = posterior.mean.clone()
+    moved[:, parent] += 1.0
+    follows = {}
+    for conditional in ("labels", "labels_and_parents"):
+        # the labels' part alone, of b
+        prior = make(CHAIN, flow_weight=0.0, labels_weight=1.0, unlabelled_weight=0.0, conditional=conditional)
+        at, beside = (prior.kl_per_unit(posterior, z, told) for z in (posterior.mean, moved))
+        assert bool((at[:, child] > 0).all())
+        assert torch.equal(at[:, parent], torch.zeros(4, 2, dtype=torch.float64))
+        follows[conditional] = not torch.equal(at[:, child], beside[:, child])
+        # by the network's own input, written out
+        label = 2 * (told["b"][:, None] + 2.0) / 6.0 - 1
+        seen = torch.cat((label, posterior.mean[:, parent]), 1) if conditional == "labels_and_parents" else label
+        made = prior.nodes[prior.order.index("b")].of_label(seen).base  # type: ignore[operator]
+        given = torch.distributions.Normal(-made.shift / made.log_scale.exp(), (-made.log_scale).exp())
+        q = torch.distributions.Normal(posterior.mean[:, child], (0.5 * posterior.log_var[:, child]).exp())
+        assert torch.allclose(at[:, child], torch.distributions.kl_divergence(q, given))
+        # and draws given the label have that density, each around its own causes
+        torch.manual_seed(0)
+        drawn = prior.float().sample(50_000, {"b": torch.full((50_000,), 1.0)}).double()
+        prior.double()
+        slope = np.abs(np.corrcoef(drawn[:, parent + child].detach().numpy().T)[:2, 2:]).max()
+        assert slope > 0.1 if conditional == "labels_and_parents" else slope < 0.03
+    assert follows == {"labels": False, "labels_and_parents": True}
+
+
 def config(folder: Path, **changed: Any) -> PretrainConfig:
     run = {name: changed.pop(name) for name in ("stop_after", "resume") if name in changed}
     prior = {"name": "causal_flow", "graph": PENDULUM, "units": 2, **changed.pop("prior", {})}

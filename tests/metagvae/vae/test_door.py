@@ -43,7 +43,8 @@ NEEDS: dict[str, tuple[dict[str, Any], GuidanceContext, dict[str, Tensor]]] = {
         {"graph": CAUSES, "units": 2},
         GuidanceContext(1, 28, {"light": [0, 1], "shadow": [2, 3]}, {}, dict.fromkeys(CAUSES, (0.0, 1.0))),
         {name: torch.rand(5) for name in CAUSES},
-    )
+    ),
+    "uniform_codes": ({"codes": 4, "noise": 0}, CONTEXT, {}),
 }
 
 

@@ -256,8 +256,8 @@ def test_prefixes_that_collide_are_refused() -> None:
 
 def test_import_metagvae_is_light() -> None:
     code = (
-        "import sys, metagvae; metagvae.load_encoder; "
-        "heavy = ('learn2learn', 'gym', 'matplotlib', 'gradio', 'sklearn', 'tensorboard');"
+        "import sys, metagvae; metagvae.load_encoder; import metagvae.cli; "
+        "heavy = ('learn2learn', 'gym', 'matplotlib', 'gradio', 'sklearn', 'tensorboard', 'scipy', 'numba');"
         "print([name for name in heavy if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,75 @@
+"""Layers whose largest singular value is kept at 1 (Miyato et al., ICLR 2018, section 2.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WARM = 10  # power iterations on the weights that a layer begins with
+
+
+def _start(weight: Tensor) -> Tensor:
+    """A left singular vector of a weight ``[out, ...]``, about that of the largest value, ``[out]``."""
+    found = F.normalize(torch.randn(len(weight), device=weight.device), dim=0)
+    for _ in range(WARM):
+        found = _closer(weight, found)
+    return found
+
+
+@torch.no_grad()
+def _closer(weight: Tensor, left: Tensor) -> Tensor:
+    """The vector after one power iteration."""
+    rows = weight.flatten(1)
+    return F.normalize(rows @ F.normalize(left @ rows, dim=0), dim=0)
+
+
+def normalised(weight: Tensor, left: Tensor) -> Tensor:
+    """A weight divided by its largest singular value, as its left singular vector ``[out]`` tells it."""
+    found: Tensor = weight / torch.linalg.vector_norm(left @ weight.flatten(1))
+    return found
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight, as a matrix ``[out, in * height * width]``, has the largest singular value 1.
+
+    The value is followed by one power iteration at each call of `iterate`; a call of the layer changes nothing.
+    """
+
+    left: Tensor
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self.register_buffer("left", _start(self.weight))
+
+    def iterate(self) -> None:
+        self.left.copy_(_closer(self.weight, self.left))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = self._conv_forward(x, normalised(self.weight, self.left), self.bias)
+        return maps
+
+
+class SpectralLinear(nn.Linear):
+    """A linear layer whose weight has the largest singular value 1; see `SpectralConv2d`."""
+
+    left: Tensor
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self.register_buffer("left", _start(self.weight))
+
+    def iterate(self) -> None:
+        self.left.copy_(_closer(self.weight, self.left))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, normalised(self.weight, self.left), self.bias)
+
+
+def iterate(module: nn.Module) -> None:
+    """One power iteration of each spectral layer of a module."""
+    for layer in module.modules():
+        if isinstance(layer, SpectralConv2d | SpectralLinear):
+            layer.iterate()
