@@ -1,16 +1,15 @@
-"""The paper's comparison side by side: one table and one figure from what `experiments/run.py SET-generators` measured.
+"""The paper's comparison side by side: one table and one figure from what `experiments/run.py` measured.
 
-python experiments/generators.py mnist
+python experiments/generators.py mnist-generators
 
-Reads experiments/results/SET-generators-{sampling,likelihood,control,probe}.json; writes SET-generators.json beside
-them and docs/images/SET-generators.png.
+Reads experiments/results/EXPERIMENT-{sampling,likelihood,control,probe}.json, as many as there are; writes
+EXPERIMENT.json beside them and docs/images/EXPERIMENT.png.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ RESULTS = ROOT / "experiments" / "results"
 Seeds = Sequence[float]
 
 
-def read(data: str, part: str) -> dict[str, Any]:
+def read(experiment: str, part: str) -> dict[str, Any]:
     """A measurement's content; empty where it was not made."""
-    path = RESULTS / f"{data}-generators-{part}.json"
+    path = RESULTS / f"{experiment}-{part}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -47,13 +46,10 @@ def spread(values: Seeds, digits: int = 2) -> str:
     return f"{mean} (sd {np.std(values, ddof=1):.{digits}f})" if len(values) > 1 else mean
 
 
-def gap(values: Seeds, digits: int = 2) -> tuple[float, float, str]:
-    """Mean of differences paired by seed, the half width of its 95 % interval by Student's t, and both as text."""
-    mean = float(np.mean(values))
-    if len(values) < 3:
-        return mean, math.nan, f"{mean:+.{digits}f} (one seed)" if len(values) == 1 else f"{mean:+.{digits}f}"
+def gap(values: Seeds, digits: int) -> str:
+    """Mean of differences paired by seed, and the half width of its 95 % interval by Student's t."""
     half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return mean, half, f"{mean:+.{digits}f} ± {half:.{digits}f}"
+    return f"{np.mean(values):+.{digits}f} ± {half:.{digits}f}"
 
 
 def likelihood_gap(own: Sequence[Seeds], plain: Sequence[Seeds]) -> tuple[float, float]:
@@ -68,13 +64,13 @@ def least_rank(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 class Comparison:
-    """Arms of one data set; the first is the plain VAE that the others are compared with."""
+    """Arms of one experiment; the first is the plain VAE that the others are compared with."""
 
-    def __init__(self, data: str) -> None:
-        self.samples = by_arm(read(data, "sampling").get("scores", {}))
-        self.log_p = by_arm({run["run"]: run["log_p"] for run in read(data, "likelihood").get("runs", [])})
-        self.units = by_arm(read(data, "control").get("numbers", {}).get("units", {}))
-        probes = [row for row in read(data, "probe").get("results", []) if row["classifier"] == "linear"]
+    def __init__(self, experiment: str) -> None:
+        self.samples = by_arm(read(experiment, "sampling").get("scores", {}))
+        self.log_p = by_arm({run["run"]: run["log_p"] for run in read(experiment, "likelihood").get("runs", [])})
+        self.units = by_arm(read(experiment, "control").get("numbers", {}).get("units", {}))
+        probes = [row for row in read(experiment, "probe").get("results", []) if row["classifier"] == "linear"]
         self.errors = by_arm({row["encoder"]: row["error"] for row in probes})
         self.arms = list(self.samples)
         plain = [arm for arm in self.arms if arm.endswith("plain")]
@@ -94,6 +90,13 @@ class Comparison:
         """The same less the plain VAE's of the same seed."""
         return [a - b for a, b in zip(self.of(arm, *path), self.of(self.plain, *path), strict=True)]
 
+    def gap(self, arm: str, measure: str, against: str, digits: int) -> str:
+        """How much greater a distance is than the plain VAE's: over seeds, or over images where there is one seed."""
+        if len(self.samples[arm]) > 1:
+            return gap(self.less(arm, measure, "value"), digits)
+        found = self.samples[arm][0][against]
+        return f"{found['value']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
+
     def row(self, arm: str) -> dict[str, str]:
         own = arm == self.plain
         cells = {
@@ -102,9 +105,9 @@ class Comparison:
             "log p(x), nats": spread([float(np.mean(seed)) for seed in self.log_p[arm]]) if arm in self.log_p else "–",
             "less plain's": "–",
             "Frechet distance": spread(self.of(arm, "frechet", "value")),
-            "Frechet less plain's": "–" if own else gap(self.less(arm, "frechet", "value"))[2],
+            "Frechet less plain's": "–" if own else self.gap(arm, "frechet", "against", 2),
             "kernel distance": spread(self.of(arm, "kernel", "value"), 3),
-            "kernel less plain's": "–" if own else gap(self.less(arm, "kernel", "value"), 3)[2],
+            "kernel less plain's": "–" if own else self.gap(arm, "kernel", "kernel_against", 3),
             "precision": spread(self.of(arm, "precision"), 3),
             "recall": spread(self.of(arm, "recall"), 3),
             "discriminator, %": spread([100 * value for value in self.of(arm, "discriminator")], 1),
@@ -160,20 +163,23 @@ class Comparison:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", choices=("mnist", "omniglot"))
-    data = parser.parse_args().data
-    comparison = Comparison(data)
-    parts = {part: read(data, part) for part in ("sampling", "likelihood", "control", "probe")}
+    parser.add_argument("experiment", help="of experiments/plan.yaml, such as mnist-generators")
+    experiment = parser.parse_args().experiment
+    comparison = Comparison(experiment)
+    parts = {part: read(experiment, part) for part in ("sampling", "likelihood", "control", "probe")}
     commits = sorted({content["provenance"]["commit"] for content in parts.values() if content})
     seeds = len(comparison.samples[comparison.plain])
     about = (
-        f"Mean and standard deviation over {seeds} training seeds. Of log p(x), the difference and 1.96 standard "
-        "errors over images, seeds averaged; of the distances, the difference paired by seed and its 95 % interval by "
-        f"Student's t over seeds. Measured at commit {', '.join(commits)}."
+        (f"Mean and standard deviation over {seeds} training seeds. " if seeds > 1 else "One training seed. ")
+        + "Of log p(x), the difference and 1.96 standard errors over images"
+        + (", seeds averaged" if seeds > 1 else "")
+        + "; of the distances, the difference paired by seed and its 95 % interval by "
+        + ("Student's t over seeds" if seeds > 1 else "bootstrap over images")
+        + f". Measured at commit {', '.join(commits)}."
     )
     rows = [comparison.row(arm) for arm in comparison.arms]
-    write_json(RESULTS / f"{data}-generators.json", {"provenance": provenance(), "about": about, "rows": rows})
-    comparison.draw(ROOT / "docs" / "images" / f"{data}-generators.png")
+    write_json(RESULTS / f"{experiment}.json", {"provenance": provenance(), "about": about, "rows": rows})
+    comparison.draw(ROOT / "docs" / "images" / f"{experiment}.png")
     for row in rows:
         print(row)
 

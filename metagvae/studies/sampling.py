@@ -194,8 +194,7 @@ def _against(
 
 @torch.no_grad()
 def rebuilding_error(vae: GuidedVAE, images: Tensor) -> float:
-    """Squared error of images ``[B, C, H, W]`` rebuilt from their posterior means: a sum over pixels, a mean over
-    images."""
+    """Squared error of images ``[B, C, H, W]`` rebuilt from posterior means: summed over pixels, mean over images."""
     parts = [(vae.reconstruct(part) - part).square().flatten(1).sum(1) for part in images.split(500)]
     return float(torch.cat(parts).double().mean())
 
