@@ -254,9 +254,7 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
 
     opened.locator("#wish textarea, #wish input").fill("left turn")
     opened.click("#rename")
-    opened.locator(
-        "#verdict", has_text="left turn, with a probability"
-    ).wait_for()  # what was asked, under its new name
+    opened.locator("#ranking", has_text="left turn").wait_for()  # the answer is given anew
 
     opened.get_by_role("tab", name="Latent").click()
     before = opened.locator("#seen img").nth(1).get_attribute("src")
