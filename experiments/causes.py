@@ -55,7 +55,8 @@ def trained(arguments: argparse.Namespace, graph: str, seed: int, bank: ImageBan
         bank: the training images.
     """
     weight = dict(zip(GRAPHS, arguments.weights, strict=True)).get(graph) if arguments.weights else None
-    tag = ("-hidden" if arguments.hidden else "") + (f"-weight{weight:g}" if weight is not None else "")
+    tag = ("-hidden" if arguments.hidden else "") + (f"-noise{arguments.noise:g}" if arguments.noise else "")
+    tag += f"-weight{weight:g}" if weight is not None else ""
     folder = arguments.folder / f"{arguments.scene}-{graph}{tag}-seed{seed}"
     if not (folder / "vae.safetensors").exists():
         text = "A run of experiments/causes.py."
@@ -69,9 +70,10 @@ def trained(arguments: argparse.Namespace, graph: str, seed: int, bank: ImageBan
 
 
 def options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Of the data set: what is hidden."""
+    """Of the data set: what is hidden, and what is added to the effects."""
     first = next(iter(make_dataset(arguments.scene).scene().parents))  # type: ignore[attr-defined]
-    return {"hidden": [first]} if arguments.hidden else {}
+    noisy = {"noise": arguments.noise} if arguments.noise else {}
+    return {"hidden": [first], **noisy} if arguments.hidden else noisy
 
 
 def told(trained: Trained, bank: ImageBank) -> dict[str, float]:
@@ -153,6 +155,7 @@ def main() -> None:
     parser.add_argument("--graphs", nargs="+", choices=list(GRAPHS), default=list(GRAPHS))
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--split", default="test", help="of the images and episodes")
+    parser.add_argument("--noise", type=float, default=0.0, help="added to each effect, in the scene's units")
     parser.add_argument("--weights", type=float, nargs=3, help="unlabelled_weight of each graph")
     parser.add_argument("--train_only", action="store_true", help="train what is missing and measure nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs"))

@@ -103,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     parser.add_argument("--pools", nargs="+", default=list(POOLS))
+    parser.add_argument("--train_only", action="store_true", help="train what is missing and measure nothing")
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -114,6 +115,8 @@ def main() -> None:
             trained(arguments.folder / f"selection-{pool.replace(' ', '-')}-{place}", *spec)
             for place, spec in enumerate(POOLS[pool])
         ]
+        if arguments.train_only:
+            continue
         errors, found = measured(runs), select(runs, validation)
         rows += rows_of(pool, errors, found)
         content = {key: value for key, value in found.content().items() if key not in ("provenance", "rows", "runs")}
