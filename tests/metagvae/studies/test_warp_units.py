@@ -38,7 +38,7 @@ class Centre(nn.Module):
 
 
 def trained(angle: float, **augment: float) -> Any:
-    """What the study asks of a trained run: its settings, its encoder and its data."""
+    """A trained run as the study sees it: its settings, its encoder and its data."""
     generator = torch.Generator().manual_seed(0)
     blobs = torch.zeros(400, 1, 28, 28)
     for row, (x, y) in enumerate(torch.randint(9, 17, (400, 2), generator=generator).tolist()):
