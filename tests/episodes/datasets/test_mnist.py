@@ -95,9 +95,18 @@ def test_headers_that_claim_another_shape(tmp_path: Path, shape: str) -> None:
         make_dataset("mnist", root=str(tmp_path)).load("train")
 
 
-def test_there_is_no_validation_split(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="validation"):
+def test_there_is_no_validation_split_unless_training_images_are_held_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="held_out"):
         make_dataset("mnist", root=write(tmp_path)).load("validation")
+    kept = make_dataset("mnist", root=str(tmp_path), held_out=12)
+    seen = {split: sorted(kept.load(split).images[:, 0, 0, 0].tolist()) for split in ("train", "validation", "test")}
+    assert seen == {"train": list(range(28)), "validation": list(range(28, 40)), "test": list(range(20))}
+
+
+@pytest.mark.parametrize("held_out", [-1, 40])
+def test_all_or_less_than_none_cannot_be_held_out(tmp_path: Path, held_out: int) -> None:
+    with pytest.raises(InputError, match="held_out of 'mnist' must be at least 0"):
+        make_dataset("mnist", root=write(tmp_path), held_out=held_out).load("train")
 
 
 def test_the_real_one(real_data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,22 @@ def test_unlabelled_pictures_tell_a_spread_that_the_card_has_not() -> None:
         covered[told] = float(torch.stack(found).mean())
     assert covered[False] < 0.5
     assert 0.8 < covered[True] < 0.97  # the card's still weighs as much as ten of the fifty
+
+
+def test_sets_of_pictures_asked_together_hold_the_label_as_often_as_asked() -> None:
+    """Told the spread, scores scatter less: the auxiliary tasks' quantiles of asking together say how much."""
+    prior = calibrate_sets(*gaussians(0), CALIBRATION, "gaussians", tasks=60)
+    features, labels = gaussians(1)
+    own, covered = torch.arange(WAY).repeat_interleave(10), {}
+    for name, known in (("own", prior), ("without", replace(prior, together={}))):
+        found = []
+        for seed in range(80):
+            support, query, _ = task(features, labels, 1, seed)
+            sets = Sets(support, torch.arange(WAY), WAY, CALIBRATION, known, query)
+            found.append(sets.members(query, 0.9).gather(1, own[:, None]).double().mean())
+        covered[name] = float(torch.stack(found).mean())
+    assert covered["own"] == pytest.approx(0.9, abs=0.02)
+    assert covered["without"] != covered["own"]
 
 
 def test_a_set_is_never_empty_grows_with_coverage_and_has_no_class_without_a_picture() -> None:

@@ -17,6 +17,7 @@ import metagvae
 from episodes import InputError, to_float
 from episodes.datasets import make_dataset
 from metagvae import zoo
+from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.studies.leakage import refuse_trained_classes
 from metagvae.zoo import wheels
 from metagvae.zoo.load import read_folder
@@ -70,10 +71,10 @@ def test_logits_equal_the_wheels_network_to_the_bit(whole: dict[str, Tensor]) ->
     images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     assert sum("num_batches_tracked" not in name for name in whole) == 247
     with torch.no_grad():
-        features = encoder(images)
+        features = encoder.maps(images)
         logits = F.linear(features, whole["_fc.weight"], whole["_fc.bias"])
         assert torch.equal(logits, own_logits(whole, (images - 0.5) / 0.5))
-    assert features.shape == (2, encoder.feature_size) == (2, 1280)
+    assert features.shape == encoder(images).shape == (2, encoder.feature_size) == (2, 1280)
 
 
 @needs_photos
@@ -86,11 +87,36 @@ def test_imagenets_own_classes_are_known(whole: dict[str, Tensor], real_data: Pa
     chosen = torch.arange(0, len(bank), 50)
     truth = torch.tensor([position[bank.class_names[int(c)]] for c in bank.labels[chosen]])
     with torch.no_grad():
-        features = metagvae.load_encoder("photos")(to_float(bank.images[chosen]))
+        features = metagvae.load_encoder("photos").maps(to_float(bank.images[chosen]))
         found = F.linear(features, whole["_fc.weight"], whole["_fc.bias"]).argmax(1)
     assert (found == truth).float().mean() > 0.25  # of 84 x 84 pictures; a guess is right once in a thousand
     with pytest.raises(InputError, match=r"16 of the 16 classes .* were trained on by photos"):
         refuse_trained_classes("photos", bank)
+
+
+@needs_photos
+def test_a_saved_copy_gives_the_same_features(tmp_path: Path) -> None:
+    """The copy holds all weights in one file, the whitening's among them, and needs no wheel."""
+    encoder, images = metagvae.load_encoder("photos"), torch.rand(2, 3, 224, 224)
+    zoo.save_encoder(encoder, tmp_path / "copy")
+    with torch.no_grad():
+        assert torch.equal(metagvae.load_encoder(tmp_path / "copy")(images), encoder(images))
+
+
+@needs_photos
+@pytest.mark.parametrize("damage", ["missing", "cut", "more"])
+def test_a_damaged_whitening_is_refused(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(zoo.shipped_encoders()["photos"], folder)
+    file = folder / "added.safetensors"
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    else:
+        write_tensors(file, {**read_tensors(file), "whitening.weight": torch.zeros(3)})
+    with pytest.raises(InputError, match=r"do not fit|readable safetensors|unexpected"):
+        metagvae.load_encoder(folder)
 
 
 def test_its_card_tells_the_licences_and_the_classes() -> None:
