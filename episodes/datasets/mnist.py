@@ -29,7 +29,8 @@ class MNIST(Dataset):
     Args:
         root: a folder with ``mnist.npz``: uint8 ``train_images``, ``test_images`` ``[n, 28, 28]`` and
             ``train_labels``, ``test_labels`` ``[n]``.
-        held_out: so many of the training images, the last of the file, are the validation split instead; 0 for none.
+        held_out: so many of the training images, spread evenly over the file, are the validation split instead; 0 for
+            none. A file may be sorted by digit, so its last ones would be one digit alone.
     """
 
     name = "mnist"
@@ -69,8 +70,9 @@ class MNIST(Dataset):
                 f"held_out of '{self.name}' must be at least 0 and fewer than the {len(images):,} training images; "
                 f"received {self.held_out}."
             )
-        end = len(images) - self.held_out
-        part = slice(end, None) if split == "validation" else slice(0, end)
+        kept_back = torch.zeros(len(images), dtype=torch.bool)
+        kept_back[(torch.arange(self.held_out) * len(images)) // max(1, self.held_out)] = True
+        part = kept_back if split == "validation" else ~kept_back
         return images[part], labels[part]
 
     @staticmethod

@@ -98,9 +98,16 @@ def test_headers_that_claim_another_shape(tmp_path: Path, shape: str) -> None:
 def test_there_is_no_validation_split_unless_training_images_are_held_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="held_out"):
         make_dataset("mnist", root=write(tmp_path)).load("validation")
-    kept = make_dataset("mnist", root=str(tmp_path), held_out=12)
-    seen = {split: sorted(kept.load(split).images[:, 0, 0, 0].tolist()) for split in ("train", "validation", "test")}
-    assert seen == {"train": list(range(28)), "validation": list(range(28, 40)), "test": list(range(20))}
+    # a file sorted by digit, as some are
+    write(tmp_path, train_labels=np.arange(40, dtype=np.uint8) // 4)
+    kept = make_dataset("mnist", root=str(tmp_path), held_out=10)
+    banks = {split: kept.load(split) for split in ("train", "validation", "test")}
+    seen = {split: set(bank.images[:, 0, 0, 0].tolist()) for split, bank in banks.items()}
+    assert seen["validation"] == set(range(0, 40, 4))
+    assert seen["train"] == set(range(40)) - seen["validation"]
+    assert seen["test"] == set(range(20))
+    assert banks["train"].counts.tolist() == [3] * 10
+    assert banks["validation"].counts.tolist() == [1] * 10
 
 
 @pytest.mark.parametrize("held_out", [-1, 40])
