@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import compileall
 import os
 import signal
+import sys
 from pathlib import Path
 
 # the tests' tensors are small: a second thread costs more than it brings, here and in the commands they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# whatever PYTHONDONTWRITEBYTECODE says: each process that a test starts would compile the packages anew
+sys.dont_write_bytecode = False
 
 import pytest
 import torch
@@ -19,13 +22,8 @@ from tests.support.banks import stripes
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background deaf to it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Bytecode of the packages: without it each process that a test starts compiles them anew."""
-    if not hasattr(config, "workerinput"):  # once, before the workers start
-        for package in ("episodes", "metagvae"):
-            compileall.compile_dir(Path(__file__).parents[1] / package, quiet=2)
+if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

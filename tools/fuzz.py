@@ -158,7 +158,7 @@ def fuzz(report: dict[str, Any], count: int, minutes: float = 60, every: int = 1
         root = Path(name)
         work, canary = root / "work", root / "executed"
         hostile.make_samples(root / "samples")
-        made = hostile.write_crafted(root / "samples", root / "crafted", root / "executed")[::every]
+        made = hostile.write_crafted(root / "samples", root / "crafted", root / "executed", every)
         work.mkdir()
         worker = Worker(root / "samples", work / "case")
         known = set(root.rglob("*"))

@@ -23,22 +23,24 @@ FILE = "mnist.npz"
 class MNIST(Dataset):
     """MNIST's own split of pictures: 60,000 to train on, 10,000 to test on, the same 10 classes in both.
 
-    For pretraining and for measuring a representation; as few-shot data it has no new classes to offer, and no
-    validation split. Ink bright on black, grey, 28 x 28 unless ``size`` says otherwise.
+    For pretraining and for measuring a representation; as few-shot data it has no new classes to offer. Ink bright on
+    black, grey, 28 x 28 unless ``size`` says otherwise.
 
     Args:
         root: a folder with ``mnist.npz``: uint8 ``train_images``, ``test_images`` ``[n, 28, 28]`` and
             ``train_labels``, ``test_labels`` ``[n]``.
+        held_out: so many of the training images, spread evenly over the file, are the validation split instead; 0 for
+            none. A file may be sorted by digit, so its last ones would be one digit alone.
     """
 
     name = "mnist"
     default_size = 28
     licence = "CC BY-SA 3.0 (as commonly stated)"
 
+    held_out: int = 0
+
     def load_split(self, split: str) -> ImageBank:
-        if split == "validation":
-            raise InputError("the data set 'mnist' has no validation split; use train or test.")
-        images, labels = self._read(self.find_root(FILE) / FILE, split)
+        images, labels = self._split(split)
         if self.side != images.shape[-1]:
             resized = F.interpolate(images.float(), (self.side, self.side), mode="bicubic", antialias=True)
             images = resized.clamp(0, 255).round().to(torch.uint8)
@@ -52,6 +54,26 @@ class MNIST(Dataset):
             split=split,
             polarity="ink",
         )
+
+    def _split(self, split: str) -> tuple[Tensor, Tensor]:
+        """uint8 ``[n, 1, 28, 28]`` and int64 ``[n]`` of a split, in the file's order."""
+        if split == "validation" and not self.held_out:
+            raise InputError(
+                f"the data set '{self.name}' has no validation split; use train or test, or keep some training images "
+                "for it: --data.options '{\"held_out\": 10000}'."
+            )
+        images, labels = self._read(self.find_root(FILE) / FILE, "test" if split == "test" else "train")
+        if split == "test":
+            return images, labels
+        if not 0 <= self.held_out < len(images):
+            raise InputError(
+                f"held_out of '{self.name}' must be at least 0 and fewer than the {len(images):,} training images; "
+                f"received {self.held_out}."
+            )
+        kept_back = torch.zeros(len(images), dtype=torch.bool)
+        kept_back[(torch.arange(self.held_out) * len(images)) // max(1, self.held_out)] = True
+        part = kept_back if split == "validation" else ~kept_back
+        return images[part], labels[part]
 
     @staticmethod
     def _read(path: Path, split: str) -> tuple[Tensor, Tensor]:

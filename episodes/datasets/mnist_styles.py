@@ -64,7 +64,7 @@ class MNISTStyles(MNIST):
     name = "mnist-styles"
 
     def load_split(self, split: str) -> ImageBank:
-        plain = MNIST(root=self.root, size=None).load_split(split)
+        plain = MNIST(root=self.root, held_out=self.held_out).load_split(split)
         images = to_float(torch.as_tensor(plain.images))
         leaning, bold = thirds(slant(images), SLANT_THIRDS), thirds(stroke_weight(images), WEIGHT_THIRDS)
         kinds = (plain.labels * 3 + leaning) * 3 + bold
@@ -72,7 +72,7 @@ class MNISTStyles(MNIST):
         counts = torch.bincount(kinds, minlength=90)[present]
         digit, lean, weight = present // 9, present // 3 % 3, present % 3
         outer = torch.tensor([0, -1, 1])
-        bank = MNIST(root=self.root, size=self.size).load_split(split) if self.size else plain
+        bank = MNIST(root=self.root, size=self.size, held_out=self.held_out).load_split(split) if self.size else plain
         return ImageBank(
             images=torch.as_tensor(bank.images)[order],
             offsets=torch.cat((counts.new_zeros(1), counts.cumsum(0))),

@@ -15,6 +15,8 @@ def export_encoder(
     to: str = "safetensors",
     decoder: bool = False,
     half: bool = False,
+    stopped: bool = False,
+    root: str | None = None,
 ) -> None:
     """Copy an encoder into a folder of its own with its card, or into one ONNX or torch.export file.
 
@@ -26,14 +28,17 @@ def export_encoder(
         to: safetensors | onnx | torch-export; the last two take any batch size and are compared with the module.
         decoder: take the decoder along, so that `metagvae generate` can draw from the folder; for a run with a VAE.
         half: weights in float16, for a folder with a decoder; they are read back as float32.
+        stopped: the source is a pretraining run that was stopped; take the weights of its newest state.
+        root: of a stopped run, where its training images are; leave out to look where it found them.
     """
     from dataclasses import replace
 
     from metagvae import zoo
     from metagvae.storage.atomic_files import write_beside
+    from metagvae.training.stopped import StoppedRun
     from metagvae.zoo.card import card_text
 
-    trained = zoo.open(source)
+    trained = StoppedRun(source, root) if stopped else zoo.open(source)
     path = expanded(out)
     if (decoder and to != "safetensors") or (half and not decoder):
         raise InputError("--decoder true goes with --to safetensors, and --half true with --decoder true.")

@@ -80,8 +80,8 @@ class VAESection:
     Args:
         beta: weight of the KL term.
         warm_up: steps over which beta grows from zero, in pretraining.
-        likelihood: bernoulli | gaussian; of texts categorical.
-        sigma: standard deviation of the Gaussian likelihood, images being in [0, 1].
+        likelihood: bernoulli | gaussian | logistic (of 8-bit images, discretised); of texts categorical.
+        sigma: standard deviation of the Gaussian and scale of the logistic likelihood, images being in [0, 1].
         decoder: upsampling, residual, or ding, patches or infogan, which mirror the backbone of that name; of texts
             lstm.
         decoder_width: feature maps before the decoder's last layer.

@@ -12,6 +12,9 @@ from metagvae.demo.messages import said
 from metagvae.demo.pad import pad
 from metagvae.evaluation.text_table import markdown_table
 
+FIRST = "Draw examples of at least two characters first."
+AGAIN = "Draw one of your characters again."
+
 
 def draw_tab(encoder: str) -> None:
     """Adds the tab's components."""
@@ -34,7 +37,7 @@ def draw_tab(encoder: str) -> None:
         with gr.Column():
             gr.Markdown("### Which is it?")
             asked = pad("asked")
-            verdict = gr.Markdown("Draw examples of at least two characters first.", elem_id="verdict")
+            verdict = gr.Markdown(FIRST, elem_id="verdict")
             ranking = gr.Markdown(elem_id="ranking")
 
     def add(characters: Characters, name: str, drawing: str) -> tuple[Characters, Any, str, str]:
@@ -53,7 +56,7 @@ def draw_tab(encoder: str) -> None:
             gr.Warning(" ".join(problems[:5]), duration=10)
         return characters, shown(characters)
 
-    def rank(characters: Characters, drawing: str) -> tuple[str, str]:
+    def ask(characters: Characters, drawing: str) -> tuple[str, str]:
         try:
             found = characters.rank(from_page(drawing))
         except InputError as error:
@@ -62,13 +65,19 @@ def draw_tab(encoder: str) -> None:
         lines = [["character", "probability, %", "distance"], *cells]
         return f"### {found.sentence()}", markdown_table(lines)
 
-    keep.click(add, [held, name, example], [held, gallery, example, name])
-    files.upload(upload, [held, name, files], [held, gallery])
-    asked.input(rank, [held, asked], [verdict, ranking], show_progress="hidden")
-    asked.clear(lambda: ("Draw one of your characters again.", ""), None, [verdict, ranking])
-    rename.click(renamed, [held, name, wish], [held, name, wish, gallery])
+    def ask_anew(characters: Characters, drawing: str) -> tuple[str, str]:
+        if not drawing or not characters.ready:
+            return AGAIN if characters.ready else FIRST, ""
+        return ask(characters, drawing)
+
+    answer = [held, asked], [verdict, ranking]
+    keep.click(add, [held, name, example], [held, gallery, example, name]).success(ask_anew, *answer)
+    files.upload(upload, [held, name, files], [held, gallery]).success(ask_anew, *answer)
+    asked.input(ask, *answer, show_progress="hidden")
+    asked.clear(lambda characters: ask_anew(characters, ""), held, [verdict, ranking])
+    rename.click(renamed, [held, name, wish], [held, name, wish, gallery]).success(ask_anew, *answer)
     forget.click(
-        lambda: (Characters(encoder), [], "", gr.Radio(choices=list(NAMES), value=NAMES[0]), "", ""),
+        lambda: (Characters(encoder), [], FIRST, gr.Radio(choices=list(NAMES), value=NAMES[0]), "", ""),
         None,
         [held, gallery, verdict, name, example, ranking],
     )

@@ -65,6 +65,16 @@ class Characters:
         """One for such pictures, not yet fitted."""
         return FewShotClassifier(self.encoder, invert=True)
 
+    @property
+    def ready(self) -> bool:
+        """Whether two of them have an example."""
+        return len(self.known) > 1
+
+    @property
+    def known(self) -> list[str]:
+        """Names that have an example."""
+        return [name for name in self.names if self.examples.get(name)]
+
     def rename(self, name: str, wish: str) -> str:
         """Gives one of the names another wording, which is returned.
 
@@ -99,8 +109,8 @@ class Characters:
         Raises:
             InputError: if the picture is empty or fewer than two characters have an example.
         """
-        known = [name for name in self.names if self.examples.get(name)]
-        if len(known) < 2:
+        known = self.known
+        if not self.ready:
             raise InputError("give an example of at least two of them first.")
         asked = [self.prepared(picture)]
         if self._fitted is None:

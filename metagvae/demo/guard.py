@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 Scope = MutableMapping[str, Any]
 Channel = Callable[..., Awaitable[Any]]
+App = Callable[[Scope, Channel, Channel], Awaitable[None]]
 
 
 class SameOrigin:
@@ -28,7 +29,7 @@ class SameOrigin:
         names: hosts that may stand in ``Host`` beside numeric addresses and ``localhost``.
     """
 
-    def __init__(self, app: Callable[[Scope, Channel, Channel], Awaitable[None]], names: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: App, names: tuple[str, ...] = ()) -> None:
         self.app, self.names = app, {"localhost", *(name.lower().rstrip(".") for name in names)}
 
     async def __call__(self, scope: Scope, receive: Channel, send: Channel) -> None:

@@ -17,6 +17,7 @@ from metagvae.demo.moving import LatentView
 from metagvae.demo.photographs_tab import photographs_tab
 from metagvae.demo.playing import Game
 from metagvae.demo.quiz import Quiz
+from metagvae.demo.uploads import NamelessUploads
 
 # before gradio is loaded anywhere: nothing is sent from here
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -80,7 +81,7 @@ def serve(page: Any, host: str, port: int, block: bool = True) -> str:
             theme=theme,
             max_file_size="16mb",  # twice `MAX_UPLOAD`, whose refusal is a sentence
             state_session_capacity=_SESSIONS,
-            app_kwargs={"middleware": [Middleware(SameOrigin, names=own_names(host))]},
+            app_kwargs={"middleware": [Middleware(SameOrigin, names=own_names(host)), Middleware(NamelessUploads)]},
             footer_links=[],
             pwa=False,
             enable_monitoring=False,

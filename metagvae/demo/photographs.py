@@ -16,7 +16,13 @@ from metagvae.demo.ink import LARGEST, read_upload
 
 @dataclass
 class Photographs(Characters):
-    """The photographs that a visitor took or uploaded, by the thing's name."""
+    """The photographs that a visitor took or uploaded, by the thing's name.
+
+    Args:
+        asked: the one asked about last, whose file is gone.
+    """
+
+    asked: Image.Image | None = None
 
     def prepared(self, picture: Image.Image) -> Image.Image:
         return picture

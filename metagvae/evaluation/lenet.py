@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from episodes import InputError, to_float
+from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import seed_for
 
 BATCH, RATE, FEATURES = 128, 2e-3, 84
+LENET = "lenet"  # what a command calls it
 
 
 class LeNet(nn.Module):
@@ -54,6 +55,12 @@ class LeNet(nn.Module):
         """The likeliest value of each label, int64 ``[B]``."""
         parts = [self(part) for part in images.split(1000)]
         return {name: torch.cat([part[name] for part in parts]).argmax(1) for name in self.heads}
+
+
+def class_features(bank: ImageBank, seed: int = 0) -> Callable[[Tensor], Tensor]:
+    """Images ``[B, 1, 28, 28]`` to features ``[B, 84]`` of a LeNet trained on a bank's images and classes."""
+    images = torch.as_tensor(bank.images)
+    return train_lenet(images, {"class": bank.labels.cpu()}, {"class": bank.num_classes}, seed).features
 
 
 def train_lenet(

@@ -90,9 +90,13 @@ class DeformablePCA(Guidance):
         self.content = [unit for unit in range(context.latent) if unit not in set(geometry)]
         self.of_geometry, self.of_content = Units(self.geometry), Units(self.content)
         pixels = context.channels * context.size**2
-        self.register_buffer("same", torch.eye(len(self.content), dtype=torch.bool), persistent=False)
+        # made on the CPU even in a sketch on "meta", whose kernels would import torch's compiler first, for a second
+        same = torch.eye(len(self.content), dtype=torch.bool, device="cpu")
+        self.register_buffer("same", same, persistent=False)
         self.components = nn.Linear(len(self.content), pixels)
-        nn.init.normal_(self.components.weight, std=pixels**-0.5)  # components of unit length, near orthogonal
+        unit_length = torch.empty(pixels, len(self.content), device="cpu").normal_(std=pixels**-0.5)
+        with torch.no_grad():
+            self.components.weight.copy_(unit_length)  # near orthogonal
         nn.init.zeros_(self.components.bias)
         spreads = [spread for name in self.transforms for spread in [TRANSFORMS[name][1]] * TRANSFORMS[name][0]]
         self.gains = nn.Parameter(torch.tensor(spreads))

@@ -40,7 +40,10 @@ class SpatialTransformer(nn.Module):
         seen = torch.tensor([float(unit not in chosen) for unit in range(latent)])
         self.register_buffer("upright", seen, persistent=False)
 
+    def matrices(self, z: Tensor) -> Tensor:
+        """Sampling matrices ``[B, 2, 3]`` of latents ``[B, latent]``: where each point of the picture comes from."""
+        return self._warp[0](full_precision(self.of_units(z)))
+
     def forward(self, z: Tensor) -> Tensor:
         logits = full_precision(self.decoder(z * self.upright))
-        matrices = self._warp[0](full_precision(self.of_units(z)))
-        return resample(logits, sampling_grid(matrices, logits.shape))
+        return resample(logits, sampling_grid(self.matrices(z), logits.shape))

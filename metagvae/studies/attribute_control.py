@@ -26,7 +26,8 @@ class AttributeControl:
     Args:
         seen: the classifier's accuracy on real test images whose value is known.
         agrees: images that the classifier gives the value that was set.
-        changes: images whose verdict on another attribute changes against the image rebuilt as it is, by attribute.
+        changes: by other attribute, images whose value of it is known and whose verdict on it changes against the image
+            rebuilt as it is.
         leak: accuracy of a fresh adversary that reads all other units.
         chance: share of the commonest value, what an adversary without any information reaches.
     """
@@ -78,11 +79,13 @@ def control_of_attributes(
         after = [judge.verdicts(images) for images in drawn.images]
         places = [train.attributes[name].names.index(value) for value in drawn.rows]
         agrees = torch.stack([(each[name] == place).double() for each, place in zip(after, places, strict=True)])
-        changes = {
-            other: float(torch.stack([(each[other] != before[other]).double() for each in after]).mean())
-            for other in names
-            if other != name
-        }
+        changes = {}
+        for other in names:
+            if other != name:
+                # where its own value is unknown an image lies on the border between two verdicts
+                clear = labels[other][rows] >= 0
+                changed = torch.stack([each[other] != before[other] for each in after])
+                changes[other] = float(changed[:, clear].double().mean())
         leak, chance = fresh_adversary(vae, train, test, name, seed)
         seen = float((verdicts[name] == labels[name])[known].double().mean())
         found.append(AttributeControl(name, sizes[name], seen, float(agrees.mean()), changes, leak, chance))

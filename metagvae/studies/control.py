@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, Episodes, EpisodeSampler, EpisodeShape, ImageBank, InputError, make_batch, to_float
-from metagvae.encoders.encoder import Encoder
 from metagvae.evaluation.pose import POSES, pose
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis, unit_names
 
 VALUES = torch.linspace(-2, 2, 9)
 PAIRS = 600  # of drawings of one character, that say how much poses differ by themselves
-WAY, SHOT = 20, 5
+CHUNK = 250  # images at a time
 
 
 @dataclass(frozen=True)
@@ -46,27 +45,12 @@ class UnitControl:
         return name, self.others[name]
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Shares of decoded images that a frozen encoder puts nearest to their own class, each with its half-width.
-
-    Args:
-        unmoved: of images rebuilt without any unit moved.
-        moved: with the unit of each pose at -2 and 2.
-    """
-
-    way: int
-    judge: str
-    unmoved: tuple[float, float]
-    moved: dict[str, tuple[float, float]]
-
-
 def pose_spread(bank: ImageBank, seed: int = 0) -> Tensor:
     """Robust standard deviation of each pose over pairs of drawings of one class, ``[6]``.
 
     From the middle half of the differences, over the root of two: of one drawing, not of a difference of two.
     """
-    batch = _episode(bank, way=2, shot=1, query=1, count=PAIRS // 2, seed=seed)
+    batch = episode_images(bank, way=2, shot=1, query=1, count=PAIRS // 2, seed=seed)
     first, second = batch.images[:, :, 0].flatten(0, 1), batch.images[:, :, 1].flatten(0, 1)
     found = pose(first, second)
     found = found[torch.isfinite(found).all(1)]
@@ -138,7 +122,7 @@ def control_of_units(vae: GuidedVAE, images: Tensor, spread: Tensor) -> list[Uni
 
     The best unit is chosen on every second image and measured on the others.
     """
-    latents = _means(vae, images)
+    latents = posterior_means(vae, images)
     named = named_units(vae)
     if named:
         return [measured(moved_poses(vae, latents, unit), name, unit, spread) for name, unit in named.items()]
@@ -151,46 +135,16 @@ def control_of_units(vae: GuidedVAE, images: Tensor, spread: Tensor) -> list[Uni
     return rows
 
 
-@torch.no_grad()
-def identity_kept(
-    vae: GuidedVAE, bank: ImageBank, judge: Encoder, name: str, units: dict[str, int], episodes: int = 30, seed: int = 0
-) -> Identity:
-    """Whether moved images are still nearest to their own class among `WAY`, by a frozen encoder's class means.
-
-    Class means are of `SHOT` real images each; the image that is rebuilt and moved is another one.
-    """
-    way = min(WAY, bank.num_classes)
-    batch = _episode(bank, way, SHOT, 1, episodes, seed)
-    means = judge(batch.support.flatten(0, 2)).unflatten(0, (episodes, way, SHOT)).mean(2)
-    latents = _means(vae, batch.query.flatten(0, 2))
-    synthesis = Synthesis(vae)
-
-    def share(z: Tensor) -> tuple[float, float]:
-        features = judge(synthesis.draw(z[:, None]).images.flatten(0, 1)).unflatten(0, (episodes, way))
-        right = torch.cdist(features, means).argmin(2) == torch.arange(way, device=features.device)
-        each = right.double().mean(1)  # per episode: images of one episode share their rivals
-        return float(each.mean()), float(1.96 * each.std() / episodes**0.5)
-
-    moved = {}
-    for word, unit in units.items():
-        ends = []
-        for value in (-2.0, 2.0):
-            z = latents.clone()
-            z[:, unit] = value
-            ends.append(share(z))
-        moved[word] = (sum(end[0] for end in ends) / 2, max(end[1] for end in ends))
-    return Identity(way, name, share(latents), moved)
-
-
-def _episode(bank: ImageBank, way: int, shot: int, query: int, count: int, seed: int) -> EpisodeBatch:
+def episode_images(bank: ImageBank, way: int, shot: int, query: int, count: int, seed: int) -> EpisodeBatch:
     """``count`` episodes; their images are float32 in [0, 1]."""
     drawn = Episodes(EpisodeShape(way, shot, query), seed=seed, stream="test")
     return make_batch(bank, EpisodeSampler(bank, drawn).span(0, count))
 
 
-def _means(vae: GuidedVAE, images: Tensor) -> Tensor:
+def posterior_means(vae: GuidedVAE, images: Tensor) -> Tensor:
+    """``[B, latent]`` of images ``[B, C, H, W]``."""
     with torch.no_grad():
-        return torch.cat([vae.infer(part).mean for part in images.split(250)])
+        return torch.cat([vae.infer(part).mean for part in images.split(CHUNK)])
 
 
 def spread_images(bank: ImageBank, count: int) -> Tensor:

@@ -7,22 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from episodes import ImageBank, InputError
+from episodes.datasets import Dataset
 from metagvae import zoo
-from metagvae.encoders.encoder import Encoder
+from metagvae.evaluation.lenet import LENET, class_features
 from metagvae.evaluation.pose import UNITS
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.attribute_control import AttributeControl, control_of_attributes
-from metagvae.studies.control import (
-    Identity,
-    UnitControl,
-    control_of_units,
-    identity_kept,
-    named_units,
-    pose_spread,
-    spread_images,
-)
+from metagvae.studies.control import UnitControl, control_of_units, named_units, pose_spread, spread_images
+from metagvae.studies.identity import Features, Identity, Trial, identity_kept
 from metagvae.zoo.build import check_pictures
 from metagvae.zoo.trained import Trained
 
@@ -60,15 +54,12 @@ class ControlTable:
         write_json(path, {"provenance": provenance(), "about": self.about, "groups": self.groups(), "numbers": numbers})
 
 
-def measure_control(
-    runs: Sequence[Trained], judge: str, count: int, episodes: int, seed: int, root: str | None
-) -> ControlTable:
+def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str | None) -> ControlTable:
     """Units and identity of every VAE with named pose, the best units of those without, and guided attributes.
 
     Args:
-        judge: an encoder's name; it says which class a moved image is of.
         count: test images.
-        episodes: of the judge.
+        trial: how identity is judged.
         root: where the runs' images are; None looks in the usual places.
 
     Raises:
@@ -82,26 +73,35 @@ def measure_control(
         guided = [group for group in vae.encoder.units if group in bank.attributes]
         if guided:
             train = trained.dataset(root=root).load("train")
-            found.attributes[name], _ = control_of_attributes(vae, train, bank, count, seed)
+            found.attributes[name], _ = control_of_attributes(vae, train, bank, count, trial.seed)
             continue
-        found.units[name] = control_of_units(vae, spread_images(bank, count), pose_spread(bank, seed))
+        found.units[name] = control_of_units(vae, spread_images(bank, count), pose_spread(bank, trial.seed))
         if named_units(vae):
-            encoder = _judge(judge, bank)
-            found.identity[name] = identity_kept(vae, bank, encoder, judge, named_units(vae), episodes, seed)
+            features = _judge(trial, bank, trained.dataset(root=root))
+            found.identity[name] = identity_kept(vae, bank, features, named_units(vae), trial)
     found.about = (
         f"{count} test images; each unit takes 9 values from -2 to 2 standard deviations of the prior, and moments of "
         "the drawn images say the pose. The share of another pose is its movement over that of the pose named, both in "
         "deviations among drawings of one class. A VAE without named units: for each pose the unit that moves it best."
+        + _how(trial)
     )
     return found
 
 
-def _judge(name: str, bank: ImageBank) -> Encoder:
-    encoder = zoo.open(name).encoder()
+def _how(trial: Trial) -> str:
+    """A sentence on how images were drawn for the judge, where that is not the usual way."""
+    return f" Identity: drawn at temperature {trial.temperature:g}." if trial.temperature != 1 else ""
+
+
+def _judge(trial: Trial, bank: ImageBank, dataset: Dataset) -> Features:
+    """The features that say which class an image is of: of a frozen encoder, or of a LeNet trained for the purpose."""
+    if trial.judge == LENET:
+        return class_features(dataset.load("train"), trial.seed)
+    encoder = zoo.open(trial.judge).encoder()
     config = encoder.config
     if bank.image_shape != (config.channels, config.size, config.size):
         raise InputError(
-            f"the judge {name} takes images {[config.channels, config.size, config.size]}; {bank.dataset} has "
+            f"the judge {trial.judge} takes images {[config.channels, config.size, config.size]}; {bank.dataset} has "
             f"{list(bank.image_shape)}. Choose another --judge."
         )
     return encoder
@@ -121,16 +121,24 @@ def _unit(name: str, row: UnitControl) -> dict[str, str]:
 
 
 def _identity(name: str, found: Identity) -> list[dict[str, str]]:
-    cells = {"none moved": found.unmoved, **found.moved}
+    cells = {
+        "none moved": (found.unmoved, found.real),
+        **{word: (share, found.alike.get(word)) for word, share in found.moved.items()},
+    }
     return [
         {
             "VAE": name,
             "unit at -2 and 2": word,
-            f"nearest to its own class among {found.way}, %": f"{100 * share:.1f} ± {100 * half:.1f}",
+            f"rebuilt: nearest to its own class among {found.way}, %": _percent(share),
+            "the real image moved alike, %": _percent(ceiling),
             "judge": found.judge,
         }
-        for word, (share, half) in cells.items()
+        for word, (share, ceiling) in cells.items()
     ]
+
+
+def _percent(share: tuple[float, float] | None) -> str:
+    return "–" if share is None else f"{100 * share[0]:.1f} ± {100 * share[1]:.1f}"
 
 
 def _attribute(name: str, row: AttributeControl) -> dict[str, str]:

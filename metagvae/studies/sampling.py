@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from episodes import ImageBank, InputError, to_float
-from episodes.counter_rng import seed_for
+from episodes.counter_rng import check_seed, seed_for
 from metagvae import zoo
-from metagvae.evaluation.lenet import train_lenet
+from metagvae.evaluation.lenet import LENET, class_features, train_lenet
 from metagvae.evaluation.sample_quality import (
+    DRAWS,
     Estimate,
     bootstrap,
     frechet_distance,
@@ -26,11 +28,14 @@ from metagvae.evaluation.sample_quality import (
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
 from metagvae.zoo.trained import Trained
 
 Features = Callable[[Tensor], Tensor]
-LENET = "lenet"
+Measure = Callable[[Tensor, Tensor], float]
+SEEDED = re.compile(r"-seed\d+$")
+KERNEL_DRAWS = 50  # of its bootstrap; each is three matrices of all pairs
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,24 @@ class SampleScores:
 
     Args:
         frechet, kernel: distances to real test images in the features.
-        against: Frechet distance less that of the first VAE; None for the first.
+        other: the VAE that it is compared with; None for that one.
+        against, kernel_against: both distances less those of ``other``, on the same draws of images.
         precision, recall: shares in [0, 1].
         discriminator: held-out accuracy of a network trained to tell real images from drawn ones.
         nearest: median distance of a sample to the nearest training image.
+        rebuilt: squared error of the real images rebuilt from their posterior means, summed over pixels.
     """
 
     frechet: Estimate
     kernel: Estimate
+    other: str | None
     against: Estimate | None
+    kernel_against: Estimate | None
     precision: float
     recall: float
     discriminator: float
     nearest: float
+    rebuilt: float
 
 
 @dataclass
@@ -63,17 +73,19 @@ class SampleTable:
 
     def rows(self) -> list[dict[str, str]]:
         """Rows of text, a table's cells by column."""
-        first = next(iter(self.scores), "")
+        first = SEEDED.sub("", next(iter(self.scores), ""))
         return [
             {
                 "VAE": name,
                 "Frechet distance": str(found.frechet),
                 f"less {first}'s": "–" if found.against is None else str(found.against),
                 "kernel distance": str(found.kernel),
+                f"kernel less {first}'s": "–" if found.kernel_against is None else str(found.kernel_against),
                 "precision": f"{found.precision:.3f}",
                 "recall": f"{found.recall:.3f}",
                 "discriminator, %": f"{100 * found.discriminator:.1f}",
                 "nearest training image": f"{found.nearest:.2f}",
+                "rebuilt, squared error": f"{found.rebuilt:.2f}",
             }
             for name, found in self.scores.items()
         ]
@@ -89,49 +101,102 @@ class SampleTable:
         write_json(path, {"provenance": provenance(), "about": self.about, "rows": self.rows(), "scores": numbers})
 
 
-def measure_samples(
-    runs: Sequence[Trained], judge: str, count: int, temperature: float, seed: int, root: str | None
-) -> SampleTable:
-    """Scores of samples from each VAE's prior, on as many test images of the first one's data set.
+@dataclass(frozen=True)
+class Samples:
+    """Samples to draw, and the images and features that they are compared in.
 
     Args:
-        judge: an encoder whose backbone gives the features, or ``lenet``, one trained on the training images' classes.
+        judge: an encoder whose backbone gives the features; lenet trains one on the training images' classes (28 x 28).
+        count: samples of each, and real images.
+        temperature: divides the logits before the sigmoid; below 1 draws harder edges.
+        split: test | validation; of the real images.
+        seed: of all draws.
+
+    Raises:
+        InputError: if a number is out of its range.
     """
-    dataset = runs[0].dataset(root=root)
-    train, test = dataset.load("train"), dataset.load("test")
-    if not 100 <= count <= len(test):
-        raise InputError(f"--count must be between 100 and the {len(test):,} test images; received {count}.")
-    features = _features(judge, train, seed)
-    real = _some(test, count, seed)
+
+    judge: str = "warp-protonet-omniglot"
+    count: int = 2000
+    temperature: float = 1.0
+    split: str = "test"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed, "--seed")
+        if self.split not in ("test", "validation"):
+            raise InputError(f"--split must be 'test' or 'validation'; received {self.split!r}.")
+
+
+def reference_of(name: str, names: Sequence[str]) -> str:
+    """The run that another is compared with: the first one, or the first of the same training seed."""
+    seed = SEEDED.search(name)
+    return next((other for other in names if seed and other.endswith(seed[0])), names[0])
+
+
+def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None) -> SampleTable:
+    """Scores of samples from each VAE's prior, on as many images of the first one's data set.
+
+    Runs named NAME-seedN are compared with the first run of the same seed, all others with the first run.
+    """
+    dataset, count, seed = runs[0].dataset(root=root), samples.count, samples.seed
+    train, bank = dataset.load("train"), dataset.load(samples.split)
+    if not 100 <= count <= len(bank):
+        raise InputError(f"--count must be between 100 and the {len(bank):,} {samples.split} images; received {count}.")
+    features = _features(samples.judge, train, seed)
+    real = _some(bank, count, seed)
     seen = _some(train, min(20_000, len(train)), seed)
     of_real = _each(features, real)
-    found, first = SampleTable(), None
-    for trained in runs:
-        drawn = Synthesis(trained.vae(), temperature, seed).samples(count).images[0]
+    names = [Path(trained.name).name for trained in runs]
+    of_drawn: dict[str, Tensor] = {}
+    found = SampleTable()
+    for name, trained in zip(names, runs, strict=True):
+        vae = trained.vae()
+        drawn = Synthesis(vae, samples.temperature, seed).samples(count).images[0]
         if drawn.shape != real.shape:
             raise InputError(
-                f"{trained.name} draws images {list(drawn.shape[1:])}; {test.dataset} has {list(real.shape[1:])}."
+                f"{trained.name} draws images {list(drawn.shape[1:])}; {bank.dataset} has {list(real.shape[1:])}."
             )
-        of_drawn = _each(features, drawn)
-        precise, recalled = precision_and_recall(of_real, of_drawn)
-        found.scores[Path(trained.name).name] = SampleScores(
-            bootstrap(frechet_distance, of_real, of_drawn, seed),
-            bootstrap(kernel_distance, of_real, of_drawn, seed, draws=50),
-            None if first is None else paired_bootstrap(frechet_distance, of_real, first, of_drawn, seed),
-            precise,
-            recalled,
-            discriminator_accuracy(real, drawn, seed),
-            float(nearest(drawn[:500], seen)[0].median()),
+        own = of_drawn[name] = _each(features, drawn)
+        other = reference_of(name, names)
+        precise, recalled = precision_and_recall(of_real, own)
+        found.scores[name] = SampleScores(
+            frechet=bootstrap(frechet_distance, of_real, own, seed),
+            kernel=bootstrap(kernel_distance, of_real, own, seed, KERNEL_DRAWS),
+            other=None if other == name else other,
+            against=_against(frechet_distance, DRAWS, of_real, of_drawn, (other, name), seed),
+            kernel_against=_against(kernel_distance, KERNEL_DRAWS, of_real, of_drawn, (other, name), seed),
+            precision=precise,
+            recall=recalled,
+            discriminator=discriminator_accuracy(real, drawn, seed),
+            nearest=float(nearest(drawn[:500], seen)[0].median()),
+            rebuilt=rebuilding_error(vae, real),
         )
-        first = of_drawn if first is None else first
-    own = float(nearest(real[:500], seen)[0].median())
+    own_distance = float(nearest(real[:500], seen)[0].median())
     found.about = (
-        f"{count:,} samples at temperature {temperature:g} against as many test images of {test.dataset}; features of "
-        f"{judge if judge != LENET else 'a LeNet trained on the training images'}; in brackets 95 % by bootstrap over "
-        "images. Discriminator: held-out accuracy of a LeNet that was trained to tell real from drawn. Nearest "
-        f"training image: median distance of pixels, {own:.2f} for real test images."
+        f"{count:,} samples at temperature {samples.temperature:g} against as many {samples.split} images of "
+        f"{bank.dataset}; features of "
+        f"{samples.judge if samples.judge != LENET else 'a LeNet trained on the training images'}; in brackets 95 % by "
+        "bootstrap over images. Discriminator: held-out accuracy of a LeNet that was trained to tell real from drawn. "
+        f"Nearest training image: median distance of pixels, {own_distance:.2f} for real {samples.split} images. "
+        "Rebuilt: real images from their posterior means, error summed over pixels."
     )
     return found
+
+
+def _against(
+    measure: Measure, draws: int, real: Tensor, drawn: Mapping[str, Tensor], pair: tuple[str, str], seed: int
+) -> Estimate | None:
+    """How much greater a distance is for the second of a pair than for the first; None of one with itself."""
+    first, second = pair
+    return None if first == second else paired_bootstrap(measure, real, drawn[first], drawn[second], seed, draws)
+
+
+@torch.no_grad()
+def rebuilding_error(vae: GuidedVAE, images: Tensor) -> float:
+    """Squared error of images ``[B, C, H, W]`` rebuilt from posterior means: summed over pixels, mean over images."""
+    parts = [(vae.reconstruct(part) - part).square().flatten(1).sum(1) for part in images.split(500)]
+    return float(torch.cat(parts).double().mean())
 
 
 def discriminator_accuracy(real: Tensor, drawn: Tensor, seed: int = 0) -> float:
@@ -148,8 +213,7 @@ def discriminator_accuracy(real: Tensor, drawn: Tensor, seed: int = 0) -> float:
 
 def _features(judge: str, train: ImageBank, seed: int) -> Features:
     if judge == LENET:
-        rows = torch.as_tensor(train.images)
-        return train_lenet(rows, {"class": train.labels.cpu()}, {"class": train.num_classes}, seed).features
+        return class_features(train, seed)
     return zoo.open(judge).encoder(["backbone"])
 
 

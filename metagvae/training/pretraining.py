@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -165,20 +168,31 @@ def _export(config: PretrainConfig, run: Run, vae: GuidedVAE, bank: ImageBank, b
         batch: images of a step.
     """
     write_tensors(run.folder / "vae.safetensors", vae.state_dict())
+    card = card_of(config, bank, run.folder.name, run.provenance, f"{config.optim.steps} steps of {batch}")
+    save_encoder(vae.encoder, run.folder / "encoder", card)
+
+
+def card_of(config: PretrainConfig, bank: ImageBank, name: str, made_by: Mapping[str, Any], work: str) -> EncoderCard:
+    """The card of the encoder that a run trained.
+
+    Args:
+        bank: the training pictures.
+        made_by: the run's `provenance`.
+        work: how many steps of how many pictures.
+    """
     guidance = ", ".join(spec["name"] for spec in config.vae.guidance) or "no guidance (plain VAE)"
     kind = f"VAE with {guidance}" if config.adversary is None else _adversarial(config.adversary)
     things = "texts" if bank.polarity == TEXT else "pictures"
-    card = EncoderCard(
-        name=run.folder.name,
+    return EncoderCard(
+        name=name,
         trained_on=trained_on(bank, config.data.make().caution),
-        method=f"{kind}{_parts_named(config.vae)}, {config.optim.steps} steps of "
-        f"{batch} {things}" + (f" under {config.views} warps each" if config.views > 1 else ""),
+        method=f"{kind}{_parts_named(config.vae)}, {work} {things}"
+        + (f" under {config.views} warps each" if config.views > 1 else ""),
         licence=f"of the pictures: {config.data.make().licence}",
         trained_classes=classes_seen(bank),
         trained_images=images_seen(bank),
-        details={"provenance": without_places(run.provenance), "seed": config.run.seed},
+        details={"provenance": without_places(made_by), "seed": config.run.seed},
     )
-    save_encoder(vae.encoder, run.folder / "encoder", card)
 
 
 def _adversarial(section: AdversarySection) -> str:

@@ -7,53 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from episodes.tokens import TEXT, numbers_of
+from episodes.tokens import TEXT
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
 from metagvae.vae.inference import Amortised, Inference
+from metagvae.vae.likelihoods import LIKELIHOODS, log_likelihood, reconstruction_error
 from metagvae.vae.priors import Labels, Prior, StandardNormal
-
-
-def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str, sigma: float) -> Tensor:
-    """-log p(x|z) up to a constant, summed over a picture, averaged over the batch.
-
-    Args:
-        logits: ``[B, C, H, W]``, the decoder's output; its sigmoid is the mean picture.
-        images: the same shape, in [0, 1].
-        likelihood: ``bernoulli`` (cross entropy), ``gaussian`` of standard deviation ``sigma``, or ``categorical`` of
-            texts, whose logits are ``[B, symbols, 1, length]``.
-    """
-    if likelihood == "categorical":
-        return -log_likelihood(logits, images, likelihood, sigma).mean()
-    if likelihood == "bernoulli":
-        total = F.binary_cross_entropy_with_logits(full_precision(logits), images, reduction="sum")
-    else:
-        total = F.mse_loss(full_precision(logits).sigmoid(), images, reduction="sum") / (2 * sigma**2)
-    return total / len(images)
-
-
-def log_likelihood(logits: Tensor, images: Tensor, likelihood: str, sigma: float) -> Tensor:
-    """log p(x|z) of each image, ``[B]``, in nats, constants included; never a mean over the batch.
-
-    Of a Bernoulli it is a probability where the pixels are 0 or 1. Of pixels between them it is the cross entropy
-    that training minimises, which is no density.
-
-    Args:
-        logits, images, likelihood, sigma: as `reconstruction_error` takes them.
-    """
-    if likelihood == "categorical":
-        each = -F.cross_entropy(full_precision(logits), numbers_of(images).unsqueeze(1), reduction="none")
-    elif likelihood == "bernoulli":
-        each = -F.binary_cross_entropy_with_logits(full_precision(logits), images, reduction="none")
-    else:
-        gap = (full_precision(logits).sigmoid() - images) / sigma
-        each = -0.5 * gap.square() - math.log(sigma * math.sqrt(2 * math.pi))
-    return each.flatten(1).sum(1)
 
 
 class GuidedVAE(nn.Module):
@@ -63,8 +26,9 @@ class GuidedVAE(nn.Module):
         encoder, decoder: of the same latent and pictures.
         guidances: loss terms on the latent; each owns the units that ``encoder.units`` names after it.
         beta: weight of the KL term (Higgins et al., ICLR 2017).
-        likelihood: ``bernoulli`` or ``gaussian``; of texts ``categorical``, and the decoder is given the text too.
-        sigma: standard deviation of the Gaussian likelihood, in units of the picture's range.
+        likelihood: ``bernoulli``, ``gaussian`` or ``logistic``; of texts ``categorical``, and the decoder is given the
+            text too. See `metagvae.vae.likelihoods`.
+        sigma: standard deviation of the Gaussian and scale of the logistic likelihood, in units of the picture's range.
         prior: of the latent; the standard normal if None.
         free_bits: nats per unit, averaged over a batch, that the KL does not count (Kingma et al., NeurIPS 2016).
         inference: how `infer` gets from images to a posterior; one pass of the encoder if None.
@@ -94,10 +58,8 @@ class GuidedVAE(nn.Module):
         free_bits: float = 0.0,
     ) -> None:
         super().__init__()
-        if likelihood not in ("bernoulli", "gaussian", "categorical"):
-            raise InputError(
-                f"vae.likelihood must be 'bernoulli', 'gaussian' or 'categorical'; received {likelihood!r}."
-            )
+        if likelihood not in LIKELIHOODS:
+            raise InputError(f"vae.likelihood must be one of {', '.join(LIKELIHOODS)}; received {likelihood!r}.")
         if (likelihood == "categorical") != (encoder.config.polarity == TEXT):
             raise InputError(
                 f"vae.likelihood 'categorical' is of texts, and the others are of images; received {likelihood!r} for "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from metagvae.encoders.encoder import Posterior
 from metagvae.vae.decoders import Decoder
-from metagvae.vae.guided_vae import reconstruction_error
+from metagvae.vae.likelihoods import reconstruction_error
 
 
 def gaussian_kl(first: Posterior, second: Posterior) -> Tensor:

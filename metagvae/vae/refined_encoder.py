@@ -11,8 +11,9 @@ from episodes import InputError
 from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig, Posterior
 from metagvae.guidance.base import GuidanceContext
 from metagvae.vae.decoders import DECODERS
-from metagvae.vae.guided_vae import GuidedVAE, log_likelihood
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.inference import INFERENCES, ShortRun
+from metagvae.vae.likelihoods import OF_IMAGES, log_likelihood
 from metagvae.vae.priors import StandardNormal
 
 
@@ -23,8 +24,8 @@ class RefinedConfig(EncoderConfig):
     Args:
         decoder: kind of the decoder, ``upsampling`` or ``ding``.
         decoder_width: feature maps before the decoder's last layer.
-        likelihood: ``bernoulli`` or ``gaussian``.
-        sigma: standard deviation of the Gaussian likelihood.
+        likelihood: ``bernoulli``, ``gaussian`` or ``logistic``.
+        sigma: standard deviation of the Gaussian and scale of the logistic likelihood.
         refinement: options of `ShortRun`, such as ``steps`` and ``step``.
     """
 
@@ -39,9 +40,9 @@ class RefinedConfig(EncoderConfig):
         super().check()
         DECODERS.find(self.decoder, "encoder.decoder: ")
         INFERENCES.checked(ShortRun.name, self.refinement, "encoder.refinement: ")
-        if self.likelihood not in ("bernoulli", "gaussian"):
+        if self.likelihood not in OF_IMAGES:
             raise InputError(
-                f"encoder.likelihood must be 'bernoulli' or 'gaussian'; received {self.likelihood[:100]!r}."
+                f"encoder.likelihood must be one of {', '.join(OF_IMAGES)}; received {self.likelihood[:100]!r}."
             )
         if not (1 <= self.decoder_width <= 1024 and 0 < self.sigma < 1e6):
             raise InputError(

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,8 @@ def _damaged(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def crafted(root: Path, name: str, canary: Path) -> list[bytes]:
-    """Files made by hand to take the place of the sample ``name``."""
+def crafted(root: Path, name: str, canary: Path) -> Sequence[bytes | Callable[[], bytes]]:
+    """Files made by hand to take the place of the sample ``name``, or makers of them."""
     good = (root / name).read_bytes() if (root / name).is_file() else b""
     suffix = Path(name).suffix
     if suffix == ".safetensors":
@@ -174,19 +175,26 @@ def random_case(number: int, samples: Path) -> tuple[str, str, bytes]:
     return name, target, _damaged(data, others, rng)
 
 
-def write_crafted(samples: Path, folder: Path, canary: Path) -> list[tuple[str, str, Path | str]]:
-    """Every hand-made case for every entry and target; the files are written to ``folder``, one copy of each."""
+def write_crafted(samples: Path, folder: Path, canary: Path, every: int = 1) -> list[tuple[str, str, Path | str]]:
+    """Every hand-made case, or each ``every``-th, for every entry and target.
+
+    The files are written to ``folder``, one copy of each.
+    """
     cases: list[tuple[str, str, Path | str]] = []
     folder.mkdir()
-    written: dict[str, list[Path]] = {}
+    made: dict[Path, bytes | Callable[[], bytes]] = {}
+    places: dict[str, list[Path]] = {}
     for name, entry in ENTRIES.items():
         for target in entry.corrupts:
-            if target not in written:
-                written[target] = []
-                for data in crafted(samples, target, canary):
-                    written[target].append(folder / f"{sum(map(len, written.values()))}")
-                    written[target][-1].write_bytes(data)
-            cases += [(name, target, path) for path in written[target]]
+            if target not in places:
+                files = crafted(samples, target, canary)
+                places[target] = [folder / f"{len(made) + number}" for number in range(len(files))]
+                made.update(zip(places[target], files, strict=True))
+            cases += [(name, target, path) for path in places[target]]
             if not target.startswith(("picture.", "metadata.")):
                 cases += [(name, target, kind) for kind in ODD]
-    return cases
+    chosen = cases[::every]
+    for path in {what for _, _, what in chosen if isinstance(what, Path)}:
+        content = made[path]
+        path.write_bytes(content if isinstance(content, bytes) else content())
+    return chosen

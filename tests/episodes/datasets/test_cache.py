@@ -247,14 +247,15 @@ def test_an_error_of_the_moment_leaves_the_entry(
 
 
 DECODER = """
-    import sys, time, torch
+    import sys, torch
     from episodes.datasets.cache import cached_classes
 
     def decode():
         for number in range(40):
             yield f"class {number}", torch.full((3, 1, 32, 32), number, dtype=torch.uint8)
             print(number, flush=True)
-            time.sleep(float(sys.argv[1]))
+            if number == 1:
+                sys.stdin.read()  # until it is closed
         return {"dataset": "slow", "split": "train", "polarity": "ink", "notes": ()}
 
     bank = cached_classes({"dataset": "slow"}, decode)
@@ -262,14 +263,14 @@ DECODER = """
 """
 
 
-def decoder(wait: float) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", textwrap.dedent(DECODER), str(wait)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+def decoder() -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", textwrap.dedent(DECODER)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_decoder_leaves_nothing_for_long(folder: Path, kind: int) -> None:
-    first, living = decoder(0.2), decoder(0.2)
+    first, living = decoder(), decoder()
     for process in (first, living):
         assert process.stdout is not None
         process.stdout.readline()

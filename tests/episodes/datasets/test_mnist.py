@@ -95,9 +95,25 @@ def test_headers_that_claim_another_shape(tmp_path: Path, shape: str) -> None:
         make_dataset("mnist", root=str(tmp_path)).load("train")
 
 
-def test_there_is_no_validation_split(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="validation"):
+def test_there_is_no_validation_split_unless_training_images_are_held_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="held_out"):
         make_dataset("mnist", root=write(tmp_path)).load("validation")
+    # a file sorted by digit, as some are
+    write(tmp_path, train_labels=np.arange(40, dtype=np.uint8) // 4)
+    kept = make_dataset("mnist", root=str(tmp_path), held_out=10)
+    banks = {split: kept.load(split) for split in ("train", "validation", "test")}
+    seen = {split: set(bank.images[:, 0, 0, 0].tolist()) for split, bank in banks.items()}
+    assert seen["validation"] == set(range(0, 40, 4))
+    assert seen["train"] == set(range(40)) - seen["validation"]
+    assert seen["test"] == set(range(20))
+    assert banks["train"].counts.tolist() == [3] * 10
+    assert banks["validation"].counts.tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("held_out", [-1, 40])
+def test_all_or_less_than_none_cannot_be_held_out(tmp_path: Path, held_out: int) -> None:
+    with pytest.raises(InputError, match="held_out of 'mnist' must be at least 0"):
+        make_dataset("mnist", root=write(tmp_path), held_out=held_out).load("train")
 
 
 def test_the_real_one(real_data: Path) -> None:

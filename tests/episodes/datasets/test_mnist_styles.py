@@ -54,3 +54,5 @@ def test_classes_are_digit_slant_and_weight_and_the_middle_is_unknown(tmp_path: 
     shown = slant(torch.as_tensor(bank.images).float() / 255)
     assert (shown[of_image == 1] > SLANT_THIRDS[1]).all()
     assert (shown[of_image == 0] <= SLANT_THIRDS[0]).all()
+    part = make_dataset("mnist-styles", root=str(tmp_path), held_out=5)
+    assert [len(part.load(split)) for split in ("train", "validation", "test")] == [13, 5, 18]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from episodes import InputError
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from tests.support.fresh import python
 
 # scikit-learn's checks that this estimator does not pass, each with its reason
 NOT_PASSED = {
@@ -285,12 +285,5 @@ for number in range(4):
     assert abs(wrong - errors[number]) < 1e-6, (wrong, errors[number])
 print("the same")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "METAGVAE_CACHE": str(tmp_path), "METAGVAE_DATA": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", code, cwd=tmp_path, METAGVAE_CACHE=str(tmp_path), METAGVAE_DATA=str(tmp_path))
     assert done.stdout.strip() == "the same", done.stderr

@@ -32,7 +32,7 @@ def errors(images: np.ndarray, labels: np.ndarray, shot: int, kept: Callable = l
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(np.flatnonzero(labels == label)) for label in range(10)]
         support = np.concatenate([order[:shot] for order in orders])
-        query = np.concatenate([order[shot : shot + 60] for order in orders])
+        query = np.concatenate([order[shot : shot + 25] for order in orders])
         rows = images.reshape(len(images), -1).astype(float)
         means = np.stack([rows[order[:shot]].mean(0) for order in orders])
         nearest = ((rows[query][:, None] - means) ** 2).sum(-1).argmin(1)
@@ -69,7 +69,7 @@ KEPT: dict[str, Callable] = {
 
 
 _OFF_MIDDLE = (
-    "one image of each, off the middle of a larger sheet: 36.9 % against 32.5 of pixels, a limit that is known"
+    "one image of each, off the middle of a larger sheet: 36.1 % against 30.3 of pixels, a limit that is known"
 )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import CONFIGS, FAST, call, pictures
+from tests.support.fresh import python
 
 
 def test_a_folder_of_twelve_classes_of_six_trains_and_evaluates(
@@ -226,9 +225,7 @@ def test_data_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_scripts_are_the_commands() -> None:
     scripts = CONFIGS.parent / "scripts"
     for name in ("pretrain", "train_episodic", "evaluate_fewshot"):
-        done = subprocess.run(
-            [sys.executable, str(scripts / f"{name}.py"), "--help"], capture_output=True, text=True, check=False
-        )
+        done = python(str(scripts / f"{name}.py"), "--help", cwd=scripts)
         assert done.returncode == 0, done.stderr
         assert "usage" in done.stdout
 

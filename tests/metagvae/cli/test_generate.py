@@ -97,6 +97,55 @@ def test_a_generator_is_exported_with_its_decoder_and_draws_the_same(
     assert not (tmp_path / "out" / "samples.png").exists()
 
 
+def test_a_stopped_run_is_exported_and_draws_as_its_state_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    run, words = tmp_path / "run", ["--data.name", "glyphs", "--encoder.width", "8", "--encoder.latent", "12"]
+    training = ["pretrain", *words, "--vae.guidance", GUIDANCE, "--batch", "16", "--optim.steps", "5"]
+    status, _, err = call(capsys, *training, "--run.folder", str(run), "--run.stop_after", "3")
+    assert status != 0
+    status, _, err = call(capsys, "export-encoder", str(run), str(tmp_path / "early"), "--decoder", "true")
+    assert status == 2, "a run without an encoder is exported by its state alone, when asked"
+    folder = tmp_path / "out"
+    status, _, err = call(
+        capsys, "export-encoder", str(run), str(folder), "--decoder", "true", "--stopped", "true", "--name", "half-way"
+    )
+    assert status == 0, err
+    drawn, card = zoo.open(folder).vae(), zoo.read_card(folder)
+    assert card.name == "half-way"
+    assert card.method.endswith("3 of 5 steps of 16 pictures")
+    assert card.trained_classes
+    state = torch.load(run / "state" / "step-0000003.pt", weights_only=True)["module"]
+    assert all(torch.equal(value, drawn.state_dict()[name]) for name, value in state.items())
+    # finished, the run is exported as any other
+    status, _, err = call(capsys, *training, "--run.folder", str(run), "--run.resume", "true")
+    assert status == 0, err
+    status, _, err = call(capsys, "export-encoder", str(run), str(tmp_path / "late"), "--decoder", "true")
+    assert status == 0, err
+    assert zoo.read_card(tmp_path / "late").trained_classes == card.trained_classes
+
+
+def test_what_cannot_be_exported_from_a_state_is_one_sentence(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source, message in (("guided-vae-omniglot", "is no run folder"), (str(tmp_path), "is no run folder")):
+        status, _, err = call(capsys, "export-encoder", source, str(tmp_path / "out"), "--stopped", "true")
+        assert status == 2
+        assert message in err
+        assert err.count("\n") == 1
+    state = run / "state"
+    kept = tmp_path / "kept"
+    state.rename(kept)
+    try:
+        status, _, err = call(capsys, "export-encoder", str(run), str(tmp_path / "out"), "--stopped", "true")
+    finally:
+        kept.rename(state)
+    assert status == 2
+    assert "no state yet" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

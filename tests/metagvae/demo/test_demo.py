@@ -25,6 +25,7 @@ from metagvae.demo.ink import MAX_UPLOAD, centred, empty, from_page, from_upload
 from metagvae.demo.moving import LatentView
 from metagvae.demo.photographs import Photographs, take_photograph
 from metagvae.demo.playing import Game, Score
+from metagvae.demo.uploads import NamelessUploads
 from metagvae.guidance import assign_units
 from metagvae.zoo.build import new_vae
 from metagvae.zoo.trained import load_encoder
@@ -238,6 +239,8 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
         opened.locator("#verdict", has_text=f"{name}, with a probability").wait_for()
         opened.click("#asked button")
         opened.locator("#verdict", has_text="again").wait_for()
+    draw(opened, "asked", AGAIN["A"])
+    opened.locator("#verdict", has_text="A, with a probability").wait_for()
 
     text, large = tmp_path / "letter.png", tmp_path / "large.png"
     text.write_text("not a picture\n")
@@ -251,7 +254,7 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
 
     opened.locator("#wish textarea, #wish input").fill("left turn")
     opened.click("#rename")
-    opened.get_by_text("left turn").first.wait_for()
+    opened.locator("#ranking", has_text="left turn").wait_for()  # the answer is given anew
 
     opened.get_by_role("tab", name="Latent").click()
     before = opened.locator("#seen img").nth(1).get_attribute("src")
@@ -271,6 +274,22 @@ def test_the_page(page: tuple[Any, list[str], list[str]], tmp_path: Path) -> Non
     opened.wait_for_function(f"document.querySelector('#question img').getAttribute('src') != {question!r}")
     assert errors == []
     assert {host.split("/")[2] for host in hosts if host.startswith("http")} == {opened.url.split("/")[2]}
+
+
+def test_an_upload_without_a_name_is_answered_at_once() -> None:
+    """gradio's page asks for it, waits three seconds, and logs an error; with a name gradio itself answers."""
+    from starlette.testclient import TestClient
+
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    client = TestClient(NamelessUploads(behind))
+    empty = client.get("/gradio_api/upload_progress?upload_id=")
+    assert (empty.status_code, empty.text) == (200, 'data: {"msg": "done"}\n\n')
+    assert empty.headers["content-type"].startswith("text/event-stream")
+    for path in ("/gradio_api/upload_progress?upload_id=abc", "/other?upload_id="):
+        assert client.get(path).status_code == 418
 
 
 def test_things_are_renamed_and_twelve_at_most() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ import pytest
 
 from metagvae.runs.run import open_run
 from tests.support.commands import CONFIGS, call, pictures
+from tests.support.fresh import python
 
 
 class StandIn(ModuleType):
@@ -127,11 +126,8 @@ def test_the_package_itself_offline(tmp_path: Path) -> None:
         "    with open_run(sys.argv[1], 'train', {'run': {'wandb': 'shots', 'seed': 0}}, resume) as run:\n"
         "        run.start_metrics(int(resume)); run.log(1 + resume, {'loss': 1.0})"
     )
-    environment = {**os.environ, "WANDB_MODE": "offline"}
     folder = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = python("-c", code, str(folder), cwd=tmp_path, WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
     records = list((folder / "wandb").glob("offline-run-*"))
     # offline-run-TIME-ID, and a number behind it where two launches begin within a second

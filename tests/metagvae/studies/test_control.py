@@ -12,7 +12,8 @@ from metagvae.evaluation.lenet import train_lenet
 from metagvae.evaluation.pose import POSES, pose
 from metagvae.guidance import assign_units
 from metagvae.studies.attribute_control import fresh_adversary, image_labels
-from metagvae.studies.control import VALUES, control_of_units, identity_kept, measured, moved_poses, named_units
+from metagvae.studies.control import VALUES, control_of_units, measured, moved_poses, named_units
+from metagvae.studies.identity import Trial, identity_kept, moved_alike
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import VAESection, new_vae
 
@@ -111,11 +112,44 @@ def test_identity_is_lost_where_a_unit_changes_the_character() -> None:
             return (16 * ink - 8)[:, None]
 
     vae = Mirror(Encoder(EncoderConfig(width=8, latent=10)), Bars()).eval()
-    found = identity_kept(vae, bank, Rows(), "rows", {"down": 0, "nothing": 5}, episodes=6)  # type: ignore[arg-type]
+    found = identity_kept(vae, bank, Rows(), {"down": 0, "nothing": 5}, Trial(episodes=6))
     assert found.way == 4
+    assert found.real[0] == 1.0
     assert found.unmoved[0] == 1.0
+    assert not found.alike  # no spatial transformer, so no warp to move real images by
     assert found.moved["nothing"][0] == 1.0
     assert found.moved["down"][0] < 0.5
+
+
+def test_real_images_are_moved_as_the_transformer_moves_what_it_draws() -> None:
+    vae = drawing()
+    geometry = vae.encoder.units["geometry"]
+    before, after = torch.zeros(5, 10), torch.zeros(5, 10)
+    before[:, geometry], after[:, geometry] = 0.4 * torch.randn(5, 6), 0.4 * torch.randn(5, 6)
+    with torch.no_grad():
+        here, there = vae.decode(before), vae.decode(after)
+        moved = moved_alike(vae.decoder, here, before, after)
+        assert torch.allclose(moved_alike(vae.decoder, here, before, before), here, atol=1e-5)
+    # resampled twice, so a little softer; far nearer to the target than where it began
+    assert float((moved - there).square().mean()) < 0.1 * float((here - there).square().mean())
+
+
+def test_the_ceiling_is_lost_where_the_warp_itself_makes_another_character() -> None:
+    """Bars that differ in place alone: a shift by five rows is another class, whoever draws it."""
+    bank = letters()
+    vae = drawing()
+    with torch.no_grad():
+        vae.guidances[0].gains[:] = 0
+        vae.guidances[0].gains[5] = 0.19  # two deviations are tanh(0.38) half sides: 5 rows
+    down = vae.encoder.units["geometry"][5]
+
+    def rows(images: Tensor) -> Tensor:
+        return images.mean((1, 3))
+
+    found = identity_kept(vae, bank, rows, {"down": down, "right": down - 1}, Trial(episodes=4))
+    assert found.real[0] == 1.0
+    assert found.alike["right"][0] == 1.0
+    assert found.alike["down"][0] < 0.5
 
 
 def test_the_adversary_finds_what_leaks_and_nothing_where_nothing_does() -> None:

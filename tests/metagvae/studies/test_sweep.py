@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from metagvae.config.sections import DataConfig, PretrainConfig, TrainConfig
 from metagvae.studies.selection import view_errors
 from metagvae.studies.sweep.search_space import Range, parse_search, with_values
 from tests.support.commands import CONFIGS, call, pictures
+from tests.support.fresh import python
 
 pytest.importorskip("optuna")
 
@@ -114,7 +113,7 @@ def test_a_killed_trial_is_found_and_its_run_goes_on(
         "    if step == 4 and 'trial-0001' in str(self._path): os._exit(9)\n"
         "MetricsLog.log = dying; main(sys.argv[1:])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments(plan, path)], capture_output=True, check=False)
+    done = python("-c", code, *arguments(plan, path), cwd=tmp_path)
     assert done.returncode == 9, done.stderr
     assert len(results(plan)["trials"]) == 1
     state = {file.name for file in (folder / "trial-0001" / "state").iterdir()}

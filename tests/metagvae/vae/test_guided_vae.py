@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from episodes import InputError, to_float
@@ -9,7 +11,8 @@ from metagvae.config.sections import VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.guidance import Views
 from metagvae.vae.decoders import DECODERS, Decoder
-from metagvae.vae.guided_vae import GuidedVAE, reconstruction_error
+from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.likelihoods import discretised_logistic, reconstruction_error
 from metagvae.zoo.build import new_vae
 from tests.support.banks import stripes
 
@@ -49,6 +52,32 @@ def test_likelihoods_are_torchs() -> None:
     constant = torch.tensor(0.3 * (2 * torch.pi) ** 0.5).log() * 25
     gaussian = -normal.log_prob(images).flatten(1).sum(1).mean() - constant
     assert torch.allclose(reconstruction_error(logits, images, "gaussian", 0.3), gaussian, rtol=1e-4)
+
+
+def test_the_discretised_logistic_is_scipys_mass_between_levels_and_sums_to_one() -> None:
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    for mean, scale in ((0.0, 0.05), (0.31, 0.02), (0.97, 0.3), (1.0, 0.004)):
+        found = discretised_logistic(torch.full_like(levels, mean), levels, scale)
+        edges = torch.cat((torch.tensor([-torch.inf]), (levels[1:] + levels[:-1]) / 2, torch.tensor([torch.inf])))
+        below = stats.logistic.cdf(edges.numpy(), loc=mean, scale=scale)
+        upper = stats.logistic.sf(edges.numpy(), loc=mean, scale=scale)
+        # of the two ways to write a small mass, the one that does not cancel
+        mass = torch.from_numpy(np.where(edges[:-1] > mean, upper[:-1] - upper[1:], below[1:] - below[:-1]))
+        assert float(found.exp().sum()) == pytest.approx(1, abs=1e-9)
+        likely = mass > 1e-200
+        assert torch.allclose(found[likely], mass[likely].log(), rtol=1e-6)
+    # far from its pixel a mean still has a slope, where a difference of sigmoids would be log 0
+    logits = torch.full((2, 1, 3, 3), -60.0, requires_grad=True)
+    error = reconstruction_error(logits, torch.full((2, 1, 3, 3), 0.5), "logistic", 0.001)
+    assert torch.isfinite(error)
+    vae = small(likelihood="logistic", sigma=0.05)
+    images = (torch.rand(4, 1, 28, 28) * 255).round() / 255
+    sum(vae.losses(images).values()).backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in vae.parameters() if weight.grad is not None)
+    with torch.no_grad():
+        z = torch.randn(4, 6)
+        expected = -reconstruction_error(vae.decoder(z), images, "logistic", 0.05)
+        assert torch.allclose(vae.log_likelihood(images, z).mean(), expected, rtol=1e-5)
 
 
 def test_posterior_samples_have_its_moments() -> None:

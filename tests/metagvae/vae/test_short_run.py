@@ -20,9 +20,10 @@ from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import Interrupted
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.pretraining import pretrain
-from metagvae.vae.guided_vae import GuidedVAE, log_likelihood
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.inference import ShortRun
 from metagvae.vae.inference.image_noise import image_keys, normal_noise
+from metagvae.vae.likelihoods import log_likelihood
 from metagvae.vae.priors import Prior
 from metagvae.zoo.build import new_encoder, new_vae
 from tests.support.banks import stripes
