@@ -178,6 +178,8 @@ def main() -> None:
         + f". Measured at commit {', '.join(commits)}."
     )
     rows = [comparison.row(arm) for arm in comparison.arms]
+    empty = [name for name in rows[0] if all(row[name] == "–" for row in rows)]
+    rows = [{name: cell for name, cell in row.items() if name not in empty} for row in rows]
     write_json(RESULTS / f"{experiment}.json", {"provenance": provenance(), "about": about, "rows": rows})
     comparison.draw(ROOT / "docs" / "images" / f"{experiment}.png")
     for row in rows:
