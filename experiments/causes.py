@@ -23,6 +23,7 @@ import torch
 
 from episodes import Episodes, EpisodeShape, ImageBank, to_float
 from episodes.datasets import make_dataset
+from episodes.untrusted.plain_files import read_json
 from metagvae import zoo
 from metagvae.cli.arguments import config_in
 from metagvae.compute.device import Device
@@ -67,6 +68,22 @@ def trained(arguments: argparse.Namespace, graph: str, seed: int, bank: ImageBan
         config.run.folder, config.run.seed, config.run.device, config.run.resume = str(folder), seed, "cpu", "auto"
         pretrain(config, bank)
     return zoo.open(folder)
+
+
+@torch.no_grad()
+def measured(run: Trained, bank: ImageBank, episodes: int) -> dict[str, float]:
+    """Measurements of a run, kept in its folder and read from there the next time.
+
+    Args:
+        episodes: of the few-shot errors; 0 for the scores of a run whose factors were all told.
+    """
+    path = Path(run.name) / f"causes-{bank.split}-{episodes}.json"
+    if path.exists():
+        kept: dict[str, float] = read_json(path, "what was measured of a run")
+        return kept
+    found = supports(run, bank, episodes) if episodes else told(run, bank)
+    write_json(path, found)
+    return found
 
 
 def options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -173,8 +190,7 @@ def main() -> None:
             run = trained(arguments, graph, seed, training)
             if arguments.train_only:
                 continue
-            with torch.no_grad():
-                one = supports(run, bank, arguments.episodes) if few_shot else told(run, bank)
+            one = measured(run, bank, arguments.episodes if few_shot else 0)
             every.setdefault(name, []).append(one)
             print(name, seed, {key: round(value, 3) for key, value in one.items()}, flush=True)
     if arguments.train_only:

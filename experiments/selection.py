@@ -59,7 +59,7 @@ def trained(folder: Path, seed: int, beta: float, guidance: list[dict[str, Any]]
                 batch=32,
                 views=2 if warps else 1,
                 optim=OptimSection(steps=STEPS, lr=0.003, schedule="cosine"),
-                run=RunSection(folder=str(folder), seed=seed, device="cpu"),
+                run=RunSection(folder=str(folder), seed=seed, device="cpu", resume="auto"),
             )
         )
     return str(folder)

@@ -57,6 +57,7 @@ def identify_warps(
     seed: int = 0,
     device: str = "auto",
     json: str | None = None,
+    figure: str | None = None,
 ) -> None:
     """Correlation of single latent units with the parameters of warps, on images of unseen classes.
 
@@ -67,15 +68,21 @@ def identify_warps(
         seed: of the warps.
         device: auto | cpu | cuda.
         json: file to write results to.
+        figure: file (.png, .svg or .pdf) to draw the correlations of every unit with every parameter to.
     """
     from metagvae import zoo
     from metagvae.compute.device import Device
     from metagvae.studies.warp_units import save, table, warp_units
 
-    check_writable(json, inputs=runs)
+    check_figure(figure)
+    check_writable(json, figure, inputs=runs)
     chosen = Device.choose(device)
     opened = [zoo.open(run) for run in runs]
     found = [warp_units(trained, group, split, seed, chosen) for trained in opened for group in (units or ["geometry"])]
     say(table(found))
     if json:
         save(found, expanded(json))
+    if figure:
+        from metagvae.report.identifiability import warp_correlations
+
+        warp_correlations(found, expanded(figure))

@@ -15,7 +15,7 @@ def likelihood(
     device: str = "auto",
     json: str | None = None,
 ) -> None:
-    """Log-likelihood of test images under the VAEs of runs, with its standard error, and the use of their latents.
+    """Log-likelihood of test images or texts under runs' VAEs, with its standard error, and the use of their latents.
 
     Args:
         runs: one or more folders of finished runs with a decoder; the first is what the others are compared with.

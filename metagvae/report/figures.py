@@ -249,7 +249,7 @@ def refinement(found: RefinementCurve, path: Path) -> None:
     errors.set_ylabel("few-shot error, %")
     for axis in (terms, errors):
         axis.set_xlabel("steps")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="best" if axis is terms else "upper left")  # "best" sees no error bars
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

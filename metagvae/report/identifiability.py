@@ -1,4 +1,4 @@
-"""The curve of `metagvae identify mixtures`."""
+"""The figures of `metagvae identify`: a curve over rows, and correlations of units with warps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from metagvae.studies.identify import Finding
+from metagvae.studies.warp_units import WarpUnits
 
 
 def identifiability_curve(findings: Sequence[Finding], path: Path) -> None:
@@ -42,5 +43,27 @@ def identifiability_curve(findings: Sequence[Finding], path: Path) -> None:
     axis.set_xlabel("rows to learn from")
     axis.set_ylabel("mean correlation with the sources")
     axis.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def warp_correlations(found: Sequence[WarpUnits], path: Path) -> None:
+    """A square for each unit and warp parameter, dark where they correlate; the matched units are framed."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(1.2 + 3.2 * len(found), 3.6), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(found), squeeze=False)[0]
+    for axis, one in zip(axes, found, strict=True):
+        shown = axis.imshow(one.every, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        for column, unit in enumerate(one.places.values()):
+            if unit >= 0:
+                axis.add_patch(Rectangle((column - 0.5, unit - 0.5), 1, 1, fill=False, edgecolor="C1", linewidth=1.5))
+        axis.set_xticks(range(len(one.each)), list(one.each), rotation=90, fontsize=8)
+        axis.set_yticks(range(len(one.every)))
+        axis.tick_params(length=0, labelsize=7)
+        axis.set_title(f"{one.name}\nMCC {one.score:.3f}", fontsize=9)
+        axis.set_ylabel(f"units of {one.units}", fontsize=8)
+    figure.colorbar(shown, ax=list(axes), label="|correlation|")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

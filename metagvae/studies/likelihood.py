@@ -1,4 +1,4 @@
-"""The work of `metagvae likelihood`: log p(x) of the test images under runs' VAEs, and how they use their latents."""
+"""The work of `metagvae likelihood`: log p(x) of images or texts under runs' VAEs, and how they use their latents."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _MOST = 10_000  # images that the use of the latent is told from
 
 @dataclass(frozen=True)
 class Sampling:
-    """Images and draws that a likelihood is estimated from.
+    """Images, or texts, and draws that a likelihood is estimated from.
 
     Args:
-        images: how many, evenly spread over the split.
+        images: how many, evenly spread over the split; of texts likewise.
         samples: draws per image for importance sampling.
         chains: Langevin chains per image that the proposal is fitted to.
         steps: moves of a chain in each of three rounds.
@@ -83,7 +83,7 @@ class Likelihood:
         elbo: mean over the same images, of the encoder's own posterior.
         effective: effective sample sizes, per image.
         annealed: per image, of the first images; the second opinion.
-        bits: per dimension.
+        bits: per dimension of an image, per character of a text.
         active: how many units are active, by the group they belong to.
         information: nats between image and latent, at most ``information_limit``.
     """
@@ -195,6 +195,11 @@ class LikelihoodTable:
     sampling: Sampling
     data: str
 
+    @property
+    def of_texts(self) -> bool:
+        """Whether the runs are of texts, whose dimensions are characters."""
+        return all(row.about["likelihood"] == "categorical" for row in self.rows)
+
     def plain(self) -> list[dict[str, str]]:
         """Rows of text, a table's cells by column."""
         first, cells = self.rows[0], []
@@ -209,7 +214,7 @@ class LikelihoodTable:
                     "log p(x), nats": f"{row.mean:.2f} ± {1.96 * row.error:.2f}",
                     "less the first's": "–" if row is first else f"{gap:+.2f} ± {1.96 * error:.2f}",
                     "error of the draws": f"{row.sampling_error:.3f}",
-                    "bits per dimension": f"{row.bits:.4f}",
+                    f"bits per {'character' if self.of_texts else 'dimension'}": f"{row.bits:.4f}",
                     "ELBO": f"{row.elbo:.2f}",
                     "annealed less sampled": f"{second:+.2f} ± {1.96 * spread:.2f}" if len(ais) > 1 else "–",
                     "effective samples, median (least)": f"{effective[len(effective) // 2]:.0f} ({effective[0]:.0f})",
@@ -233,11 +238,12 @@ class LikelihoodTable:
         note = ""
         if not binary and "bernoulli" in kinds:
             note = " A Bernoulli of grey pixels is no density: its figure is a cross entropy."
+        thing, annealed = "text" if self.of_texts else "image", len(self.rows[0].annealed)
+        second = f"; annealing over {s.temperatures} temperatures on {annealed} {thing}s" if annealed else ""
         return (
-            f"{len(self.rows[0].log_p)} images of {self.data}, {s.split} split, evenly spread{shown}; "
-            f"{s.samples:,} draws per image from a Student density fitted to {s.chains} Langevin chains; ± 1.96 "
-            f"standard errors over images; annealing over {s.temperatures} temperatures on "
-            f"{len(self.rows[0].annealed)} images.{note}"
+            f"{len(self.rows[0].log_p)} {thing}s of {self.data}, {s.split} split, evenly spread{shown}; "
+            f"{s.samples:,} draws per {thing} from a Student density fitted to {s.chains} Langevin chains; ± 1.96 "
+            f"standard errors over {thing}s{second}.{note}"
         )
 
     def save(self, path: Path) -> None:

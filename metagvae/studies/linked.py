@@ -39,6 +39,9 @@ class Linking:
         penalty: lambda of both.
         steps: of the solver.
         grid: cells of an image, in each direction, over which the codes that say its label are pooled.
+        cell: places of a patch on each side of such a cell; leave out to split the image evenly, more lets cells
+            overlap.
+        components: principal directions of these pooled codes that are kept; leave out to keep the codes as they are.
         bins: directions of the pen that are told apart.
         reach: patches on each side of a place that the link looks at.
         seed: of the dictionaries, and of the drawings that the link is solved on.
@@ -54,6 +57,8 @@ class Linking:
     penalty: float = 0.3
     steps: int = 20
     grid: int = 4
+    cell: int | None = None
+    components: int | None = None
     bins: int = 8
     reach: int = 1
     seed: int = 0
@@ -81,7 +86,8 @@ class Linking:
 
     def of_labels(self) -> SparseConfig:
         """The settings of an encoder whose pooled codes are linked to labels."""
-        return replace(self.encoder(1, 28, self.atoms), grid=self.grid)
+        encoder = self.encoder(1, 28, self.atoms)
+        return replace(encoder, grid=self.grid, cell=self.cell, components=self.components)
 
 
 @dataclass(frozen=True)

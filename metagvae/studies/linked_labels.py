@@ -27,6 +27,7 @@ FEW_PENALTY = 0.1  # of the ridge on few labels, for features of length 1
 PENALTIES = (0.003, 0.03, 0.3, 3.0)  # tried on a sixth of the training images that is kept apart
 READ_OUT = (0.001, 0.01, 0.1)  # C of the logistic regression, chosen likewise
 _UPDATES, _BATCH, _PATCHES = 150, 128, 8
+_SEEN, _TURNED_BY = 2000, 6000  # images of the first atoms; of the mean and the directions of pooled codes
 
 
 @dataclass
@@ -129,10 +130,10 @@ def _of(config: SparseConfig, bank: ImageBank) -> SparseConfig:
 def _learn(encoder: SparseEncoder, images: Tensor, seed: int) -> None:
     """Learns the dictionary, and the mean of the features, from images ``[M, C, size, size]``."""
     generator = torch.Generator().manual_seed(seed_for(seed, 41))
-    some = images[torch.randperm(len(images), generator=generator)[:2000]]
+    some = images[torch.randperm(len(images), generator=generator)[:_TURNED_BY]]
     config = encoder.config
     learner = DictionaryLearner(
-        encoder.patches.drawn(some, _PATCHES, generator), config.atoms, config.penalty, steps=30, seed=seed
+        encoder.patches.drawn(some[:_SEEN], _PATCHES, generator), config.atoms, config.penalty, steps=30, seed=seed
     )
     for _ in range(_UPDATES):
         rows = torch.randint(len(images), (_BATCH,), generator=generator)

@@ -29,7 +29,8 @@ from metagvae.zoo.card import EncoderCard, trained_on
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen, images_seen
 
-SEEN = 2000  # pictures, evenly spread, that whitening, the first atoms and the features' mean are found on
+SEEN = 2000  # pictures, evenly spread, that whitening and the first atoms are found on
+TURNED_BY = 6000  # the same, for the mean and the principal directions of their pooled codes
 LEARNT_STEPS = 30  # of the solver at least, while atoms are learnt: from codes of 15 they got worse
 _FIRST, _DRAWN = 21, 22
 _RULES = {
@@ -79,7 +80,8 @@ def learn_dictionary(config: PretrainConfig, bank: ImageBank | None = None) -> S
             encoder.set_dictionary(learner.dictionary)
         else:
             run.start_metrics(0)
-        encoder.fit_features(_some(bank, device), torch.Generator().manual_seed(seed_for(config.run.seed, _FIRST, 2)))
+        start = torch.Generator().manual_seed(seed_for(config.run.seed, _FIRST, 2))
+        encoder.fit_features(_some(bank, TURNED_BY, device), start)
         encoder.eval().to("cpu")
         caution, licence = config.data.make().caution, config.data.make().licence
         card = EncoderCard(
@@ -120,9 +122,9 @@ def _encoder_settings(chosen: DictionarySection) -> dict[str, Any]:
     return {f.name: getattr(chosen, f.name) for f in fields(SparseSettings)}
 
 
-def _some(bank: ImageBank, device: Device) -> Tensor:
-    """Training images evenly spread over the bank, ``[at most SEEN, C, H, W]`` in [0, 1]."""
-    rows = torch.linspace(0, len(bank) - 1, min(len(bank), SEEN)).long()
+def _some(bank: ImageBank, count: int, device: Device) -> Tensor:
+    """Training images evenly spread over the bank, ``[at most count, C, H, W]`` in [0, 1]."""
+    rows = torch.linspace(0, len(bank) - 1, min(len(bank), count)).long()
     return to_float(bank.gather(rows.to(bank.device)).to(device.device))
 
 
@@ -131,7 +133,7 @@ def _learner(
 ) -> DictionaryLearner:
     """The learner at its start, and with it the encoder's whitening: both a pure function of the seed."""
     seed = config.run.seed
-    some = _some(bank, device)
+    some = _some(bank, SEEN, device)
     encoder.patches.fit(some, torch.Generator().manual_seed(seed_for(seed, _FIRST, 0)))
     per_image = max(chosen.patches, -(-4 * chosen.atoms // len(some)))
     rows = encoder.patches.drawn(some, per_image, torch.Generator().manual_seed(seed_for(seed, _FIRST, 1)))

@@ -134,6 +134,9 @@ def test_what_cannot_be_linked_is_one_sentence(capsys: pytest.CaptureFixture[str
         Linking(bins=1)
     with pytest.raises(InputError, match="side must be at most"):
         Linking(side=90)
+    with pytest.raises(InputError, match="cell must be between 1 and the 14 places"):
+        Linking(cell=15)
+    assert Linking(grid=5, cell=6, components=99).of_labels().length == 99
     with pytest.raises(InputError, match="same classes in training and test"):
         link_labels(make_dataset("glyphs"), SparseConfig(), 100)
     assert main(["link", "--pair", "sounds"]) == 2

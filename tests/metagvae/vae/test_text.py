@@ -165,7 +165,11 @@ def test_a_run_is_trained_ranked_and_measured_by_the_commands(tmp_path: Path, te
     file = tmp_path / "likelihood.json"
     words = ["likelihood", str(tmp_path / "run"), "--images", "3", "--samples", "20", "--chains", "4", "--steps", "2"]
     assert main([*words, "--annealed", "0", "--device", "cpu", "--json", str(file)]) == 0
-    (row,) = json.loads(file.read_text())["runs"]
+    found = json.loads(file.read_text())
+    (row,), (cells,) = found["runs"], found["rows"]
+    assert found["about"].startswith("3 texts of ")
+    assert "image" not in found["about"]
+    assert cells["bits per character"] == f"{row['bits']:.4f}"
     assert row["bits"] == pytest.approx(-row["log_likelihood"] / 16 / math.log(2))  # bits per character
     assert 5 < row["bits"] < 9
 
