@@ -123,7 +123,7 @@ class Comparison:
         return cells
 
     def draw(self, path: Path) -> None:
-        """A panel per claim: rebuilding, log-likelihood, sampling, control, probe; a bar per arm, a dot per seed."""
+        """A panel per claim: rebuilding, log-likelihood, sampling, control, probe; a disc per arm, a dot per seed."""
         from matplotlib.figure import Figure
 
         panels = {
@@ -147,13 +147,11 @@ class Comparison:
         for axis, (title, found) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
             shown = [arm for arm in self.arms if arm in found]
             for place, arm in enumerate(shown):
-                axis.bar(place, np.mean(found[arm]), color=colours[arm], width=0.7)
+                axis.plot(place, np.mean(found[arm]), "o", color=colours[arm], markersize=9)
                 axis.plot([place] * len(found[arm]), found[arm], "k.", markersize=4)
-            values = [value for arm in shown for value in found[arm]]
-            low, high = min(values), max(values)
-            if low < 0 or low > 0.5 * high:  # bars from zero would hide the difference
-                margin = 0.25 * (high - low) or 1.0
-                axis.set_ylim(low - margin, high + margin)
+            axis.set_xlim(-0.6, len(shown) - 0.4)
+            axis.margins(y=0.25)
+            axis.grid(axis="y", alpha=0.3)
             axis.set_title(title, fontsize=8)
             axis.set_xticks(range(len(shown)), [arm.split("-", 1)[1] for arm in shown], rotation=35, fontsize=7)
             axis.tick_params(axis="y", labelsize=7)
@@ -178,6 +176,8 @@ def main() -> None:
         + f". Measured at commit {', '.join(commits)}."
     )
     rows = [comparison.row(arm) for arm in comparison.arms]
+    empty = [name for name in rows[0] if all(row[name] == "–" for row in rows)]
+    rows = [{name: cell for name, cell in row.items() if name not in empty} for row in rows]
     write_json(RESULTS / f"{experiment}.json", {"provenance": provenance(), "about": about, "rows": rows})
     comparison.draw(ROOT / "docs" / "images" / f"{experiment}.png")
     for row in rows:
