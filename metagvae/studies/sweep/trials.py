@@ -115,6 +115,8 @@ class _Judge:
         self.plan = plan
         if plan.prune and isinstance(base, TrainConfig) and not base.validation.every:
             raise InputError("prune goes by the validation curve; set validation.every in the base.")
+        if plan.judge == "views":  # whose episodes are of single images
+            return
         base.data.make().check_episodes("validation", self.shape)
         self._evaluator(base).check(self.shape.way, self.shape.shot)
 
