@@ -109,7 +109,8 @@ def refined(vae: GuidedVAE, decoder: str, decoder_width: int, refinement: dict[s
         refinement: options of `ShortRun`.
 
     Raises:
-        InputError: if the VAE's prior is another than the standard normal, or an option is not allowed.
+        InputError: if the VAE's prior is another than the standard normal, its decoder is one that a guidance has
+            wrapped, or an option is not allowed.
     """
     if type(vae.prior) is not StandardNormal:
         raise InputError(
@@ -127,6 +128,11 @@ def refined(vae: GuidedVAE, decoder: str, decoder_width: int, refinement: dict[s
         refinement=dict(refinement),
     )
     encoder = RefinedEncoder(config)
+    if vae.decoder.state_dict().keys() != encoder.decoder.state_dict().keys():
+        raise InputError(
+            f"a refined encoder carries a plain decoder '{decoder}'; this VAE's is warped by its guidance (main_decoder). "
+            "Set vae.inference in its config instead."
+        )
     carried = {f"decoder.{name}": value for name, value in vae.decoder.state_dict().items()}
     encoder.load_state_dict({**vae.encoder.state_dict(), **carried})
     return encoder.eval()

@@ -54,6 +54,11 @@ def test_it_is_the_vaes_own_short_run() -> None:
     assert torch.equal(encoder.decoder.first.weight, before)
 
 
+def test_a_decoder_that_a_guidance_wraps_is_refused() -> None:
+    with pytest.raises(InputError, match="warped by its guidance"):
+        refined(zoo.open("generator-omniglot").vae(), "residual", 4, OPTIONS)
+
+
 def test_it_is_saved_with_its_decoder_and_loaded_as_it_was(tmp_path: Path) -> None:
     encoder = refined(vae_of(), "upsampling", 4, OPTIONS)
     encoder.features = ["content"]
