@@ -3,8 +3,8 @@
 An experiment is a chain of runs for each seed and one or more measurements of them all. In its lines `{NAME}` stands
 for the run NAME of the same seed, in its measurements for those of all seeds, and `{NAME+}` for these joined;
 `other+{NAME}` is the encoder `other` joined with each of them. A result
-goes to experiments/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json, EXPERIMENT-seedN.json), from which
-experiments/tables.py writes the tables of docs/results/.
+goes to experiments/results/EXPERIMENT.json (or EXPERIMENT-MEASUREMENT.json), from which experiments/tables.py writes
+the tables of docs/results/.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ class Experiment:
         runs: by name, the command that trains one; `{NAME}` is a run of the same seed.
         measure: the command that measures them, --json left out, or several by name; `{NAME}` is that run of every
             seed.
-        apart: measure each seed by itself, into EXPERIMENT-seedN.json.
     """
 
     about: str
     seeds: list[int]
     runs: dict[str, str]
     measure: str | dict[str, str]
-    apart: bool = False
 
     def commands(self, name: str, seeds: list[int], folder: Path) -> list[tuple[Path, list[str]]]:
         """The file that each command leaves behind, and its arguments, in order."""
@@ -61,18 +59,15 @@ class Experiment:
                 end = ["--run.seed", str(seed), "--run.folder", str(place), "--run.resume", "auto"]
                 found.append((place / "encoder", [*words, *end]))
         several = self.measure if isinstance(self.measure, dict) else {"": self.measure}
-        together = {f"-seed{seed}": [seed] for seed in seeds} if self.apart else {"": seeds}
         for part, line in several.items():
-            for end_of_name, measured in together.items():
-                measure: list[str] = []
-                for word in shlex.split(line):
-                    plain = word.replace("+}", "}")
-                    each = [NAME.sub(lambda m: run(m[1], seed), plain) for seed in measured]  # noqa: B023
-                    every = each if NAME.search(plain) else [word]
-                    measure += ["+".join(every)] if word.endswith("+}") else every
-                stem = f"{name}{'-' if part else ''}{part}{end_of_name}"
-                result = ROOT / "experiments" / "results" / f"{stem}.json"
-                found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
+            measure: list[str] = []
+            for word in shlex.split(line):
+                plain = word.replace("+}", "}")
+                each = [NAME.sub(lambda m: run(m[1], seed), plain) for seed in seeds]  # noqa: B023
+                every = each if NAME.search(plain) else [word]
+                measure += ["+".join(every)] if word.endswith("+}") else every
+            result = ROOT / "experiments" / "results" / f"{name}{'-' if part else ''}{part}.json"
+            found.append((result, [*measure, "--json", str(result.relative_to(ROOT))]))
         return found
 
 

@@ -1,8 +1,8 @@
 """Writes the result tables of README.md and docs/ from the JSON files under experiments/results.
 
 A table stands between `<!-- table FILE -->` and `<!-- end -->`; `FILE#GROUP` takes one group of a benchmark's rows, and
-`STEM-*.json#20w1s` that shape of several files: a row per method, a column per file; `STEM-*.json#seeds` takes files
-of one training seed each: a row per method, a column per shape. `--check` only tells whether all are up to date.
+`STEM-*.json#20w1s` that shape of several files: a row per method, a column per file. `--check` only tells whether all
+are up to date.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -182,45 +181,11 @@ def pivot(pattern: str, shape: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def over_files(pattern: str) -> str:
-    """Markdown: a row per method, a column per shape, of files that each measured one training seed of one method."""
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(ROOT.glob(pattern))]
-    found: dict[str, dict[tuple[int, int], list[dict[str, Any]]]] = {}
-    for r in (r for content in contents for r in content["results"]):
-        stem = re.sub(r"-seed\d+", "", r["method"])
-        found.setdefault(stem, {}).setdefault((r["way"], r["shot"]), []).append(r)
-    shapes = sorted({shape for row in found.values() for shape in row})
-    body = [["method", "seeds", *(f"{way}w {shot}s" for way, shot in shapes)]]
-    for method, row in found.items():
-        seeds = max(len(each) for each in row.values())
-        body.append([method, str(seeds), *(_mean_shown(row[shape]) for shape in shapes)])
-    r = contents[0]["results"][0]
-    widest = max(100 * other["half_width"] for content in contents for other in content["results"])
-    commits = dict.fromkeys(content["provenance"]["commit"] for content in contents)
-    single = [r for row in found.values() for each in row.values() if len(each) == 1 for r in each]
-    legend = (
-        f"{r['dataset']}, {r['split']} split, each seed measured on the same {r['episodes']:,} episodes of "
-        f"{r['query']} queries per class, seed {r['seed']}; error in %, sd over training seeds. The 95 % interval of "
-        f"one seed is at most ± {widest:.2f} over episodes{brackets(single)}. The commands are in "
-        f"`experiments/plan.yaml`; commit {', '.join(commits)}."
-    )
-    return f"{markdown_table(body)}\n\n{legend}\n"
-
-
-def _mean_shown(results: list[dict[str, Any]]) -> str:
-    """Mean error of a method's seeds, with their deviation; of one seed, with the interval over classes."""
-    errors = [100 * r["error"] for r in results]
-    if len(errors) > 1:
-        return f"{statistics.mean(errors):.2f} (sd {statistics.stdev(errors):.2f})"
-    over = over_classes(results[0])
-    return f"{errors[0]:.2f}" + (f" [{100 * over.low:.2f}, {100 * over.high:.2f}]" if over else "")
-
-
 def renewed(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         name, _, group = match[2].partition("#")
         if "*" in name:
-            return match[1] + (over_files(name) if group == "seeds" else pivot(name, group)) + match[3]
+            return match[1] + pivot(name, group) + match[3]
         content = json.loads((ROOT / name).read_text(encoding="utf-8"))
         if group:
             content["rows"] = content["groups"][group]

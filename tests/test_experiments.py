@@ -37,7 +37,7 @@ def test_commands_parse_and_follow_one_another(name: str, monkeypatch: pytest.Mo
         build_parser(measure[0]).parse_args(measure)
         measured = [part for word in measure if word.startswith("runs/") for part in word.split("+")]
         assert set(measured) <= made
-        assert len(measured) % 2 == 0 or PLAN[name].apart
+        assert len(measured) % 2 == 0
         assert measured
         assert result.parent == ROOT / "experiments" / "results"
         assert result.stem.startswith(name)
@@ -49,14 +49,6 @@ def test_an_encoder_is_joined_with_the_run_of_every_seed() -> None:
     _, words = plain.commands("name", [1, 2], Path("runs"))[-1]
     assert words[2:7] == [*(f"shipped+runs/a-seed{i}" for i in (1, 2)), *(f"runs/a-seed{i}" for i in (1, 2)), words[6]]
     assert words[6] == "runs/a-seed1+runs/a-seed2"
-
-
-def test_seeds_may_be_measured_apart() -> None:
-    plain = experiments.Experiment("", [1, 2], {"a": "pretrain"}, "evaluate --encoder {a}", apart=True)
-    (one, words), (other, more) = plain.commands("name", [1, 2], Path("runs"))[-2:]
-    assert (one.name, other.name) == ("name-seed1.json", "name-seed2.json")
-    assert words[:3] == ["evaluate", "--encoder", "runs/a-seed1"]
-    assert more[:3] == ["evaluate", "--encoder", "runs/a-seed2"]
 
 
 def test_a_run_means_the_same_in_every_experiment() -> None:

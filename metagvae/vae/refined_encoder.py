@@ -130,8 +130,8 @@ def refined(vae: GuidedVAE, decoder: str, decoder_width: int, refinement: dict[s
     encoder = RefinedEncoder(config)
     if vae.decoder.state_dict().keys() != encoder.decoder.state_dict().keys():
         raise InputError(
-            f"a refined encoder carries a plain decoder '{decoder}'; this VAE's is warped by its guidance (main_decoder). "
-            "Set vae.inference in its config instead."
+            f"a refined encoder carries a plain decoder '{decoder}'; this VAE's is warped by its guidance "
+            "(main_decoder). Set vae.inference in its config instead."
         )
     carried = {f"decoder.{name}": value for name, value in vae.decoder.state_dict().items()}
     encoder.load_state_dict({**vae.encoder.state_dict(), **carried})
