@@ -24,7 +24,7 @@ from metagvae.storage.atomic_files import write_json
 
 PENALTIES = (0.15, 0.3, 0.6, 1.2, 2.4)
 SHAPES = [(5, 1), (20, 1)]
-SEEN = 1500  # training images that the first atoms, the mean and the principal directions are found on
+SEEN = 6000  # training images that the first atoms, the mean and the principal directions are found on
 
 
 def learnt(train: ImageBank, config: SparseConfig, updates: int = 150) -> SparseEncoder:
@@ -88,11 +88,10 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, required=True)
     parser.add_argument("--episodes", type=int, default=1000)
     chosen = parser.parse_args()
-    dataset = make_dataset("omniglot")
-    train, bank = dataset.load("train"), dataset.load("validation")
+    train, bank = make_dataset("omniglot", rotations="classes").load("train"), make_dataset("omniglot").load("validation")
     drawn = Episodes(EpisodeShape(5, 1, 15), stream="validation")
     evaluator = Evaluator(bank, drawn, chosen.episodes, Device.choose("cpu", "float32"))
-    usual = SparseConfig(steps=20, components=256)
+    usual = SparseConfig(steps=20, grid=5, cell=6, components=512)
     rows = [row(learnt(train, replace(usual, penalty=penalty)), evaluator, bank) for penalty in PENALTIES]
     about = (
         f"Omniglot's validation characters, upright, {chosen.episodes:,} episodes, prototypes; a dictionary learnt for "
