@@ -66,12 +66,14 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     axes = figure.subplots(1, 3)
     for axis, (names, label) in zip(
         axes,
-        ((["5w 1s", "20w 1s"], "error, %"), (["active atoms"], "active atoms"), (["left unexplained, %"], "left, %")),
+        ((["5w 1s", "20w 1s"], "error, %"), (["active atoms"], "active atoms"), (["left unexplained, %"], "left unexplained, %")),
         strict=True,
     ):
         for name in names:
             axis.plot([r["lambda"] for r in rows], [r[name] for r in rows], marker="o", label=name)
         axis.set_xscale("log")
+        axis.set_xticks([r["lambda"] for r in rows], [f"{r['lambda']:g}" for r in rows])
+        axis.minorticks_off()
         axis.set_xlabel("lambda")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
