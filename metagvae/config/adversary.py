@@ -18,7 +18,7 @@ class AdversarySection:
         start: share of the steps after which that weight is in force; before it no pair is drawn.
         gap: least distance of the codes that two images do not share, in [0, 2).
         width: feature maps of the network that tells which code is shared.
-        generator_rate: multiplies the generator's learning rate.
+        generator_rate: multiplies the generator's learning rate, in (0, 1000].
 
     Example:
         >>> from metagvae.config import AdversarySection
@@ -35,7 +35,7 @@ class AdversarySection:
     def __post_init__(self) -> None:
         if not (0 <= self.codes < math.inf and 0 <= self.contrast < math.inf and 0 < self.generator_rate <= 1e3):
             raise InputError(
-                "adversary needs finite weights codes and contrast >= 0, and a generator_rate above 0; received "
+                "adversary needs finite weights codes and contrast >= 0, and a generator_rate in (0, 1000]; received "
                 f"{self.codes}, {self.contrast} and {self.generator_rate}."
             )
         if not (0 <= self.start <= 1 and 0 <= self.gap < 2 and 1 <= self.width <= 1024):

@@ -204,6 +204,7 @@ CHOICES = {
     "precision": ["auto", "float32", "bfloat16"],
     "graph": ["auto", "on", "off"],
     "dictionary": [None, {"atoms": 64, "rule": "local", "pool": "mean"}],
+    "adversary": [None, {"contrast": 2.0, "start": 0.5, "generator_rate": 4.0}],
     "classes": ["labels", "pictures"],
     "views": [1],
     "vae_share": [0.25, 1.0],
