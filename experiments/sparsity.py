@@ -66,7 +66,11 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     axes = figure.subplots(1, 3)
     for axis, (names, label) in zip(
         axes,
-        ((["5w 1s", "20w 1s"], "error, %"), (["active atoms"], "active atoms"), (["left unexplained, %"], "left unexplained, %")),
+        (
+            (["5w 1s", "20w 1s"], "error, %"),
+            (["active atoms"], "active atoms"),
+            (["left unexplained, %"], "left unexplained, %"),
+        ),
         strict=True,
     ):
         for name in names:

@@ -62,12 +62,29 @@ def parser_class() -> Any:
         def __init__(self, **options: Any) -> None:
             super().__init__(allow_abbrev=False, **options)  # --conf would go round what --config checks
 
+        def instantiate(self, *given: Any, **options: Any) -> Any:
+            """Sections made into their classes; what a section refuses is said as it says it, and nothing around it."""
+            try:
+                return super().instantiate(*given, **options)
+            except ValueError as error:  # of a section that may be left out: jsonargparse wraps what was raised
+                refusal = _refusal(error)
+                if refusal is None:
+                    raise
+                raise refusal from None
+
         def error(self, message: str, ex: Any = None) -> NoReturn:
             """One message and status 2 instead of two pages of usage."""
             ranks().tell(f"metagvae: {message}\nAllowed settings: {self.prog.replace(' [options]', '')} --help")
             raise SystemExit(2)
 
     return ArgumentParser
+
+
+def _refusal(error: BaseException | None) -> InputError | None:
+    """The package's own error that led to another one, or None."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def of_config(cls: type, text: str) -> Any:

@@ -159,6 +159,23 @@ def test_a_seed_that_no_64_bits_hold_is_one_sentence(
 @pytest.mark.parametrize(
     "option", [["--episodes", "1" + "0" * 30], ["--query", "9" * 25], ["--shot", "9" * 25], ["--way", "9" * 25]]
 )
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--dictionary.rate", "-2"], "dictionary needs a rate above 0"),
+        (["--adversary.generator_rate", "2000"], "generator_rate in (0, 1000]; received 0.05, 0.0 and 2000.0."),
+    ],
+)
+def test_what_a_section_that_may_be_left_out_refuses_is_one_sentence(
+    option: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """jsonargparse tells such an error among all the types that the section could have had."""
+    assert main(["pretrain", *option]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("metagvae: ")
+    assert said in line
+
+
 def test_counts_beyond_all_measure_are_one_sentence(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--data", "digits", "--encoder", "pixels", "--way", "3", *option]) == 2
     assert "at most" in capsys.readouterr().err
