@@ -157,9 +157,6 @@ def test_a_seed_that_no_64_bits_hold_is_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "option", [["--episodes", "1" + "0" * 30], ["--query", "9" * 25], ["--shot", "9" * 25], ["--way", "9" * 25]]
-)
-@pytest.mark.parametrize(
     ("option", "said"),
     [
         (["--dictionary.rate", "-2"], "dictionary needs a rate above 0"),
@@ -176,6 +173,9 @@ def test_what_a_section_that_may_be_left_out_refuses_is_one_sentence(
     assert said in line
 
 
+@pytest.mark.parametrize(
+    "option", [["--episodes", "1" + "0" * 30], ["--query", "9" * 25], ["--shot", "9" * 25], ["--way", "9" * 25]]
+)
 def test_counts_beyond_all_measure_are_one_sentence(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--data", "digits", "--encoder", "pixels", "--way", "3", *option]) == 2
     assert "at most" in capsys.readouterr().err
