@@ -26,6 +26,11 @@ if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The accelerator's tests come last: they start autograd's threads, and no test can fork its process after them."""
+    items.sort(key=lambda item: item.path.name == "test_accelerator.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory):
     """Decoded banks go to a folder of this session's own, which the processes of one session share."""

@@ -230,7 +230,8 @@ def test_wrong_numbers_are_refused() -> None:
     for settings, says in (
         ({"gap": 2.0}, "gap in"),
         ({"contrast": -1.0}, ">= 0"),
-        ({"generator_rate": 0.0}, "above 0"),
+        ({"generator_rate": 0.0}, "generator_rate in"),
+        ({"generator_rate": 1001.0}, "generator_rate in"),
     ):
         with pytest.raises(InputError, match=says):
             AdversarySection(**settings)
