@@ -66,7 +66,8 @@ class Head:
         warps: average each image's features with those of so many mildly warped copies.
         equal_parts: bring each part of a joined encoder (A+B) to length 1 first, so that all have equal votes.
         counterfactual: light=8 draws each support image under eight lights, by the causal prior of each run, and gives
-            a query to the class of its nearest copy; by pixels, or by --features. Several factors one after the other.
+            a query to the class of its nearest copy; by pixels, or by --features. Several factors, such as hole=8
+            height=8, are set together, in every combination.
 
     Example:
         >>> from metagvae.studies.protocol import Head
