@@ -107,7 +107,7 @@ def causes_tab(view: LatentView | None) -> None:
         pictures, said = causes.look(image, factor, value)
         return figures(pictures), said
 
-    def slider(factor: str) -> dict[str, float]:
+    def slider(factor: str) -> dict[str, Any]:
         low, high, step = scale(*causes.ranges[factor])
         middle = round(low + step * round((high - low) / step / 2), 12)  # on a step
         return {"minimum": low, "maximum": high, "step": step, "value": middle}
