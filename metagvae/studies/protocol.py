@@ -67,7 +67,8 @@ class Head:
         votes: a weight for each part of a joined encoder (A+B), such as 0.3 1: each part's features are brought to
             length 1, and its squared distances count so much; leave out to join the features as they are.
         counterfactual: light=8 draws each support image under eight lights, by the causal prior of each run, and gives
-            a query to the class of its nearest copy; by pixels, or by --features. Several factors one after the other.
+            a query to the class of its nearest copy; by pixels, or by --features. Several factors, such as hole=8
+            height=8, are set together, in every combination.
 
     Example:
         >>> from metagvae.studies.protocol import Head
