@@ -148,7 +148,8 @@ def _attribute(name: str, row: AttributeControl) -> dict[str, str]:
         "attribute set": f"{row.attribute} ({row.values} values)",
         "classifier agrees, %": f"{100 * row.agrees:.1f}",
         "others change, %": changes,
-        "adversary on the other units, %": f"{100 * row.leak:.1f}",
+        "adversary on the other units' means, %": f"{100 * row.leak:.1f}",
+        "on their draws, %": f"{100 * row.leak_of_draws:.1f}",
         "chance, %": f"{100 * row.chance:.1f}",
         "classifier on real images, %": f"{100 * row.seen:.1f}",
     }
