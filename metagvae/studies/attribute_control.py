@@ -56,9 +56,13 @@ def image_labels(bank: ImageBank, names: list[str]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def control_of_attributes(
-    vae: GuidedVAE, train: ImageBank, test: ImageBank, count: int = 500, seed: int = 0
+    vae: GuidedVAE, train: ImageBank, test: ImageBank, count: int = 500, seed: int = 0, judge: LeNet | None = None
 ) -> tuple[list[AttributeControl], LeNet]:
-    """A row per guided attribute, and the classifier that judged, trained on the training images alone."""
+    """A row per guided attribute, and the classifier that judged.
+
+    Args:
+        judge: one that knows these attributes; None trains it on the training images alone.
+    """
     names = [group for group in vae.encoder.units if group in train.attributes]
     if not names:
         raise InputError(
@@ -66,9 +70,9 @@ def control_of_attributes(
             f"{', '.join(train.attributes) or 'none'}."
         )
     sizes = {name: len(train.attributes[name].names) for name in names}
-    shown = torch.as_tensor(train.images)
-    with torch.enable_grad():
-        judge = train_lenet(shown, image_labels(train, names), sizes, seed)
+    if judge is None or not set(names) <= set(judge.heads):
+        with torch.enable_grad():
+            judge = train_lenet(torch.as_tensor(train.images), image_labels(train, names), sizes, seed)
     every, labels = to_float(torch.as_tensor(test.images)), image_labels(test, names)
     verdicts = judge.verdicts(every)
     synthesis = Synthesis(vae)
