@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from episodes.precision import autocast_off
 from metagvae.compute.batch_statistics import batch_rows
 from metagvae.encoders.norm import full_precision
 
@@ -45,11 +46,12 @@ def dependence(codes: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         known: bool ``[B]``, the rows whose label is known.
     """
     x, labels, known = batch_rows(full_precision(codes)), batch_rows(labels), batch_rows(known.long()) > 0
-    x = (x - x.mean(0)) / (x.var(0, correction=0) + 1e-4).sqrt()
-    squares = x.square().sum(1)
-    distances = (squares[:, None] + squares - 2 * x @ x.T).clamp(min=0) / x.shape[1]
-    kernels = torch.stack([(-distances / (2 * width**2)).exp() for width in BANDWIDTHS]).mean(0)
-    same = (labels[:, None] == labels).to(x)
-    pairs = known[:, None] & known & ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-    share = (same * pairs).sum() / pairs.sum().clamp(min=1)
-    return unbiased_hsic(kernels, same, known) / share.clamp(min=1e-3)
+    with autocast_off(x):  # a distance is a small difference of large squares
+        x = (x - x.mean(0)) / (x.var(0, correction=0) + 1e-4).sqrt()
+        squares = x.square().sum(1)
+        distances = (squares[:, None] + squares - 2 * x @ x.T).clamp(min=0) / x.shape[1]
+        kernels = torch.stack([(-distances / (2 * width**2)).exp() for width in BANDWIDTHS]).mean(0)
+        same = (labels[:, None] == labels).to(x)
+        pairs = known[:, None] & known & ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+        share = (same * pairs).sum() / pairs.sum().clamp(min=1)
+        return unbiased_hsic(kernels, same, known) / share.clamp(min=1e-3)
