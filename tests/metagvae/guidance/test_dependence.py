@@ -74,9 +74,7 @@ def test_it_drives_out_of_means_what_draws_would_hide() -> None:
             mean = mapping(start)
             posterior = Posterior(mean, torch.zeros_like(mean))
             drawn = posterior.sample()
-            inputs = GuidanceInputs(
-                torch.zeros(200, 1, 28, 28), posterior, drawn, torch.nn.Identity(), {"side": labels}
-            )
+            inputs = GuidanceInputs(paper, posterior, drawn, torch.nn.Identity(), {"side": labels})
             loss = (
                 torch.stack(list(guidance(inputs).values())).sum() + 30 * (mean - start)[:, 2:].square().sum(1).mean()
             )
