@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from metagvae.demo.moving import LatentView, enlarged
@@ -18,6 +24,14 @@ NONE = (
     "configs/pendulum/causal.yaml`, then `metagvae demo --run runs/pendulum-causal --encoder runs/pendulum-causal "
     "--data pendulum`."
 )
+
+
+STYLE = """
+.row { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 8px; }
+figure { margin: 0; }
+img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
+figcaption { text-align: center; }
+"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,27 @@ class Causes:
         return [(enlarged(pictures[0]), name) for pictures, name in seen], said
 
 
+def figures(pictures: Sequence[tuple[np.ndarray, str]]) -> str:
+    """HTML of pictures ``[H, W, 3]`` beside each other, each over its name, at any width of the page."""
+    made = []
+    for picture, name in pictures:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        source, name = base64.b64encode(file.getvalue()).decode(), html.escape(name)
+        made.append(
+            f'<figure><img src="data:image/png;base64,{source}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+        )
+    return f'<div class="row">{"".join(made)}</div>'
+
+
+def scale(low: float, high: float) -> tuple[float, float, float]:
+    """Ends and step of a slider: round numbers, within a range that it covers up to a step."""
+    digits = 2 - math.floor(math.log10(high - low))
+    step = 10.0**-digits
+    first, last = (round(number * step, digits) for number in (math.ceil(low / step), math.floor(high / step)))
+    return first, last, step
+
+
 def causes_tab(view: LatentView | None) -> None:
     """Adds the tab's components; without a prior that knows causes it says how to get one."""
     import gradio as gr
@@ -67,27 +102,36 @@ def causes_tab(view: LatentView | None) -> None:
         "and their arrows are the run's own."
     )
     first = view.picture(len(view.bank) // 3)
-    low, high = causes.ranges[names[0]]
-    pictures, said = causes.look(first, names[0], (low + high) / 2)
+
+    def looked(image: Tensor, factor: str, value: float) -> tuple[str, str]:
+        pictures, said = causes.look(image, factor, value)
+        return figures(pictures), said
+
+    def slider(factor: str) -> dict[str, Any]:
+        low, high, step = scale(*causes.ranges[factor])
+        middle = round(low + step * round((high - low) / step / 2), 12)  # on a step
+        return {"minimum": low, "maximum": high, "step": step, "value": middle}
+
+    start = slider(names[0])
+    pictures, said = looked(first, names[0], start["value"])
     image = gr.State(lambda: first)
     with gr.Row():
         with gr.Column():
-            seen = gr.Gallery(value=pictures, columns=3, show_label=False, elem_id="counterfactual", height="auto")
+            seen = gr.HTML(pictures, css_template=STYLE, elem_id="counterfactual")
             sentence = gr.Markdown(said, elem_id="moved-by")
         with gr.Column():
             factor = gr.Radio(names, value=names[0], label="Factor", elem_id="factor")
-            number = gr.Slider(low, high, value=(low + high) / 2, label="Set to", elem_id="set-to")
+            number = gr.Slider(**start, label="Set to", elem_id="set-to")
             another = gr.Button("Another image", elem_id="another-cause")
 
     def chosen(image: Tensor, factor: str) -> list[Any]:
-        low, high = causes.ranges[factor]
-        middle = (low + high) / 2
-        return [gr.Slider(low, high, value=middle), *causes.look(image, factor, middle)]
+        moved = slider(factor)
+        return [gr.Slider(**moved), *looked(image, factor, moved["value"])]
 
     def drawn(factor: str, value: float) -> list[Any]:
         picture = view.picture(random.randrange(len(view.bank)))
-        return [picture, *causes.look(picture, factor, value)]
+        return [picture, *looked(picture, factor, value)]
 
     factor.input(chosen, [image, factor], [number, seen, sentence])
-    number.input(causes.look, [image, factor, number], [seen, sentence], show_progress="hidden")
+    number.input(looked, [image, factor, number], [seen, sentence], show_progress="hidden")
     another.click(drawn, [factor, number], [image, seen, sentence])

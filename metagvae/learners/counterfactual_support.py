@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from metagvae.encoders.controls import Pixels
 from metagvae.encoders.norm import full_precision
 from metagvae.learners.base import Learner
 from metagvae.vae.guided_vae import GuidedVAE
+
+MOST = 1024  # copies of a support image
 
 
 class CounterfactualSupport(Learner):
@@ -23,11 +27,12 @@ class CounterfactualSupport(Learner):
 
     Args:
         vae: with a causal prior, whose labels told the factors.
-        do: how many numbers, evenly spread over what training images showed, each factor is set to.
+        do: how many numbers, evenly spread over what training images showed, each factor is set to. Several factors
+            are set together, in every combination of their numbers.
         encoder: images ``[B, C, H, W]`` to the features that are compared; their pixels if None.
 
     Raises:
-        InputError: if the prior knows no such factor, or no number of it.
+        InputError: if the prior knows no such factor, or no number of it, or there would be over 1,024 copies.
     """
 
     name = "counterfactual support"
@@ -40,6 +45,12 @@ class CounterfactualSupport(Learner):
                 f"counterfactual support needs a factor and how many numbers to set it to, such as light=8; received "
                 f"{', '.join(f'{name}={count}' for name, count in do.items()) or 'nothing'}."
             )
+        if prod(do.values()) > MOST:
+            raise InputError(
+                f"counterfactual support draws at most {MOST:,} copies of a support image, one for each combination of "
+                f"numbers; received {', '.join(f'{name}={count}' for name, count in do.items())}, "
+                f"{prod(do.values()):,} copies. Set the factors to fewer numbers."
+            )
         ranges = vae.prior.settings()
         unknown = [name for name in do if name not in ranges]
         if unknown:
@@ -47,17 +58,16 @@ class CounterfactualSupport(Learner):
                 f"the prior '{vae.prior.name}' has no numbers of {', '.join(unknown)[:200]}; it has those of "
                 f"{', '.join(ranges) or 'none'}."
             )
-        self.settings = [
-            (name, float(number)) for name, count in do.items() for number in torch.linspace(*ranges[name], count)
-        ]
+        numbers = (torch.linspace(*ranges[name], count).tolist() for name, count in do.items())
+        self.settings = [dict(zip(do, each, strict=True)) for each in product(*numbers)]
 
     def adapt(self, support: Tensor) -> Tensor:
         """Features of all copies, ``[T, N, K * copies, D]``."""
         images = support.flatten(0, 2)
-        copies = [
-            self._features(self.vae.counterfactual(images, {name: images.new_full((len(images),), number)}))
-            for name, number in self.settings
-        ]
+        copies = []
+        for each in self.settings:
+            do = {name: images.new_full((len(images),), number) for name, number in each.items()}
+            copies.append(self._features(self.vae.counterfactual(images, do)))
         return torch.stack(copies, 1).view(*support.shape[:2], support.shape[2] * len(copies), -1)
 
     def predict(self, state: Tensor, query: Tensor) -> Tensor:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from episodes.datasets import make_dataset
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, VAESection
-from metagvae.demo.causes_tab import Causes
+from metagvae.demo.causes_tab import Causes, figures, scale
 from metagvae.demo.moving import LatentView, enlarged
 from metagvae.training.pretraining import pretrain
 from metagvae.vae.guided_vae import GuidedVAE
@@ -60,3 +65,24 @@ def test_the_page_has_the_tab_and_says_what_it_takes_without_causes(vae: GuidedV
 
     assert parts(LatentView(vae, bank)) == {"counterfactual", "moved-by", "factor", "set-to", "another-cause"}
     assert parts(None) == parts(LatentView(plain, bank)) == {"no-causes"}
+
+
+def test_a_sliders_numbers_are_round_and_within_the_range() -> None:
+    for low, high in ((54.0, 132.3000030517578), (-0.1234, 0.2), (1.008, 5.3557), (1e-6, 3e-6), (-4000.0, 7000.0)):
+        first, last, step = scale(low, high)
+        assert low <= first < low + step
+        assert high - step < last <= high
+        assert first / step == pytest.approx(round(first / step))
+        assert 99 < (high - low) / step <= 1001
+    assert scale(54.0, 132.3000030517578) == pytest.approx((54.0, 132.3, 0.1))
+
+
+def test_pictures_of_the_page_are_whole_and_their_names_are_text() -> None:
+    picture = np.random.default_rng(0).integers(256, size=(6, 4, 3), dtype=np.uint8)
+    page = figures([(picture, "image"), (picture[::-1], "do(<b>)")])
+    assert "<figcaption>do(&lt;b&gt;)</figcaption>" in page
+    assert "<b>" not in page
+    sources = re.findall(r"base64,([^\"]+)", page)
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(source)))) for source in sources]
+    assert np.array_equal(shown[0], picture)
+    assert np.array_equal(shown[1], picture[::-1])

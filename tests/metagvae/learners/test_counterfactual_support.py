@@ -80,6 +80,20 @@ def test_logits_are_those_of_a_loop() -> None:
             assert float(logits[0, row, way]) == pytest.approx(-min(apart), rel=1e-4)
 
 
+def test_several_factors_are_set_together() -> None:
+    vae = Oracle()
+    ranges = {name: factor_ranges(vae.bank)[name] for name in ("light", "angle")}
+    vae.prior.settings = lambda: ranges  # type: ignore[method-assign]
+    image = vae.bank.images[:1].float() / 255
+    copies = CounterfactualSupport(vae, {"light": 2, "angle": 3}).adapt(image[None, None])
+    drawn = [
+        vae.counterfactual(image, {"light": torch.tensor([light]), "angle": torch.tensor([angle])}).flatten()
+        for light in ranges["light"]
+        for angle in (ranges["angle"][0], sum(ranges["angle"]) / 2, ranges["angle"][1])
+    ]
+    assert torch.allclose(copies[0, 0], torch.stack(drawn), atol=1e-5)
+
+
 def test_a_querys_logits_are_its_own() -> None:
     vae = Oracle()
     learner = CounterfactualSupport(vae, {"light": 2})
@@ -97,6 +111,7 @@ def test_what_it_cannot_draw_is_told() -> None:
         ({}, "such as light=8; received nothing"),
         ({"light": 0}, "received light=0"),
         ({"colour": 8}, "no numbers of colour; it has those of light"),
+        ({"light": 1025}, "at most 1,024 copies .* received light=1025, 1,025 copies"),
     ):
         with pytest.raises(InputError, match=says):
             CounterfactualSupport(vae, do)
