@@ -2,7 +2,7 @@
 
 python experiments/generators.py mnist-generators
 
-Reads experiments/results/EXPERIMENT-{sampling,likelihood,control,probe}.json, as many as there are; writes
+Reads experiments/results/EXPERIMENT-{sampling,likelihood,control,probe,fewshot}.json, as many as there are; writes
 EXPERIMENT.json beside them and docs/images/EXPERIMENT.png.
 """
 
@@ -21,6 +21,7 @@ from metagvae.evaluation.over_seeds import stem
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 
+PARTS = ("sampling", "likelihood", "control", "probe", "fewshot")
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
 Seeds = Sequence[float]
@@ -41,7 +42,9 @@ def by_arm(found: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def spread(values: Seeds, digits: int = 2) -> str:
-    """Mean and standard deviation over seeds."""
+    """Mean and standard deviation over seeds; a dash where nothing was measured."""
+    if not values:
+        return "–"
     mean = f"{np.mean(values):.{digits}f}"
     return f"{mean} (sd {np.std(values, ddof=1):.{digits}f})" if len(values) > 1 else mean
 
@@ -63,15 +66,33 @@ def least_rank(rows: Sequence[Mapping[str, Any]]) -> float:
     return min(abs(row["rank"]) for row in rows)
 
 
+def least(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    """The least of a number over attributes."""
+    return min(row[name] for row in rows)
+
+
+def most_change(rows: Sequence[Mapping[str, Any]]) -> float:
+    """The greatest share of images in which another attribute changes as one is set."""
+    return max(share for row in rows for share in row["changes"].values())
+
+
+def most_leak(rows: Sequence[Mapping[str, Any]]) -> float:
+    """How far above chance a fresh adversary reads an attribute from the other units' means, the worst attribute."""
+    return max(row["leak"] - row["chance"] for row in rows)
+
+
 class Comparison:
     """Arms of one experiment; the first is the plain VAE that the others are compared with."""
 
     def __init__(self, experiment: str) -> None:
         self.samples = by_arm(read(experiment, "sampling").get("scores", {}))
         self.log_p = by_arm({run["run"]: run["log_p"] for run in read(experiment, "likelihood").get("runs", [])})
-        self.units = by_arm(read(experiment, "control").get("numbers", {}).get("units", {}))
+        control = read(experiment, "control").get("numbers", {})
+        self.units, self.attributes = by_arm(control.get("units", {})), by_arm(control.get("attributes", {}))
         probes = [row for row in read(experiment, "probe").get("results", []) if row["classifier"] == "linear"]
-        self.errors = by_arm({row["encoder"]: row["error"] for row in probes})
+        self.errors = by_arm({Path(row["encoder"]).name: row["error"] for row in probes})
+        shots = read(experiment, "fewshot").get("results", [])
+        self.few_shot = by_arm({Path(row["method"]).name: row["error"] for row in shots})
         self.arms = list(self.samples)
         plain = [arm for arm in self.arms if arm.endswith("plain")]
         self.arms.sort(key=lambda arm: arm not in plain)
@@ -115,11 +136,13 @@ class Comparison:
         if not own and arm in self.log_p:
             mean, half = likelihood_gap(self.log_p[arm], self.log_p[self.plain])
             cells["less plain's"] = f"{mean:+.2f} ± {half:.2f}"
-        cells["least rank correlation of a unit"] = (
-            spread([least_rank(rows) for rows in self.units[arm]], 3) if arm in self.units else "–"
-        )
-        errors = self.errors.get(arm)
-        cells["linear probe, error in %"] = spread([100 * error for error in errors]) if errors else "–"
+        cells["least rank correlation of a unit"] = spread([least_rank(rows) for rows in self.units.get(arm, [])], 3)
+        known = self.attributes.get(arm, [])
+        cells["attribute set: least agreement, %"] = spread([100 * least(rows, "agrees") for rows in known], 1)
+        cells["others: most change, %"] = spread([100 * most_change(rows) for rows in known], 1)
+        cells["adversary above chance, at most, points"] = spread([100 * most_leak(rows) for rows in known], 1)
+        cells["linear probe, error in %"] = spread([100 * error for error in self.errors.get(arm, [])])
+        cells["Omniglot, 5 ways 1 shot, error in %"] = spread([100 * error for error in self.few_shot.get(arm, [])])
         return cells
 
     def draw(self, path: Path) -> None:
@@ -139,6 +162,9 @@ class Comparison:
             },
             "Error of a linear probe, %\n(lower is better)": {
                 arm: [100 * error for error in found] for arm, found in self.errors.items()
+            },
+            "Omniglot, 5 ways 1 shot,\nerror in % (lower is better)": {
+                arm: [100 * error for error in found] for arm, found in self.few_shot.items()
             },
         }
         panels = {title: found for title, found in panels.items() if found}
@@ -164,7 +190,7 @@ def main() -> None:
     parser.add_argument("experiment", help="of experiments/plan.yaml, such as mnist-generators")
     experiment = parser.parse_args().experiment
     comparison = Comparison(experiment)
-    parts = {part: read(experiment, part) for part in ("sampling", "likelihood", "control", "probe")}
+    parts = {part: read(experiment, part) for part in PARTS}
     commits = sorted({content["provenance"]["commit"] for content in parts.values() if content})
     seeds = len(comparison.samples[comparison.plain])
     about = (

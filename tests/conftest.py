@@ -20,15 +20,13 @@ from episodes import ImageBank
 from tests.support.banks import stripes
 
 torch.set_num_threads(1)
+# autograd counts devices at a process's first backward pass and starts a thread for each, after which a process cannot
+# fork; torch's fake tensors count as a device, so a pass comes before any test can make one
+torch.zeros(1, requires_grad=True).sum().backward()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background deaf to it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The accelerator's tests come last: they start autograd's threads, and no test can fork its process after them."""
-    items.sort(key=lambda item: item.path.name == "test_accelerator.py")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,8 +48,8 @@ def _described(function: Callable[..., Any], name: str) -> str:
 
 
 def _lists(function: Callable[..., Any]) -> dict[str, type]:
-    """The element type of each argument of type ``list[int] | None`` or ``list[str] | None``."""
-    kinds = {list[int] | None: int, list[str] | None: str}
+    """The element type of each argument of type ``list[int] | None``, of float or of str."""
+    kinds = {list[int] | None: int, list[float] | None: float, list[str] | None: str}
     return {name: kinds[hint] for name, hint in get_type_hints(function).items() if hint in kinds}
 
 

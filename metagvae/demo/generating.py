@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metagvae.demo.quiz import EACH, Quiz, Tally
+from metagvae.demo.quiz import EACH, TEMPERATURE, Quiz, Tally
 from metagvae.vae.sheet import sheet
 from metagvae.vae.synthesis import Synthesis, unit_names
 
@@ -50,11 +50,11 @@ def drawn_tab(quiz: Quiz | None) -> None:
     gr.Markdown("Samples from the VAE's prior; below, the first of them with each guided unit moved, a row per unit.")
     with gr.Row():
         again = gr.Button("Draw others", variant="primary", elem_id="draw-others")
-        temperature = gr.Slider(0.2, 1.0, value=0.5, step=0.1, label="Temperature", elem_id="temperature")
+        temperature = gr.Slider(0.2, 1.0, value=TEMPERATURE, step=0.05, label="Temperature", elem_id="temperature")
     seed = gr.State(0)
     options: dict[str, Any] = {"show_label": False, "interactive": False, "buttons": []}
-    samples = gr.Image(value=drawn_samples(quiz, 0, 0.5), elem_id="samples", **options)
-    moved = gr.Image(value=drawn_units(quiz, 0, 0.5), elem_id="moved", **options)
+    samples = gr.Image(value=drawn_samples(quiz, 0, TEMPERATURE), elem_id="samples", **options)
+    moved = gr.Image(value=drawn_units(quiz, 0, TEMPERATURE), elem_id="moved", **options)
 
     def draw(seed: int, temperature: float) -> tuple[int, np.ndarray, np.ndarray]:
         return seed, drawn_samples(quiz, seed, temperature), drawn_units(quiz, seed, temperature)

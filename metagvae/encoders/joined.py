@@ -40,12 +40,13 @@ class JoinedEncoder(nn.Module):
 
     Args:
         encoders: at least one; pictures ``[B, C, H, W]`` to features ``[B, D_i]``.
-        equal: bring each encoder's feature to length 1 first, so that encoders of different scales have equal votes.
+        votes: how much each encoder's squared distances count; its features are brought to length 1 first, so that a
+            larger scale has no larger vote. None leaves features as they are.
     """
 
-    def __init__(self, encoders: Sequence[nn.Module], equal: bool = False) -> None:
+    def __init__(self, encoders: Sequence[nn.Module], votes: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.encoders, self.equal = nn.ModuleList(encoders), equal
+        self.encoders, self.votes = nn.ModuleList(encoders), votes
 
     @property
     def features(self) -> list[str]:
@@ -54,6 +55,9 @@ class JoinedEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, sum of D_i]``."""
         parts = [encoder(images) for encoder in self.encoders]
-        if self.equal:
-            parts = [F.normalize(full_precision(part), dim=-1) for part in parts]
+        if self.votes is not None:
+            parts = [
+                F.normalize(full_precision(part), dim=-1) * vote**0.5
+                for part, vote in zip(parts, self.votes, strict=True)
+            ]
         return torch.cat(parts, -1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +48,9 @@ class DeformablePCA(Guidance):
         orthogonality, unit_norm: multiply the terms on B inside it.
         likelihood: ``gaussian`` (squared error, as the paper writes it) or ``bernoulli`` (cross entropy of a
             sigmoid, as its authors' code has it).
+        limits: by transform, the most that each of its gains may become, such as ``{scale: 0.11}``: what a unit does
+            at one standard deviation of the prior, in the units of `TRANSFORMS`. Without one a gain becomes what the
+            training pictures ask for.
         main_decoder: apply tau to the main decoder too, which then draws from the other units alone
             (`SpatialTransformer`); without it, only the light decoder's picture is warped.
 
@@ -62,6 +66,7 @@ class DeformablePCA(Guidance):
 
     name = "deformable_pca"
     same: Tensor  # whether two components are one
+    limits: Tensor  # of each gain; infinite without one
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class DeformablePCA(Guidance):
         unit_norm: float = 0.0,
         likelihood: str = "gaussian",
         main_decoder: bool = False,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if likelihood not in ("gaussian", "bernoulli"):
@@ -100,6 +106,16 @@ class DeformablePCA(Guidance):
         nn.init.zeros_(self.components.bias)
         spreads = [spread for name in self.transforms for spread in [TRANSFORMS[name][1]] * TRANSFORMS[name][0]]
         self.gains = nn.Parameter(torch.tensor(spreads))
+        limits = dict(limits or {})
+        wrong = [f"{name}: {most}" for name, most in limits.items() if name not in self.transforms or not most > 0]
+        if wrong:
+            raise InputError(
+                f"deformable_pca's limits are numbers above 0 of some of its transforms {', '.join(self.transforms)}; "
+                f"received {wrong[0]}."
+            )
+        each = [limits.get(name, math.inf) for name in self.transforms for _ in range(TRANSFORMS[name][0])]
+        self.register_buffer("limits", torch.tensor(each, device="cpu"), persistent=False)
+        self.limited = bool(limits)
 
     @classmethod
     def owned_units(cls, transforms: Sequence[str] = tuple(TRANSFORMS), **options: Any) -> dict[str, int]:
@@ -111,10 +127,18 @@ class DeformablePCA(Guidance):
             )
         return {"geometry": sum(TRANSFORMS[name][0] for name in transforms)}
 
+    def reached(self) -> Tensor:
+        """Gains within their limits, ``[geometry]``: what each unit does at one standard deviation of the prior."""
+        if not self.limited:
+            return self.gains
+        free = self.limits.isinf()
+        most = self.limits.masked_fill(free, 1.0)  # else the branch not taken, and its gradient, were not a number
+        return torch.where(free, self.gains, most * torch.tanh(self.gains / most))
+
     def warp(self, z_geometry: Tensor) -> Tensor:
         """The sampling matrix ``[B, 2, 3]`` of tau for geometry units ``[B, geometry]``."""
         sizes = [TRANSFORMS[name][0] for name in self.transforms]
-        named = dict(zip(self.transforms, (z_geometry * self.gains).split(sizes, -1), strict=True))
+        named = dict(zip(self.transforms, (z_geometry * self.reached()).split(sizes, -1), strict=True))
         one = z_geometry.new_zeros(len(z_geometry), 1)
         two = one.expand(-1, 2)
         # the exponential of a scale and the shift are kept within what leaves ink in the picture

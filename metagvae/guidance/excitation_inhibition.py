@@ -15,6 +15,7 @@ from metagvae.compute.batch_statistics import batch_mean
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
+from metagvae.guidance.dependence import dependence
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
@@ -41,11 +42,16 @@ class ExcitationInhibition(Guidance):
     - ``adversarial``: the encoder maximises C's cross entropy (the paper's minimax), held at the entropy of
       a uniform guess, beyond which there is nothing left to hide.
 
+    C reads draws of the posterior, in which what is smaller than their noise is hidden, and it may lag behind the
+    encoder. ``dependence`` adds a third term that has no opponent: `metagvae.guidance.dependence` of the other units'
+    posterior means and the attribute, as Lopez, Regier, Jordan & Yosef (NeurIPS 2018) have it.
+
     Args:
         attributes: latent units by attribute name, e.g. ``{"alphabet": 8}``.
         excitation, inhibition: weights of the two terms.
         form: ``confusion`` or ``adversarial``.
         hidden: width of the classifiers' hidden layer.
+        dependence: weight of the term on posterior means.
 
     An attribute value below zero means unknown; such pictures take no part in that attribute's terms.
 
@@ -69,14 +75,15 @@ class ExcitationInhibition(Guidance):
         inhibition: float = 10.0,
         form: str = "confusion",
         hidden: int = 64,
+        dependence: float = 0.0,
     ) -> None:
         super().__init__()
         if form not in ("confusion", "adversarial"):
             raise InputError(f"excitation_inhibition's form must be 'confusion' or 'adversarial'; received {form!r}.")
-        if min(excitation, inhibition) < 0 or hidden < 1:
+        if min(excitation, inhibition, dependence) < 0 or hidden < 1:
             raise InputError(
                 "excitation_inhibition needs weights >= 0 and hidden >= 1; received excitation "
-                f"{excitation}, inhibition {inhibition} and hidden {hidden}."
+                f"{excitation}, inhibition {inhibition}, dependence {dependence} and hidden {hidden}."
             )
         unknown = [name for name in attributes if name not in context.attributes]
         if unknown:
@@ -84,7 +91,7 @@ class ExcitationInhibition(Guidance):
                 f"excitation_inhibition asks for the attribute {', '.join(map(repr, unknown))}, which the training "
                 f"pictures do not have; they have: {', '.join(context.attributes) or 'none'}."
             )
-        self.excitation, self.inhibition, self.form = excitation, inhibition, form
+        self.excitation, self.inhibition, self.dependence, self.form = excitation, inhibition, dependence, form
         self.units = {name: context.units[name] for name in attributes}
         self.rest = {
             name: [unit for unit in range(context.latent) if unit not in set(units)]
@@ -130,6 +137,9 @@ class ExcitationInhibition(Guidance):
             still = {key: value.detach() for key, value in adversary.named_parameters()}
             hidden_from = full_precision(functional_call(adversary, still, (rest,)))
             terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels, known)
+            if self.dependence:
+                means = self.of_rest[name](inputs.posterior.mean)
+                terms[f"dependence/{name}"] = self.dependence * dependence(means, labels, known)
         return terms
 
     def _inhibition(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:

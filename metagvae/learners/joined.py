@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from episodes import InputError
@@ -10,15 +11,16 @@ from metagvae.encoders.norm import norm_policy
 from metagvae.learners.base import FeatureLearner, Learner
 
 
-def join_learners(learners: Sequence[Learner], name: str, equal: bool = False) -> Learner:
+def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float] | None = None) -> Learner:
     """The first learner's head on the features of all, side by side; a single learner is returned as it is.
 
     Args:
         name: of the joined method, for messages.
-        equal: bring each learner's features to length 1 first.
+        votes: as of `JoinedEncoder`.
 
     Raises:
-        InputError: if a learner has no features, or they differ in kind or in how pictures are normalised.
+        InputError: if a learner has no features, or they differ in kind or in how pictures are normalised; if the votes
+            are not a positive one for each.
     """
     first = learners[0]
     if len(learners) == 1:
@@ -35,5 +37,10 @@ def join_learners(learners: Sequence[Learner], name: str, equal: bool = False) -
                 f"{name} joins the learners '{first.name}' and '{learner.name}'; only runs of the same learner can "
                 "be joined."
             )
-    first.encoder = JoinedEncoder([learner.encoder for learner in learners], equal)
+    if votes is not None and (len(votes) != len(learners) or not all(0 < vote < math.inf for vote in votes)):
+        raise InputError(
+            f"{name} joins {len(learners)} encoders, and votes gives each a weight above 0; received "
+            f"{' '.join(map(str, votes)) or 'none'}."
+        )
+    first.encoder = JoinedEncoder([learner.encoder for learner in learners], votes)
     return first

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import seed_for
+from metagvae.encoders.encoder import Posterior
 from metagvae.evaluation.lenet import LeNet, train_lenet
 from metagvae.studies.generation import attribute_codes
 from metagvae.vae.guided_vae import GuidedVAE
@@ -28,7 +29,8 @@ class AttributeControl:
         agrees: images that the classifier gives the value that was set.
         changes: by other attribute, images whose value of it is known and whose verdict on it changes against the image
             rebuilt as it is.
-        leak: accuracy of a fresh adversary that reads all other units.
+        leak: accuracy of a fresh adversary that reads the posterior means of all other units.
+        leak_of_draws: the same of one that reads draws of the posterior, as the decoder does in training.
         chance: share of the commonest value, what an adversary without any information reaches.
     """
 
@@ -38,6 +40,7 @@ class AttributeControl:
     agrees: float
     changes: dict[str, float]
     leak: float
+    leak_of_draws: float
     chance: float
 
 
@@ -53,9 +56,13 @@ def image_labels(bank: ImageBank, names: list[str]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def control_of_attributes(
-    vae: GuidedVAE, train: ImageBank, test: ImageBank, count: int = 500, seed: int = 0
+    vae: GuidedVAE, train: ImageBank, test: ImageBank, count: int = 500, seed: int = 0, judge: LeNet | None = None
 ) -> tuple[list[AttributeControl], LeNet]:
-    """A row per guided attribute, and the classifier that judged, trained on the training images alone."""
+    """A row per guided attribute, and the classifier that judged.
+
+    Args:
+        judge: one that knows these attributes; None trains it on the training images alone.
+    """
     names = [group for group in vae.encoder.units if group in train.attributes]
     if not names:
         raise InputError(
@@ -63,14 +70,14 @@ def control_of_attributes(
             f"{', '.join(train.attributes) or 'none'}."
         )
     sizes = {name: len(train.attributes[name].names) for name in names}
-    shown = torch.as_tensor(train.images)
-    with torch.enable_grad():
-        judge = train_lenet(shown, image_labels(train, names), sizes, seed)
+    if judge is None or not set(names) <= set(judge.heads):
+        with torch.enable_grad():
+            judge = train_lenet(torch.as_tensor(train.images), image_labels(train, names), sizes, seed)
     every, labels = to_float(torch.as_tensor(test.images)), image_labels(test, names)
     verdicts = judge.verdicts(every)
     synthesis = Synthesis(vae)
     rows = torch.linspace(0, len(every) - 1, min(count, len(every))).long()
-    latents = _means(vae, every[rows])
+    latents = posteriors(vae, every[rows]).mean
     before = judge.verdicts(synthesis.draw(latents[None]).images[0])
     found = []
     for name in names:
@@ -87,13 +94,20 @@ def control_of_attributes(
                 changed = torch.stack([each[other] != before[other] for each in after])
                 changes[other] = float(changed[:, clear].double().mean())
         leak, chance = fresh_adversary(vae, train, test, name, seed)
+        of_draws, _ = fresh_adversary(vae, train, test, name, seed, draws=True)
         seen = float((verdicts[name] == labels[name])[known].double().mean())
-        found.append(AttributeControl(name, sizes[name], seen, float(agrees.mean()), changes, leak, chance))
+        found.append(AttributeControl(name, sizes[name], seen, float(agrees.mean()), changes, leak, of_draws, chance))
     return found, judge
 
 
-def fresh_adversary(vae: GuidedVAE, train: ImageBank, test: ImageBank, name: str, seed: int = 0) -> tuple[float, float]:
-    """Held-out accuracy of a new network that reads an attribute from all units but its own, and chance's."""
+def fresh_adversary(
+    vae: GuidedVAE, train: ImageBank, test: ImageBank, name: str, seed: int = 0, draws: bool = False
+) -> tuple[float, float]:
+    """Held-out accuracy of a new network that reads an attribute from all units but its own, and chance's.
+
+    Args:
+        draws: whether it reads draws of the posterior, fresh ones at every step, instead of its means.
+    """
     own = set(vae.encoder.units[name])
     rest = [unit for unit in range(vae.encoder.config.latent) if unit not in own]
     sets = []
@@ -101,27 +115,35 @@ def fresh_adversary(vae: GuidedVAE, train: ImageBank, test: ImageBank, name: str
         rows = torch.linspace(0, len(bank) - 1, min(most, len(bank))).long()
         labels = image_labels(bank, [name])[name][rows]
         rows, labels = rows[labels >= 0], labels[labels >= 0]
-        sets.append((_means(vae, to_float(torch.as_tensor(bank.images[rows])))[:, rest], labels))
-    (x, y), (held, truth) = sets
-    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        posterior = posteriors(vae, to_float(torch.as_tensor(bank.images[rows])))
+        sets.append((posterior.mean[:, rest], (0.5 * posterior.log_var[:, rest]).exp() * draws, labels))
+    (means, noise, y), (held, held_noise, truth) = sets
+    centre, spread = means.mean(0), (means.var(0) + noise.square().mean(0)).sqrt().clamp(min=1e-6)
+
+    def read(chosen: Tensor, deviations: Tensor) -> Tensor:
+        return (chosen + deviations * torch.randn_like(chosen) - centre) / spread
+
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, 7))
         values = len(train.attributes[name].names)
         network = nn.Sequential(
             nn.Linear(len(rest), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, values)
         )
         optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-        for _ in range(STEPS):
-            chosen = torch.randint(len(x), (256,))
-            loss = F.cross_entropy(network((x[chosen] - mean) / std), y[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    with torch.no_grad():
-        right = network((held - mean) / std).argmax(1) == truth
+        with torch.enable_grad():
+            for _ in range(STEPS):
+                chosen = torch.randint(len(means), (256,))
+                loss = F.cross_entropy(network(read(means[chosen], noise[chosen])), y[chosen])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        with torch.no_grad():
+            right = network(read(held, held_noise)).argmax(1) == truth
     return float(right.double().mean()), float(torch.bincount(truth).max() / len(truth))
 
 
-def _means(vae: GuidedVAE, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([vae.infer(part).mean for part in images.split(1000)])
+@torch.no_grad()
+def posteriors(vae: GuidedVAE, images: Tensor) -> Posterior:
+    """q(z|x) of images ``[B, C, H, W]``, a thousand at a time."""
+    parts = [vae.infer(part) for part in images.split(1000)]
+    return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.log_var for part in parts]))

@@ -66,6 +66,8 @@ def compare(
     if not encoders and not runs:
         raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
     protocol, head = protocol or Protocol(), head or Head()
+    if head.votes is not None and not any(len(parts(name)) > 1 for name in [*encoders, *runs]):
+        raise InputError("--votes weighs the parts of a joined encoder, and none is asked for; name one as A+B.")
     protocol.check(dataset)
     with ranks().first_here():
         bank = dataset.load(protocol.split)
@@ -75,7 +77,7 @@ def compare(
     opened = _opened(encoders, runs, bank)
     asked = [(name, each) for name in encoders for each in encoder_learners(opened[name], name, bank, train, head)]
     asked += [
-        (name, join_learners([_run_learner(part, bank, head) for part in opened[name]], name, head.equal_parts))
+        (name, join_learners([_run_learner(part, bank, head) for part in opened[name]], name, head.votes))
         for name in runs
     ]
     learners: dict[str, Learner] = {}

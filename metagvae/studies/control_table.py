@@ -9,7 +9,7 @@ from pathlib import Path
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset
 from metagvae import zoo
-from metagvae.evaluation.lenet import LENET, class_features
+from metagvae.evaluation.lenet import LENET, LeNet, class_features
 from metagvae.evaluation.pose import UNITS
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
@@ -66,6 +66,7 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
         InputError: if a run has no VAE, or the judge takes other images.
     """
     found = ControlTable()
+    judges: dict[str, LeNet] = {}  # of attributes, by the training images' fingerprint
     for trained in runs:
         vae, name = trained.vae(), Path(trained.name).name
         bank = trained.dataset(root=root).load("test")
@@ -73,7 +74,10 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
         guided = [group for group in vae.encoder.units if group in bank.attributes]
         if guided:
             train = trained.dataset(root=root).load("train")
-            found.attributes[name], _ = control_of_attributes(vae, train, bank, count, trial.seed)
+            judge = judges.get(train.fingerprint)
+            found.attributes[name], judges[train.fingerprint] = control_of_attributes(
+                vae, train, bank, count, trial.seed, judge
+            )
             continue
         found.units[name] = control_of_units(vae, spread_images(bank, count), pose_spread(bank, trial.seed))
         if named_units(vae):
@@ -148,7 +152,8 @@ def _attribute(name: str, row: AttributeControl) -> dict[str, str]:
         "attribute set": f"{row.attribute} ({row.values} values)",
         "classifier agrees, %": f"{100 * row.agrees:.1f}",
         "others change, %": changes,
-        "adversary on the other units, %": f"{100 * row.leak:.1f}",
+        "adversary on the other units' means, %": f"{100 * row.leak:.1f}",
+        "on their draws, %": f"{100 * row.leak_of_draws:.1f}",
         "chance, %": f"{100 * row.chance:.1f}",
         "classifier on real images, %": f"{100 * row.seen:.1f}",
     }

@@ -44,7 +44,7 @@ def encoder_learners(
         InputError: if there is no such learner for a frozen encoder, or no such option.
     """
     plain = [PrototypicalNetwork(_encoder(part, bank, train, head.features)) for part in parts]
-    encoder = join_learners(plain, name, head.equal_parts).encoder
+    encoder = join_learners(plain, name, head.votes).encoder
     options = head.head_options or {}
     made = [
         _learner_on(encoder, learner, {**_options_of_card(parts, encoder, learner, options), **options})

@@ -64,7 +64,8 @@ class Head:
         head_options: options of that learner, such as distance: cosine.
         features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
         warps: average each image's features with those of so many mildly warped copies.
-        equal_parts: bring each part of a joined encoder (A+B) to length 1 first, so that all have equal votes.
+        votes: a weight for each part of a joined encoder (A+B), such as 0.3 1: each part's features are brought to
+            length 1, and its squared distances count so much; leave out to join the features as they are.
         counterfactual: light=8 draws each support image under eight lights, by the causal prior of each run, and gives
             a query to the class of its nearest copy; by pixels, or by --features. Several factors, such as hole=8
             height=8, are set together, in every combination.
@@ -80,7 +81,7 @@ class Head:
     features: list[str] | None = None
     warps: int = 0
     learner: list[str] | None = None
-    equal_parts: bool = False
+    votes: list[float] | None = None
     counterfactual: list[str] | None = None
 
     @property

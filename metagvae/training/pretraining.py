@@ -156,9 +156,18 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         if isinstance(model, InfoGAN):
             model.fit_variance()
         vae.eval()
+        fit_prior(vae, bank)
         if ranks().main:
             _export(config, run, vae, bank, draws.shuffle.batch)
     return vae
+
+
+@torch.no_grad()
+def fit_prior(vae: GuidedVAE, bank: ImageBank) -> None:
+    """Shows a prior that learns after training the codes of training images, evenly spread and as they are."""
+    if vae.prior.fits:
+        rows = torch.linspace(0, len(bank) - 1, min(vae.prior.fits, len(bank))).long().to(bank.device)
+        vae.prior.fit(torch.cat([vae.infer(to_float(bank.gather(part).cpu())).mean for part in rows.split(500)]))
 
 
 def _export(config: PretrainConfig, run: Run, vae: GuidedVAE, bank: ImageBank, batch: int) -> None:

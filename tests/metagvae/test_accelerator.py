@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -35,6 +36,7 @@ from metagvae.training.step import StepInputs, TrainingStep
 from metagvae.training.trainee import build_parts
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
 from tests.support.banks import stripes
+from tests.support.faults import Launch, launched
 from tests.support.recorder import listed, recorded
 
 Built = TypeVar("Built", EpisodeSampler, ClassTally)
@@ -384,3 +386,9 @@ def test_a_step_is_of_few_kernels(
 ) -> None:
     record = recorded(work().on(META, whole=True))
     assert record.total <= most, record.kernels.most_common()
+
+
+def test_a_process_that_saw_fake_devices_can_still_fork(tmp_path: Path) -> None:
+    with FakeTensorMode():
+        torch.zeros(1, device="cuda")
+    assert launched(lambda: torch.zeros(1, requires_grad=True).sum().backward(), tmp_path) == Launch(0, "")

@@ -26,6 +26,7 @@ class Prior(nn.Module, ABC):
         progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. It is set
             for the time of a training step, and is 1 outside of training.
         reach: how far from 0 a unit is moved in figures; most draws lie within.
+        fits: how many training images' posterior means `fit` takes once the VAE is trained; 0 for none.
 
     Example:
         >>> import torch
@@ -45,6 +46,7 @@ class Prior(nn.Module, ABC):
 
     name: ClassVar[str]
     reach: ClassVar[float] = 2.5
+    fits: ClassVar[int] = 0
     progress: float | Tensor = 1.0
 
     @classmethod
@@ -80,6 +82,9 @@ class Prior(nn.Module, ABC):
     @abstractmethod
     def sample(self, count: int, labels: Labels) -> Tensor:
         """Draws ``[count, latent]`` from torch's generator, on the prior's device; labels are ``[count]`` each."""
+
+    def fit(self, means: Tensor) -> None:
+        """Learns from the trained VAE's posterior means ``[N, latent]`` of training images; nothing by default."""
 
     def settings(self) -> dict[str, tuple[float, float]]:
         """The smallest and the largest number that each factor can be set to by `intervene`; none without causes."""

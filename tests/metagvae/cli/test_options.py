@@ -16,7 +16,7 @@ from tests.support.commands import call as run
 
 OPTIONS = {
     "evaluate": "data root size rotations data_options run encoder features learner head head_options way shot query "
-    "episodes seed split fit_data within same_hands warps counterfactual unit equal_parts device json figure",
+    "episodes seed split fit_data within same_hands warps counterfactual unit votes device json figure",
     "disentangle": "encoder features pictures data root rotations way shot episodes split count seed device json "
     "figure",
     "generate": "run draw count start units keep attribute split temperature seed out data root device",
@@ -37,10 +37,12 @@ class Two:
 
     Args:
         many: numbers.
+        shares: numbers that need not be whole.
         one: a number.
     """
 
     many: list[int] | None = None
+    shares: list[float] | None = None
     one: int = 1
 
 
@@ -58,8 +60,8 @@ found: list[tuple[Two, str]] = []
 
 def test_fields_of_a_group_are_options_of_the_command() -> None:
     found.clear()
-    call(command, of_function(command).parse_args(["--many", "3", "4", "--other", "y"]))
-    assert found == [(Two([3, 4], 1), "y")]
+    call(command, of_function(command).parse_args(["--many", "3", "4", "--shares", "0.2", "1", "--other", "y"]))
+    assert found == [(Two([3, 4], [0.2, 1.0], 1), "y")]
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -8,7 +8,8 @@ import torch
 from episodes import ImageBank, InputError
 from metagvae import Decoder, Encoder, EncoderConfig, GuidedVAE
 from metagvae.demo.generating import ACROSS, DOWN, drawn_samples, drawn_units
-from metagvae.demo.quiz import EACH, Quiz, Tally
+from metagvae.demo.quiz import EACH, TEMPERATURE, Quiz, Tally
+from metagvae.vae.synthesis import Synthesis
 
 
 def made(polarity: str = "ink") -> Quiz:
@@ -28,6 +29,8 @@ def test_a_round_is_half_real_in_an_order_of_its_own() -> None:
     assert torch.equal(images, quiz.round(3)[0])
     assert not torch.equal(real, quiz.round(4)[1])
     assert torch.allclose(255 * images, (255 * images).round(), atol=1e-4)  # drawn ones are 8-bit too
+    sharp = Synthesis(quiz.vae, TEMPERATURE, 3).samples(EACH).images[0]
+    assert torch.allclose(images[~real].mean(0), sharp.mean(0), atol=0.5 / 255)
 
 
 def test_answers_are_scored_and_a_finished_round_takes_no_more() -> None:
@@ -62,8 +65,8 @@ def test_images_of_another_shape_are_refused() -> None:
 
 def test_what_the_tab_shows_is_a_function_of_the_seed() -> None:
     quiz = made()
-    one = drawn_samples(quiz, 0, 0.5)
+    one = drawn_samples(quiz, 0, TEMPERATURE)
     assert one.shape == (3 * DOWN * 30, 3 * ACROSS * 30, 3)
-    assert (one == drawn_samples(quiz, 0, 0.5)).all()
-    assert (one != drawn_samples(quiz, 1, 0.5)).any()
-    assert drawn_units(quiz, 0, 0.5).shape[0] == 3 * 6 * 30
+    assert (one == drawn_samples(quiz, 0, TEMPERATURE)).all()
+    assert (one != drawn_samples(quiz, 1, TEMPERATURE)).any()
+    assert drawn_units(quiz, 0, TEMPERATURE).shape[0] == 3 * 6 * 30

@@ -14,7 +14,7 @@ from metagvae.encoders.joined import JoinedEncoder, joined_name, parts
 from metagvae.learners import make_learner
 from metagvae.learners.joined import join_learners
 from metagvae.studies.compare import compare
-from metagvae.studies.protocol import Protocol
+from metagvae.studies.protocol import Head, Protocol
 
 
 class Scaled(nn.Module):
@@ -80,8 +80,21 @@ def test_a_joined_method_is_measured_beside_its_parts() -> None:
         compare(dataset, ["pixels+nothing"], protocol=protocol)
 
 
-def test_equal_parts_have_equal_votes() -> None:
+def test_votes_count_squared_distances_of_parts_of_one_length() -> None:
     pictures = torch.rand(6, 1, 5, 5)
-    joined = JoinedEncoder([Scaled(100.0), Scaled(0.01)], equal=True)(pictures)
-    torch.testing.assert_close(joined[:, :25], joined[:, 25:])
-    torch.testing.assert_close(joined.norm(dim=1), torch.full((6,), 2.0).sqrt())
+    joined = JoinedEncoder([Scaled(100.0), Scaled(0.01)], votes=[0.3, 1.0])(pictures)
+    unit = torch.nn.functional.normalize(pictures.flatten(1), dim=1)
+    torch.testing.assert_close(torch.cdist(joined, joined) ** 2, 1.3 * torch.cdist(unit, unit) ** 2)
+    torch.testing.assert_close(joined[:, :25].norm(dim=1), torch.full((6,), 0.3).sqrt())
+
+
+@pytest.mark.parametrize("votes", [[1.0], [1.0, 1.0, 1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")], []])
+def test_votes_that_do_not_fit_the_parts(votes: list[float]) -> None:
+    learners = [make_learner("prototypes", Scaled(factor), 0) for factor in (1.0, 2.0)]
+    with pytest.raises(InputError, match=r"a\+b joins 2 encoders, and votes gives each a weight above 0; received "):
+        join_learners(learners, "a+b", votes)
+
+
+def test_votes_without_a_joined_encoder() -> None:
+    with pytest.raises(InputError, match="--votes weighs the parts of a joined encoder"):
+        compare(make_dataset("glyphs", seed=1), ["pixels"], head=Head(votes=[1.0, 1.0]))

@@ -224,6 +224,31 @@ def test_deformable_pca_recovers_a_known_turn() -> None:
     assert abs(float(torch.corrcoef(torch.stack((found, angles)))[0, 1])) > 0.99
 
 
+def test_a_limited_gain_stays_below_its_limit_and_still_learns_and_the_others_are_free() -> None:
+    guidance, free = pca(*TRANSFORMS, limits={"scale": 0.11, "translation": 2.0}), pca(*TRANSFORMS)
+    with torch.no_grad():
+        for gains in (guidance.gains, free.gains):
+            gains.copy_(torch.tensor([0.3, 5.0, -5.0, 0.4, 0.05, 3.0]))
+    reached = guidance.reached().detach()
+    assert torch.allclose(reached[[0, 3]], torch.tensor([0.3, 0.4]))  # rotation and shear have no limit
+    assert torch.allclose(reached[1:3], torch.tensor([0.11, -0.11]), atol=1e-6)
+    assert reached[4] == pytest.approx(0.05, abs=1e-4)  # far below a limit a gain is what it is
+    assert reached[5] == pytest.approx(2 * math.tanh(1.5))
+    assert torch.equal(free.reached(), free.gains)
+    width = guidance.warp(torch.tensor([[0, 2.0, 0, 0, 0, 0]])).detach()[
+        0, 0, 0
+    ]  # two deviations: 1 / e^0.22, as tanh keeps it
+    assert float(width) == pytest.approx(math.exp(-1.5 * math.tanh(0.22 / 1.5)), abs=1e-4)
+    with torch.no_grad():
+        guidance.gains[1] = 0.1
+    guidance.reached().sum().backward()
+    assert guidance.gains.grad.isfinite().all()
+    assert guidance.gains.grad[1] == pytest.approx(1 - math.tanh(0.1 / 0.11) ** 2, abs=1e-4)
+    for wrong in ({"scale": 0.0}, {"twist": 0.1}):
+        with pytest.raises(InputError, match=r"limits are numbers above 0 of some of its transforms rotation"):
+            pca("rotation", limits=wrong)
+
+
 def excite(form: str, latent: int = 8) -> ExcitationInhibition:
     units = assign_units([{"name": "excitation_inhibition", "attributes": {"class": 2}}], latent)
     torch.manual_seed(0)

@@ -167,6 +167,12 @@ def test_the_adversary_finds_what_leaks_and_nothing_where_nothing_does() -> None
     leak, chance = fresh_adversary(vae, bank, bank, "side")
     assert chance == 0.5
     assert leak > 0.95  # an untrained encoder hides nothing
+    with torch.no_grad():  # noise a thousand times as wide as what the means differ by
+        vae.encoder.to_log_var.weight.zero_()
+        vae.encoder.to_log_var.bias.fill_(2 * float(torch.log(1000 * vae.infer(torch.rand(9, 1, 28, 28)).mean.std())))
+    assert fresh_adversary(vae, bank, bank, "side")[0] > 0.95
+    of_draws, _ = fresh_adversary(vae, bank, bank, "side", draws=True)
+    assert of_draws == pytest.approx(0.5, abs=0.2)
     with torch.no_grad():
         vae.encoder.to_mean.weight[2:] = 0
     leak, _ = fresh_adversary(vae, bank, bank, "side")

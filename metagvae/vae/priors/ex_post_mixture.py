@@ -1,0 +1,74 @@
+"""A density of codes that is fitted once the VAE is trained, and that samples come from."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from episodes import InputError
+from metagvae.guidance.base import GuidanceContext
+from metagvae.vae.priors.base import PRIORS, Labels
+from metagvae.vae.priors.standard_normal import StandardNormal
+
+SMALLEST = 1e-3  # variance that every direction keeps
+ROUNDS = 50  # of expectation and maximisation
+
+
+@PRIORS.register
+class ExPostMixture(StandardNormal):
+    """N(0, I) while the VAE learns; afterwards, samples come from normal densities fitted to its codes.
+
+    Where beta is small, the codes of real images lie elsewhere than N(0, I), and draws from it decode to shapes between
+    all letters. A mixture of full covariances, fitted to the training images' posterior means, draws where codes are
+    (ex-post density estimation: Ghosh, Sajjadi, Vergari, Black & Schoelkopf, ICLR 2020). KL and log p(z) stay those of
+    N(0, I), under which the VAE was trained: the mixture is of means, narrower than the posteriors around them.
+
+    Args:
+        components: normal densities of the mixture.
+
+    Example:
+        >>> import torch
+        >>> from metagvae.guidance import GuidanceContext
+        >>> prior = ExPostMixture(GuidanceContext(1, 28, {"content": [0, 1]}), components=1)
+        >>> prior.fit(torch.tensor([5.0, -3.0]) + 0.1 * torch.randn(500, 2))
+        >>> prior.sample(1000, {}).mean(0).round().tolist()
+        [5.0, -3.0]
+    """
+
+    name = "ex_post_mixture"
+    fits: ClassVar[int] = 20_000
+    shares: Tensor  # [components]
+    centres: Tensor  # [components, latent]
+    factors: Tensor  # [components, latent, latent], lower triangular
+
+    def __init__(self, context: GuidanceContext, components: int = 10) -> None:
+        super().__init__(context)
+        if components < 1:
+            raise InputError(f"vae.prior: ex_post_mixture needs components >= 1; received {components}.")
+        # until it is fitted, N(0, I) so many times
+        self.register_buffer("shares", torch.full((components,), 1 / components))
+        self.register_buffer("centres", torch.zeros(components, context.latent))
+        self.register_buffer("factors", torch.eye(context.latent).repeat(components, 1, 1))
+
+    def fit(self, means: Tensor) -> None:
+        from sklearn.mixture import GaussianMixture
+
+        if len(means) <= len(self.shares):
+            raise InputError(
+                f"vae.prior: ex_post_mixture fits {len(self.shares)} components to codes of the training images, of "
+                f"which there are {len(means)}; lower components."
+            )
+        mixture = GaussianMixture(
+            len(self.shares), reg_covar=SMALLEST, max_iter=ROUNDS, random_state=0, init_params="k-means++"
+        )
+        mixture.fit(means.double().cpu().numpy())
+        self.shares.copy_(torch.from_numpy(mixture.weights_))
+        self.centres.copy_(torch.from_numpy(mixture.means_))
+        self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(mixture.covariances_)))
+
+    def sample(self, count: int, labels: Labels) -> Tensor:
+        chosen = torch.multinomial(self.shares, count, replacement=True)
+        noise = torch.randn(count, len(self.origin), device=self.origin.device)
+        return self.centres[chosen] + (self.factors[chosen] @ noise.unsqueeze(-1)).squeeze(-1)

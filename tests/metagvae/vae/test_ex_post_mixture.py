@@ -1,0 +1,79 @@
+"""The mixture that is fitted once a VAE is trained: where it draws, what it leaves alone, and that it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import kstest, multivariate_normal
+
+from episodes import InputError
+from metagvae import zoo
+from metagvae.config import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.encoders.encoder import Posterior
+from metagvae.guidance import GuidanceContext
+from metagvae.training.pretraining import pretrain
+from metagvae.vae.priors import ExPostMixture, StandardNormal
+from tests.support.banks import stripes
+
+CONTEXT = GuidanceContext(1, 28, {"content": [0, 1, 2]})
+COVARIANCE = torch.tensor([[1.0, 0.8, 0.0], [0.8, 1.0, -0.3], [0.0, -0.3, 0.5]])
+
+
+def codes(count: int, centre: list[float]) -> torch.Tensor:
+    drawn = multivariate_normal(centre, COVARIANCE.numpy(), seed=0).rvs(count)
+    return torch.from_numpy(drawn).float()
+
+
+def test_draws_have_the_centres_shares_and_covariances_of_the_codes() -> None:
+    prior = ExPostMixture(CONTEXT, components=2)
+    prior.fit(torch.cat((codes(3000, [-6.0, 0.0, 2.0]), codes(1000, [6.0, 0.0, 2.0]))))
+    torch.manual_seed(0)
+    drawn = prior.sample(20_000, {})
+    left = drawn[:, 0] < 0
+    assert float(left.double().mean()) == pytest.approx(0.75, abs=0.01)
+    assert torch.allclose(drawn[left].mean(0), torch.tensor([-6.0, 0.0, 2.0]), atol=0.08)
+    assert torch.allclose(drawn[left].T.cov(), COVARIANCE, atol=0.08)
+    assert torch.allclose(drawn[~left].T.cov(), COVARIANCE, atol=0.12)
+
+
+def test_before_it_is_fitted_it_is_the_standard_normal_and_its_density_stays_so() -> None:
+    prior, plain = ExPostMixture(CONTEXT), StandardNormal(CONTEXT)
+    torch.manual_seed(1)
+    assert all(kstest(prior.sample(4000, {})[:, unit], "norm").pvalue > 0.001 for unit in range(3))
+    posterior = Posterior(torch.randn(5, 3), torch.randn(5, 3))
+    z = posterior.sample()
+    before = prior.kl(posterior, z, {})
+    prior.fit(codes(500, [3.0, 0.0, 0.0]))
+    assert torch.equal(prior.kl(posterior, z, {}), before)
+    assert torch.equal(before, plain.kl(posterior, z, {}))
+    assert torch.equal(prior.log_prob(z, {}), plain.log_prob(z, {}))
+
+
+def test_a_run_ends_with_its_fit_and_the_run_opens_with_it(tmp_path: Path) -> None:
+    config = PretrainConfig(
+        encoder=EncoderSection(width=8, latent=4),
+        vae=VAESection(decoder_width=4, prior={"name": "ex_post_mixture", "components": 2}),
+        batch=16,
+        optim=OptimSection(steps=3),
+        run=RunSection(folder=str(tmp_path / "run")),
+    )
+    bank = stripes(4, 8, 28)
+    vae = pretrain(config, bank)
+    with torch.no_grad():
+        means = vae.infer(bank.images.float() / 255).mean
+    torch.manual_seed(0)
+    drawn = vae.prior.sample(4000, {})
+    assert torch.allclose(drawn.mean(0), means.mean(0), atol=0.05)
+    assert torch.allclose(drawn.std(0), means.std(0), atol=0.05)
+    again = zoo.open(tmp_path / "run").vae()
+    torch.manual_seed(0)
+    assert torch.equal(again.prior.sample(4000, {}), drawn)
+
+
+def test_too_few_codes_and_components_are_refused() -> None:
+    with pytest.raises(InputError, match="needs components >= 1; received 0"):
+        ExPostMixture(CONTEXT, components=0)
+    with pytest.raises(InputError, match=r"fits 10 components to codes .* of which there are 10"):
+        ExPostMixture(CONTEXT).fit(torch.randn(10, 3))
