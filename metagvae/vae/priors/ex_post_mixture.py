@@ -71,4 +71,8 @@ class ExPostMixture(StandardNormal):
     def sample(self, count: int, labels: Labels) -> Tensor:
         chosen = torch.multinomial(self.shares, count, replacement=True)
         noise = torch.randn(count, len(self.origin), device=self.origin.device)
-        return self.centres[chosen] + (self.factors[chosen] @ noise.unsqueeze(-1)).squeeze(-1)
+        drawn = noise
+        # one component at a time: a matrix for each draw would fill the memory, and choosing rows would wait for the host
+        for number, (centre, factor) in enumerate(zip(self.centres, self.factors, strict=True)):
+            drawn = torch.where((chosen == number)[:, None], centre + noise @ factor.T, drawn)
+        return drawn
