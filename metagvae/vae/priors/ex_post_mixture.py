@@ -72,7 +72,7 @@ class ExPostMixture(StandardNormal):
         chosen = torch.multinomial(self.shares, count, replacement=True)
         noise = torch.randn(count, len(self.origin), device=self.origin.device)
         drawn = noise
-        # one component at a time: a matrix for each draw would fill the memory, and choosing rows would wait for the host
+        # one component at a time: a matrix per draw would fill the memory, and to choose rows would wait for the host
         for number, (centre, factor) in enumerate(zip(self.centres, self.factors, strict=True)):
             drawn = torch.where((chosen == number)[:, None], centre + noise @ factor.T, drawn)
         return drawn
