@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,14 +51,17 @@ class Mechanism(nn.Module):
     Args:
         own, causes: latent unit numbers.
         seen: how many numbers its density given the label sees; None without labels.
+        spread: standard deviation with which that density begins around the label; None for any beginning.
     """
 
-    def __init__(self, own: Sequence[int], causes: Sequence[int], seen: int | None, hidden: int) -> None:
+    def __init__(
+        self, own: Sequence[int], causes: Sequence[int], seen: int | None, hidden: int, spread: float | None = None
+    ) -> None:
         super().__init__()
         self.own, self.causes = Units(own), Units(causes)
         self.network = _affine(len(own), len(causes), hidden)
         self.of_label = None if seen is None else _affine(len(own), seen, hidden)
-        self.with_causes = seen is not None and seen > 1
+        self.with_causes, self.spread = seen is not None and seen > 1, spread
 
     def put(self, z: Tensor, block: Tensor) -> Tensor:
         """``z`` with this factor's units set."""
@@ -73,7 +77,9 @@ class Mechanism(nn.Module):
         """As `affine`, given the label ``[B, 1]``."""
         assert self.of_label is not None
         found = self.of_label(torch.cat((label, self.causes(z)), -1) if self.with_causes else label).base
-        return found.shift, found.log_scale
+        if self.spread is None:
+            return found.shift, found.log_scale
+        return found.shift - label / self.spread, found.log_scale - math.log(self.spread)
 
 
 def zuko_flows() -> Any:

@@ -43,6 +43,9 @@ class CausalFlow(Prior):
         ramp: share of the training over which both weights grow from zero.
         conditional: ``labels``, or ``labels_and_parents`` where the labels' part sees the causes' units too.
         hidden: width of each mechanism's hidden layer.
+        label_spread: standard deviation with which a factor's units begin around its label, scaled to [-1, 1]; None
+            to begin without regard to it. A factor that is small in the image may need it: else its block may stay
+            empty, which costs nothing, and the others carry it.
 
     Raises:
         InputError: if zuko is not installed, or the graph and the factors do not fit each other.
@@ -76,6 +79,7 @@ class CausalFlow(Prior):
         ramp: float = 0.5,
         conditional: str = "labels",
         hidden: int = 64,
+        label_spread: float | None = None,
     ) -> None:
         super().__init__()
         self.owned_units(graph=graph, units=units)
@@ -90,6 +94,8 @@ class CausalFlow(Prior):
             raise InputError(
                 f"vae.prior: conditional must be 'labels' or 'labels_and_parents'; received {conditional!r}."
             )
+        if label_spread is not None and not 0.001 <= label_spread <= 10:
+            raise InputError(f"vae.prior: label_spread must be in [0.001, 10], or null; received {label_spread}.")
         missing = [name for name in graph if name not in context.factors]
         if missing:
             raise InputError(
@@ -108,7 +114,7 @@ class CausalFlow(Prior):
         for name in self.order:
             causes = [unit for parent in self.graph[name] for unit in context.units[parent]]
             seen = None if name not in self.told else 1 + with_causes * len(causes)
-            self.nodes.append(Mechanism(context.units[name], causes, seen, hidden))
+            self.nodes.append(Mechanism(context.units[name], causes, seen, hidden, label_spread))
         # the graph that weights were trained for travels with them, and is compared when they are loaded
         arrows = [[cause in self.graph[name] for cause in self.order] for name in self.order]
         self.register_buffer("arrows", torch.tensor(arrows))

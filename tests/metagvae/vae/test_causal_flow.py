@@ -136,6 +136,22 @@ def test_a_number_sets_the_mean_given_the_label() -> None:
     assert torch.allclose((known - free).diff(), (given.log_prob(at[:, own]).sum(-1) - roots).diff(), atol=0.02)
 
 
+def test_the_density_given_a_label_begins_around_it() -> None:
+    prior = make(CHAIN, rest=0, label_spread=0.2)
+    labels = {name: torch.tensor([-2.0, 1.0, 2.5]).double() for name in CHAIN}
+    scaled = torch.tensor([-1.0, 0.0, 0.5]).double()[:, None]
+    with torch.no_grad():
+        for node in prior.nodes:
+            for weight in node.of_label.parameters():  # type: ignore[union-attr]
+                weight.zero_()
+    z = torch.randn(3, prior.latent, dtype=torch.float64)
+    expected = torch.distributions.Normal(scaled, 0.2).log_prob(z).sum(1)
+    assert torch.allclose(prior.log_prob(z, labels), expected, rtol=0, atol=1e-9)
+    assert torch.allclose(prior.intervene(z, labels), scaled.expand_as(z), rtol=0, atol=1e-9)
+    with pytest.raises(InputError, match="label_spread must be in"):
+        make(CHAIN, label_spread=0.0)
+
+
 def test_the_kl_of_each_unit_is_the_expected_log_ratio() -> None:
     prior = make(CHAIN)
     torch.manual_seed(1)
