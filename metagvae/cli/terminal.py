@@ -6,7 +6,12 @@ import codecs
 import io
 import os
 import sys
+import warnings
+from pathlib import Path
+from typing import Any
 
+_OURS = [Path(__file__).parents[2] / name for name in ("metagvae", "episodes")]
+_PLAIN = warnings.formatwarning
 _SPELT = {"±": "+-", "–": "-", "—": "-", "−": "-", "×": "x", "…": "...", "→": "->", "≥": ">=", "≤": "<="}
 
 
@@ -20,8 +25,16 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("metagvae.spelt", _spell)
 
 
+def _warning(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **options: Any) -> str:
+    """A warning of this project as one sentence; another's as Python writes it."""
+    if category is UserWarning and any(Path(filename).is_relative_to(folder) for folder in _OURS):
+        return f"metagvae: {message}\n"
+    return _PLAIN(message, category, filename, *rest, **options)
+
+
 def prepare() -> None:
-    """Lets no character end a command in an error: after an hour's measurement, ``±`` would."""
+    """Lets no character end a command in an error: after an hour's measurement, ``±`` would. Warnings are sentences."""
+    warnings.formatwarning = _warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="metagvae.spelt")

