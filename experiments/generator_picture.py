@@ -17,7 +17,7 @@ from metagvae.report.grids import write_grid
 from metagvae.studies.control import named_units
 from metagvae.vae.synthesis import Drawn, Synthesis
 
-GENERATOR, IMAGE, TEMPERATURE = "generator-omniglot", 3446, 0.5
+GENERATOR, IMAGE, TEMPERATURE = "generator-omniglot", 3446, 0.25
 VALUES = [-3.0, -2.25, -1.5, -0.75, 0.0, 0.75, 1.5, 2.25, 3.0]
 
 

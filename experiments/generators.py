@@ -90,9 +90,9 @@ class Comparison:
         control = read(experiment, "control").get("numbers", {})
         self.units, self.attributes = by_arm(control.get("units", {})), by_arm(control.get("attributes", {}))
         probes = [row for row in read(experiment, "probe").get("results", []) if row["classifier"] == "linear"]
-        self.errors = by_arm({Path(row["encoder"]).name: row["error"] for row in probes})
-        shots = read(experiment, "fewshot").get("results", [])
-        self.few_shot = by_arm({Path(row["method"]).name: row["error"] for row in shots})
+        self.errors = by_arm({row["encoder"]: row["error"] for row in probes})
+        shots = read(experiment, "fewshot").get("single_seeds", [])
+        self.few_shot = by_arm({row["method"]: row["error"] for row in shots})
         self.arms = list(self.samples)
         plain = [arm for arm in self.arms if arm.endswith("plain")]
         self.arms.sort(key=lambda arm: arm not in plain)

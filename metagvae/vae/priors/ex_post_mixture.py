@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import torch
@@ -53,6 +54,7 @@ class ExPostMixture(StandardNormal):
         self.register_buffer("factors", torch.eye(context.latent).repeat(components, 1, 1))
 
     def fit(self, means: Tensor) -> None:
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
         if len(means) <= len(self.shares):
@@ -63,7 +65,9 @@ class ExPostMixture(StandardNormal):
         mixture = GaussianMixture(
             len(self.shares), reg_covar=SMALLEST, max_iter=ROUNDS, random_state=0, init_params="k-means++"
         )
-        mixture.fit(means.double().cpu().numpy())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the rounds are few on purpose
+            mixture.fit(means.double().cpu().numpy())
         self.shares.copy_(torch.from_numpy(mixture.weights_))
         self.centres.copy_(torch.from_numpy(mixture.means_))
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(mixture.covariances_)))
@@ -71,4 +75,8 @@ class ExPostMixture(StandardNormal):
     def sample(self, count: int, labels: Labels) -> Tensor:
         chosen = torch.multinomial(self.shares, count, replacement=True)
         noise = torch.randn(count, len(self.origin), device=self.origin.device)
-        return self.centres[chosen] + (self.factors[chosen] @ noise.unsqueeze(-1)).squeeze(-1)
+        drawn = noise
+        # one component at a time: a matrix per draw would fill the memory, and to choose rows would wait for the host
+        for number, (centre, factor) in enumerate(zip(self.centres, self.factors, strict=True)):
+            drawn = torch.where((chosen == number)[:, None], centre + noise @ factor.T, drawn)
+        return drawn

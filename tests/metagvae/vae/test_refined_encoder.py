@@ -14,8 +14,10 @@ from episodes import InputError
 from metagvae import zoo
 from metagvae.cli import main
 from metagvae.config.sections import EncoderSection, VAESection
+from metagvae.guidance import GuidanceContext
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.priors import StandardNormal
 from metagvae.vae.refined_encoder import RefinedEncoder, refined
 from metagvae.zoo.build import new_encoder, new_vae
 from metagvae.zoo.export import export_to
@@ -55,8 +57,10 @@ def test_it_is_the_vaes_own_short_run() -> None:
 
 
 def test_a_decoder_that_a_guidance_wraps_is_refused() -> None:
+    vae = zoo.open("generator-omniglot").vae()
+    vae.prior = StandardNormal(GuidanceContext(1, 28, vae.encoder.units))  # its own is refused before
     with pytest.raises(InputError, match="warped by its guidance"):
-        refined(zoo.open("generator-omniglot").vae(), "residual", 4, OPTIONS)
+        refined(vae, "residual", 4, OPTIONS)
 
 
 def test_it_is_saved_with_its_decoder_and_loaded_as_it_was(tmp_path: Path) -> None:
