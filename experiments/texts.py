@@ -1,6 +1,7 @@
 """Texts that VAEs write: rebuilt, between two languages, drawn from the prior; a column for each run.
 
-python experiments/texts.py runs/udhr-vae runs/udhr-trigram-vae runs/udhr-trigram-short-run --figure docs/images/texts.png
+python experiments/texts.py runs/udhr-vae runs/udhr-trigram-vae runs/udhr-trigram-short-run \\
+    --figure docs/images/texts.png
 """
 
 from __future__ import annotations
