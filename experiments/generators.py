@@ -94,7 +94,7 @@ class Comparison:
         shots = read(experiment, "fewshot").get("single_seeds", [])
         self.few_shot = by_arm({row["method"]: row["error"] for row in shots})
         self.arms = list(self.samples)
-        plain = [arm for arm in self.arms if arm.endswith("plain")]
+        plain = [arm for arm in self.arms if arm.endswith(("-plain", "-vae"))]
         self.arms.sort(key=lambda arm: arm not in plain)
         self.plain = self.arms[0]
 
