@@ -61,20 +61,23 @@ def read_examples(folder: str | Path, channels: int, size: int) -> Examples:
             told.append(f"the class folders are those in {', '.join(sorted(set(found.split.values())))}")
         if found.only_one is not None:
             told.append(f"{found.only_one}, or every picture is given that one")
-        pairs = sorted((label, name) for label, names in found.files.items() for name in names)
-        problems: dict[int, str] = {}
-        faults: list[ReadFault] = []
-        images = collect_each(_opened(source, [name for _, name in pairs], faults), channels, size, problems)
-        if faults:  # the disk's error, and not the picture's
+        pairs: list[tuple[str, str]] = []
+        images, faults = [], list[ReadFault]()
+        for label, names in sorted(found.files.items()):
+            own, problems = sorted(names), dict[int, str]()
+            try:
+                images.append(collect_each(_opened(source, own, faults), channels, size, problems))
+            except InputError as error:
+                if faults:  # the disk's error, and not the picture's
+                    raise faults[0] from error
+                raise InputError(f"no picture of the class {label!r} in {folder} can be read: {error}") from error
+            pairs += [(label, name) for number, name in enumerate(own) if number not in problems]
+            told += [f"left out: {problem}" for problem in problems.values()]
+        if faults:
             raise faults[0]
-        kept = [pair for number, pair in enumerate(pairs) if number not in problems]
-        lost = sorted(set(found.files) - {label for label, _ in kept})
-        if lost:
-            raise InputError(f"no picture of the class {lost[0]!r} in {folder} can be read: {min(problems.items())[1]}")
     finally:
         source.close()
-    told += [f"left out: {problem}" for problem in problems.values()]
-    return Examples(images, [label for label, _ in kept], [name for _, name in kept], told)
+    return Examples(Pictures.join(images), [label for label, _ in pairs], [name for _, name in pairs], told)
 
 
 def fit_folder(classifier: FewShotClassifier, folder: str | Path) -> Examples:

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 import metagvae
-from episodes import ImageBank
+from episodes import ImageBank, InputError
+from metagvae.classifier import folders
+from metagvae.classifier.folders import read_examples
 from metagvae.config.episodes import ValidationSection
 from metagvae.config.optimisation import RunSection
 from metagvae.config.sections import DataConfig, TrainConfig
@@ -274,3 +276,15 @@ def test_each_picture_has_its_line_when_one_is_on_another_scale(
         rows = list(csv.DictReader(file))
     assert [bool(row["problem"]) for row in rows] == [False, False, False, True]
     assert "value_range" in rows[3]["problem"]
+
+
+def test_a_class_without_a_readable_picture_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = pictures(tmp_path / "p", classes=3, per_class=2)
+    for path in (root / "kind01").iterdir():
+        path.write_text("no picture")
+    read: list[str] = []
+    whole = folders.open_picture
+    monkeypatch.setattr(folders, "open_picture", lambda data, name: read.append(name) or whole(data, name))
+    with pytest.raises(InputError, match=r"no picture of the class 'kind01' in .* can be read: kind01/0\.jpg is not a"):
+        read_examples(root, 1, 28)
+    assert [name.split("/")[0] for name in read] == ["kind00", "kind00", "kind01", "kind01"]
