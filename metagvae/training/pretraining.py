@@ -132,6 +132,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
     sizes, factors = attribute_sizes(bank), factor_ranges(bank)
     vae = new_vae(encoder, config.vae, sizes, factors=factors)
     vae.check_views(config.views)
+    vae.prior.check_images(len(bank))
     model = vae if config.adversary is None else InfoGAN(vae, config.adversary)
     with open_run(
         config.run.folder,

@@ -83,6 +83,9 @@ class Prior(nn.Module, ABC):
     def sample(self, count: int, labels: Labels) -> Tensor:
         """Draws ``[count, latent]`` from torch's generator, on the prior's device; labels are ``[count]`` each."""
 
+    def check_images(self, count: int) -> None:
+        """Raises `InputError`, before any training, if `fit` cannot learn from so many images."""
+
     def fit(self, means: Tensor) -> None:
         """Learns from the trained VAE's posterior means ``[N, latent]`` of training images; nothing by default."""
 

@@ -53,15 +53,18 @@ class ExPostMixture(StandardNormal):
         self.register_buffer("centres", torch.zeros(components, context.latent))
         self.register_buffer("factors", torch.eye(context.latent).repeat(components, 1, 1))
 
+    def check_images(self, count: int) -> None:
+        if min(count, self.fits) <= len(self.shares):
+            raise InputError(
+                f"vae.prior: ex_post_mixture fits {len(self.shares)} components to codes of the training images, of "
+                f"which there are {min(count, self.fits)}; lower components."
+            )
+
     def fit(self, means: Tensor) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        if len(means) <= len(self.shares):
-            raise InputError(
-                f"vae.prior: ex_post_mixture fits {len(self.shares)} components to codes of the training images, of "
-                f"which there are {len(means)}; lower components."
-            )
+        self.check_images(len(means))
         mixture = GaussianMixture(
             len(self.shares), reg_covar=SMALLEST, max_iter=ROUNDS, random_state=0, init_params="k-means++"
         )

@@ -77,3 +77,14 @@ def test_too_few_codes_and_components_are_refused() -> None:
         ExPostMixture(CONTEXT, components=0)
     with pytest.raises(InputError, match=r"fits 10 components to codes .* of which there are 10"):
         ExPostMixture(CONTEXT).fit(torch.randn(10, 3))
+
+
+def test_too_few_training_images_are_told_before_any_training(tmp_path: Path) -> None:
+    config = PretrainConfig(
+        encoder=EncoderSection(width=8, latent=4),
+        vae=VAESection(decoder_width=4, prior={"name": "ex_post_mixture", "components": 32}),
+        run=RunSection(folder=str(tmp_path / "run")),
+    )
+    with pytest.raises(InputError, match="fits 32 components to codes of the training images, of which there are 32"):
+        pretrain(config, stripes(4, 8, 28))
+    assert not (tmp_path / "run").exists()
