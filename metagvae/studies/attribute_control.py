@@ -84,7 +84,7 @@ def control_of_attributes(
     rows = torch.linspace(0, len(every) - 1, min(count, len(every))).long()
     latents = posteriors(vae, every[rows]).mean
     before = judge.verdicts(synthesis.draw(latents[None]).images[0])
-    found = []
+    found, codes = [], (adversary_codes(vae, train), adversary_codes(vae, test))
     for name in names:
         known = labels[name] >= 0
         drawn = synthesis.setting(latents, name, attribute_codes(synthesis, train, name))
@@ -98,8 +98,8 @@ def control_of_attributes(
                 clear = labels[other][rows] >= 0
                 changed = torch.stack([each[other] != before[other] for each in after])
                 changes[other] = float(changed[:, clear].double().mean())
-        leak, chance = fresh_adversary(vae, train, test, name, trial.seed)
-        of_draws, _ = fresh_adversary(vae, train, test, name, trial.seed, draws=True)
+        leak, chance = fresh_adversary(vae, codes, name, trial.seed)
+        of_draws, _ = fresh_adversary(vae, codes, name, trial.seed, draws=True)
         right = (verdicts[name] == labels[name])[known].double().mean()
         still = (before[name] == labels[name][rows])[known[rows]].double().mean()
         found.append(
@@ -110,23 +110,39 @@ def control_of_attributes(
     return found, judge
 
 
+@dataclass(frozen=True)
+class Codes:
+    """Posteriors of a bank's images and their attributes int64 ``[images]``, below zero where unknown."""
+
+    posterior: Posterior
+    labels: dict[str, Tensor]
+
+
+def adversary_codes(vae: GuidedVAE, bank: ImageBank) -> Codes:
+    """What a fresh adversary reads: of the training images at most `READ`, evenly spread, of others all."""
+    most = READ if bank.split == "train" else len(bank)
+    rows = torch.linspace(0, len(bank) - 1, min(most, len(bank))).long()
+    labels = image_labels(bank, [group for group in vae.encoder.units if group in bank.attributes])
+    images = to_float(torch.as_tensor(bank.images[rows]))
+    return Codes(posteriors(vae, images), {name: values[rows] for name, values in labels.items()})
+
+
 def fresh_adversary(
-    vae: GuidedVAE, train: ImageBank, test: ImageBank, name: str, seed: int = 0, draws: bool = False
+    vae: GuidedVAE, codes: tuple[Codes, Codes], name: str, seed: int = 0, draws: bool = False
 ) -> tuple[float, float]:
     """Held-out accuracy of a new network that reads an attribute from all units but its own, and chance's.
 
     Args:
+        codes: of the images that it learns on, and of those that it is measured on.
         draws: whether it reads draws of the posterior, fresh ones at every step, instead of its means.
     """
     own = set(vae.encoder.units[name])
     rest = [unit for unit in range(vae.encoder.config.latent) if unit not in own]
     sets = []
-    for bank, most in ((train, READ), (test, len(test))):
-        rows = torch.linspace(0, len(bank) - 1, min(most, len(bank))).long()
-        labels = image_labels(bank, [name])[name][rows]
-        rows, labels = rows[labels >= 0], labels[labels >= 0]
-        posterior = posteriors(vae, to_float(torch.as_tensor(bank.images[rows])))
-        sets.append((posterior.mean[:, rest], (0.5 * posterior.log_var[:, rest]).exp() * draws, labels))
+    for each in codes:
+        known, posterior = each.labels[name] >= 0, each.posterior
+        mean, log_var = posterior.mean[known][:, rest], posterior.log_var[known][:, rest]
+        sets.append((mean, (0.5 * log_var).exp() * draws, each.labels[name][known]))
     (means, noise, y), (held, held_noise, truth) = sets
     centre, spread = means.mean(0), (means.var(0) + noise.square().mean(0)).sqrt().clamp(min=1e-6)
 
@@ -135,7 +151,7 @@ def fresh_adversary(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, 7))
-        values = len(train.attributes[name].names)
+        values = int(torch.cat((y, truth)).max()) + 1
         network = nn.Sequential(
             nn.Linear(len(rest), HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, values)
         )

@@ -7,11 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from episodes import Attribute, ImageBank
-from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.evaluation.lenet import train_lenet
 from metagvae.evaluation.pose import POSES, pose
 from metagvae.guidance import assign_units
-from metagvae.studies.attribute_control import fresh_adversary, image_labels
+from metagvae.studies.attribute_control import (
+    Codes,
+    adversary_codes,
+    control_of_attributes,
+    fresh_adversary,
+    image_labels,
+)
 from metagvae.studies.control import VALUES, control_of_units, measured, moved_poses, named_units
 from metagvae.studies.identity import Trial, identity_kept, moved_alike
 from metagvae.vae.guided_vae import GuidedVAE
@@ -152,30 +158,74 @@ def test_the_ceiling_is_lost_where_the_warp_itself_makes_another_character() -> 
     assert found.alike["down"][0] < 0.5
 
 
-def test_the_adversary_finds_what_leaks_and_nothing_where_nothing_does() -> None:
+def sides() -> ImageBank:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 40, (80, 1, 28, 28), generator=generator).to(torch.uint8)
     images[40:, :, :, 14:] = 200  # the second class is bright on one side
-    bank = ImageBank(
+    return ImageBank(
         images, torch.tensor([0, 40, 80]), ("dark", "bright"), "sides", "train", "ink",
         {"side": Attribute(torch.tensor([0, 1]), ("dark", "bright"))},
     )  # fmt: skip
+
+
+class Grey(torch.nn.Module):
+    """The right half at 0.27 or 0.73, as the first unit says; the rest black."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((len(z), 1, 28, 28), -20.0)
+        logits[..., 14:] = z[:, :1, None, None].sign()
+        return logits
+
+
+class Strict:
+    """A judge that takes no grey for bright."""
+
+    heads = ("side",)
+
+    def verdicts(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"side": (images[..., 14:].mean((1, 2, 3)) > 0.75).long()}
+
+
+def test_attributes_are_judged_as_the_temperature_draws_them() -> None:
+    bank, units = sides(), {"side": [0], "content": [1, 2]}
+    vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=3, units=units)), Grey()).eval()
+
+    def known(images: torch.Tensor) -> Posterior:
+        mean = torch.zeros(len(images), 3)
+        mean[:, 0] = (images[..., 14:].mean((1, 2, 3)) > 0.5).float() * 2 - 1
+        return Posterior(mean, torch.full_like(mean, -9.0))
+
+    vae.infer = known  # type: ignore[method-assign]
+    for temperature, share in ((1.0, 0.5), (0.25, 1.0)):
+        trial = Trial(temperature=temperature)
+        (row,), _ = control_of_attributes(vae, bank, bank, 40, trial, Strict())  # type: ignore[arg-type]
+        assert (row.agrees, row.rebuilt) == (share, share)
+        assert row.leak == row.chance == 0.5
+        assert row.changes == {}
+
+
+def test_the_adversary_finds_what_leaks_and_nothing_where_nothing_does() -> None:
+    bank = sides()
     assert image_labels(bank, ["side"])["side"].tolist() == [0] * 40 + [1] * 40
     units = {"side": [0, 1], "content": list(range(2, 10))}
     torch.manual_seed(0)
     vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=10, units=units)), Letter()).eval()
-    leak, chance = fresh_adversary(vae, bank, bank, "side")
+
+    def codes() -> tuple[Codes, Codes]:
+        return adversary_codes(vae, bank), adversary_codes(vae, bank)
+
+    leak, chance = fresh_adversary(vae, codes(), "side")
     assert chance == 0.5
     assert leak > 0.95  # an untrained encoder hides nothing
     with torch.no_grad():  # noise a thousand times as wide as what the means differ by
         vae.encoder.to_log_var.weight.zero_()
         vae.encoder.to_log_var.bias.fill_(2 * float(torch.log(1000 * vae.infer(torch.rand(9, 1, 28, 28)).mean.std())))
-    assert fresh_adversary(vae, bank, bank, "side")[0] > 0.95
-    of_draws, _ = fresh_adversary(vae, bank, bank, "side", draws=True)
+    assert fresh_adversary(vae, codes(), "side")[0] > 0.95
+    of_draws, _ = fresh_adversary(vae, codes(), "side", draws=True)
     assert of_draws == pytest.approx(0.5, abs=0.2)
     with torch.no_grad():
         vae.encoder.to_mean.weight[2:] = 0
-    leak, _ = fresh_adversary(vae, bank, bank, "side")
+    leak, _ = fresh_adversary(vae, codes(), "side")
     assert leak == pytest.approx(0.5, abs=0.01)
 
 
