@@ -51,7 +51,9 @@ class ExPostMixture(StandardNormal):
         # until it is fitted, N(0, I) so many times
         self.register_buffer("shares", torch.full((components,), 1 / components))
         self.register_buffer("centres", torch.zeros(components, context.latent))
-        self.register_buffer("factors", torch.eye(context.latent).repeat(components, 1, 1))
+        self.register_buffer("factors", torch.zeros(components, context.latent, context.latent))
+        # not torch.eye, which in a sketch on "meta" would import torch's compiler first, for a second
+        self.factors.diagonal(dim1=1, dim2=2).fill_(1)
 
     def check_images(self, count: int) -> None:
         if min(count, self.fits) <= len(self.shares):

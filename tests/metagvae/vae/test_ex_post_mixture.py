@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,18 @@ def test_too_few_training_images_are_told_before_any_training(tmp_path: Path) ->
     with pytest.raises(InputError, match="fits 32 components to codes of the training images, of which there are 32"):
         pretrain(config, stripes(4, 8, 28))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sketch_of_it_takes_no_memory_and_imports_no_compiler() -> None:
+    code = """
+import sys, torch
+from metagvae.guidance import GuidanceContext
+from metagvae.vae.priors import ExPostMixture
+context = GuidanceContext(1, 28, {"content": list(range(4000))})
+with torch.device("meta"):
+    prior = ExPostMixture(context, components=10_000)  # 640 GB
+small = ExPostMixture(GuidanceContext(1, 28, {"content": [0, 1]}), components=3)
+print(prior.factors.is_meta, torch.equal(small.factors, torch.eye(2).repeat(3, 1, 1)), "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]
