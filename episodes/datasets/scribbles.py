@@ -46,7 +46,7 @@ class Stroke:
     corners: np.ndarray
 
     def path(self, angle: np.ndarray, lengths: np.ndarray, bends: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Points ``[D, P * POINTS, 2]`` of D drawings from the origin on, each with its own deviations ``[D, ...]``.
+        """Points ``[D, P * POINTS + 1, 2]`` of D drawings from the origin on, each with its own deviations ``[D, ...]``.
 
         Deviations of angles are added, those of lengths are logarithms.
         """
@@ -56,7 +56,7 @@ class Stroke:
         ways = (self.angle + angle)[:, None, None] + turned[..., None] + own[..., None] * along
         steps = (self.lengths * np.exp(lengths))[..., None] / POINTS
         moves = np.stack((steps * np.cos(ways), steps * np.sin(ways)), -1).reshape(len(angle), -1, 2)
-        return np.cumsum(moves, 1) - moves[:, :1]
+        return np.concatenate((np.zeros((len(angle), 1, 2)), np.cumsum(moves, 1)), 1)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _placed(strokes: list[np.ndarray], hands: Hands, draw: np.random.Generator) 
     span = (16.5 * np.exp(hands.size + 0.08 * draw.standard_normal(count))).clip(10, 23)
     pen = (PEN * np.exp(hands.pen)).clip(0.55, 1.3)
     zoom = span / np.maximum((high - low).max(1), 0.3)
-    slack = (14 - (high - low) * zoom[:, None] / 2 - 1.3 * pen[:, None]).clip(0)
+    slack = (14 - (high - low) * zoom[:, None] / 2 - pen[:, None] - 0.7).clip(0)
     shift = (0.9 * draw.standard_normal((count, 2))).clip(-slack, slack)
     points = (turned - (low + high)[:, None] / 2) * zoom[:, None, None] + 14 + shift[:, None]
     lifted = np.cumsum([stroke.shape[1] for stroke in strokes])[:-1] - 1
