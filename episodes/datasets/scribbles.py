@@ -46,9 +46,9 @@ class Stroke:
     corners: np.ndarray
 
     def path(self, angle: np.ndarray, lengths: np.ndarray, bends: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Points ``[D, P * POINTS + 1, 2]`` of D drawings from the origin on, each with its own deviations ``[D, ...]``.
+        """Points ``[D, P * POINTS + 1, 2]`` of D drawings, from the origin on.
 
-        Deviations of angles are added, those of lengths are logarithms.
+        Each drawing has its own deviations ``[D, ...]``: those of angles are added, those of lengths are logarithms.
         """
         along = (np.arange(POINTS) + 0.5) / POINTS - 0.5
         own = self.bends + bends

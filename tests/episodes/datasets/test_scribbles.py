@@ -1,4 +1,4 @@
-"""Scribbles: splits, determinism, the pen's way and its ink by other arithmetic, hands; synthetic: what it is made of."""
+"""Scribbles: splits, determinism, the pen's way and ink by other arithmetic, hands; synthetic: what it is made of."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_ink_by_many_points_along_the_pens_way() -> None:
 def test_errors() -> None:
     with pytest.raises(InputError, match="seed"):
         make_dataset("scribbles", seed=-1)
-    with pytest.raises(InputError, match="8 scripts for test.*received script 8, character 0 of 'test'"):
+    with pytest.raises(InputError, match=r"8 scripts for test.*received script 8, character 0 of 'test'"):
         Scribbles().character("test", 8, 0)
     with pytest.raises(InputError, match="unknown split 'dev'"):
         make_dataset("synthetic").load("dev")
