@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from episodes.bank import Attribute, ImageBank
 
@@ -33,7 +34,8 @@ def side_by_side(banks: Sequence[tuple[str, ImageBank]], dataset: str, split: st
 
 def _attribute(name: str, banks: Sequence[tuple[str, ImageBank]]) -> Attribute:
     """An attribute of all classes; the values of two sources are never one, whatever they are called."""
-    values, names = [], []
+    values: list[Tensor] = []
+    names: list[str] = []
     for source, bank in banks:
         own = bank.attributes[name]
         values.append(torch.where(own.values < 0, own.values, own.values + len(names)))
