@@ -32,7 +32,9 @@ from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.vae.guided_vae import GuidedVAE
 
-COPIES = 8
+COPIES = 4
+CHARACTERS = 120  # of each split, evenly spread; of each of them every drawing
+QUERIES = 5  # a class
 WARPS = 50  # of a support image, the image itself among them, that pixels are compared under
 WIDE = AugmentConfig(rotation=15, scale=0.2, shear=0.2, translation=0.08)
 TEMPERATURE = 0.25  # copies are drawn with harder edges, as docs/results/generator.md judges them
@@ -46,7 +48,7 @@ class Material:
 
     Attributes:
         images: float32 ``[M, 1, side, side]``.
-        features, averaged: ``[M, D]``; of an image, and averaged over it and 8 warped copies.
+        features, averaged: ``[M, D]``; of an image, and averaged over it and `COPIES` warped copies.
         latents: posterior means ``[M, latent]``.
     """
 
@@ -104,8 +106,8 @@ class Hands:
     """What changes from one drawing to another of a training character, in latents: the moves that redraw an image."""
 
     def __init__(self, vae: GuidedVAE, train: ImageBank, seed: int = 0) -> None:
-        some = torch.arange(0, train.num_classes, 3)
-        rows = torch.stack([torch.arange(int(train.offsets[c]), int(train.offsets[c]) + 20) for c in some])
+        spread = torch.arange(0, train.num_classes, 6)
+        rows = torch.stack([torch.arange(int(train.offsets[c]), int(train.offsets[c]) + 20) for c in spread])
         images = to_float(train.images[rows.flatten()])
         means = torch.cat([vae.infer(part).mean for part in images.split(500)])
         self.latents, self.generator = means.view(*rows.shape, -1), torch.Generator().manual_seed(seed)
@@ -160,9 +162,11 @@ def prototypes(copies: Callable[[Tensor], Tensor], material: Material, encoder: 
 class Comparison:
     """The arms of one encoder, on validation episodes and then on test episodes."""
 
-    def __init__(self, vae: GuidedVAE, encoder: nn.Module, train: ImageBank) -> None:
-        self.vae, self.encoder, self.train = vae, encoder, train
+    def __init__(self, vae: GuidedVAE, encoder: nn.Module, hands: Hands, banks: dict[str, ImageBank]) -> None:
+        self.vae, self.encoder, self.hands = vae, encoder, hands
         self.units: dict[str, float] = {}
+        self.materials = {split: Material.of(bank, vae, encoder) for split, bank in banks.items()}
+        self.banks = banks
 
     def scores(self, material: Material) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
         def rebuilt(support: Tensor, query: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ class Comparison:
         return {"query rebuilt from the support image": rebuilt, f"pixels, nearest of {WARPS} warps": pixels}
 
     def changes(self, material: Material) -> dict[str, Callable[[Tensor], Tensor]]:
-        hands = Hands(self.vae, self.train)
+        hands = self.hands
 
         def mean(copies: Tensor) -> Tensor:
             return torch.Tensor(self.encoder(copies.flatten(0, 1)).unflatten(0, copies.shape[:2]).mean(1))
@@ -196,15 +200,15 @@ class Comparison:
             f"support warped {COPIES} times": plain,
         }
 
-    def errors(self, bank: ImageBank, way: int, count: int) -> dict[str, np.ndarray]:
+    def errors(self, split: str, way: int, count: int) -> dict[str, np.ndarray]:
         """float64 ``[weights, count]`` by arm: the share of queries got wrong."""
-        material = Material.of(bank, self.vae, self.encoder)
-        drawn = EpisodeSampler(bank, Episodes(EpisodeShape(way, 1, 15), seed=0, stream=bank.split)).span(0, count)
+        material, episodes = self.materials[split], Episodes(EpisodeShape(way, 1, QUERIES), seed=0, stream=split)
+        drawn = EpisodeSampler(self.banks[split], episodes).span(0, count)
         arms = dict(self._arms(material, drawn.images[0]))
         found: dict[str, list[list[float]]] = {name: [] for name in arms}
         for images in drawn.images:
             support, query = images[:, 0], images[:, 1:].flatten()
-            labels = torch.arange(way).repeat_interleave(15)
+            labels = torch.arange(way).repeat_interleave(QUERIES)
             for name, arm in arms.items():
                 wrong = [(each.argmin(1) != labels).double().mean().item() for each in arm(support, query)]
                 found[name].append(wrong)
@@ -223,6 +227,11 @@ class Comparison:
             yield name, second_scores(score, material, unit)
         for name, change in self.changes(material).items():
             yield name, prototypes(change, material, self.encoder)
+
+
+def some(bank: ImageBank) -> ImageBank:
+    """`CHARACTERS` classes of a bank, evenly spread, or all if it has no more."""
+    return bank.subset(torch.linspace(0, bank.num_classes - 1, min(CHARACTERS, bank.num_classes)).round().long())
 
 
 def percent(errors: np.ndarray, sign: str = "") -> str:
@@ -266,25 +275,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--vae", default="generator-omniglot")
     parser.add_argument("--encoder", nargs="+", default=["generator-omniglot", "warp-protonet-omniglot"])
     parser.add_argument("--ways", type=int, nargs="+", default=[20, 5])
-    parser.add_argument("--episodes", type=int, nargs=2, default=[200, 300], help="for the choice, and of the test")
+    parser.add_argument("--episodes", type=int, nargs=2, default=[60, 120], help="for the choice, and of the test")
     parser.add_argument("--data", default="omniglot")
     parser.add_argument("--json", default="experiments/results/synthesis.json")
     chosen = parser.parse_args(arguments)
     data = make_dataset(chosen.data)
     vae = zoo.open(chosen.vae).vae().eval()
+    hands, banks = Hands(vae, data.load("train")), {split: some(data.load(split)) for split in ("validation", "test")}
+    about = (
+        f"Upright characters, {CHARACTERS} of each split; {chosen.episodes[0]} episodes to choose the weight and "
+        f"{chosen.episodes[1]} of the test, {QUERIES} queries a class, seed 0; error in %, ± the 95 % interval over "
+        f"episodes, differences on the same episodes. The decoder is {chosen.vae}'s."
+    )
     table: list[dict[str, str]] = []
     for name in chosen.encoder:
-        comparison = Comparison(vae, zoo.open(name).encoder(None).eval(), data.load("train"))
+        comparison = Comparison(vae, zoo.open(name).encoder(None).eval(), hands, banks)
         for way in chosen.ways:
-            splits = zip(("validation", "test"), chosen.episodes, strict=True)
-            table += rows(name, way, *(comparison.errors(data.load(split), way, count) for split, count in splits))
+            measured = [
+                comparison.errors(split, way, count) for split, count in zip(banks, chosen.episodes, strict=True)
+            ]
+            table += rows(name, way, *measured)
             print(*table[-7:], sep="\n", flush=True)
-    about = (
-        f"Upright characters, {chosen.episodes[0]} episodes to choose the weight and {chosen.episodes[1]} of the test, "
-        f"15 queries a class, seed 0; error in %, ± the 95 % interval over episodes, differences on the same episodes. "
-        f"The decoder is {chosen.vae}'s."
-    )
-    write_json(Path(chosen.json), {"provenance": provenance(), "about": about, "rows": table})
+            write_json(Path(chosen.json), {"provenance": provenance(), "about": about, "rows": table})
 
 
 if __name__ == "__main__":
