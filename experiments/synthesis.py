@@ -103,7 +103,7 @@ def nearest_warp(queries: Tensor, support: Tensor) -> Tensor:
 
 
 class Hands:
-    """What changes from one drawing to another of a training character, in latents: the moves that redraw an image."""
+    """Moves in latents that redraw an image: from one drawing of a training character to another."""
 
     def __init__(self, vae: GuidedVAE, train: ImageBank, seed: int = 0) -> None:
         spread = torch.arange(0, train.num_classes, 6)
@@ -287,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{chosen.episodes[1]} of the test, {QUERIES} queries a class, seed 0; error in %, ± the 95 % interval over "
         f"episodes, differences on the same episodes. The decoder is {chosen.vae}'s."
     )
-    table: list[dict[str, str]] = []
+    made, table = provenance(), list[dict[str, str]]()  # before the first file is written
     for name in chosen.encoder:
         comparison = Comparison(vae, zoo.open(name).encoder(None).eval(), hands, banks)
         for way in chosen.ways:
@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
             ]
             table += rows(name, way, *measured)
             print(*table[-7:], sep="\n", flush=True)
-            write_json(Path(chosen.json), {"provenance": provenance(), "about": about, "rows": table})
+            write_json(Path(chosen.json), {"provenance": made, "about": about, "rows": table})
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Begin:
-    """Where a stroke begins.
+    """Place at which a stroke begins.
 
     Attributes:
         on: number of the earlier stroke that it begins on; -1 for a place of its own.
@@ -97,7 +97,7 @@ def _varied(stroke: Stroke, draw: np.random.Generator) -> Stroke:
 
 
 def _program(repertoire: list[Stroke], draw: np.random.Generator) -> Program:
-    """What the pen does for one character."""
+    """Strokes of one character and where each begins."""
     count = int(draw.choice(4, p=(0.22, 0.35, 0.28, 0.15))) + 1
     program: Program = []
     for number in range(count):
@@ -133,7 +133,7 @@ def _paths(program: Program, hand: np.ndarray, draw: np.random.Generator) -> lis
 
 @dataclass(frozen=True)
 class Hands:
-    """How the `DRAWINGS` drawers of a script draw, ``[DRAWINGS]`` each.
+    """Habits of the `DRAWINGS` drawers of a script, ``[DRAWINGS]`` each.
 
     Attributes:
         rotation, shear, aspect, size, pen: of all that a hand draws; angle, tangent and logarithms.
