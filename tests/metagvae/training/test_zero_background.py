@@ -36,7 +36,7 @@ sys.exit(status)
 
 
 def opened_by(tmp_path: Path, *arguments: str) -> set[Path]:
-    """What a command opens, with an empty cache and Omniglot's files where they are looked for."""
+    """Files that a command opens, with an empty cache and Omniglot's files where they are looked for."""
     data, cache = tmp_path / "data", tmp_path / "cache"
     write(data / "omniglot", members(), zipped=True)
     done = subprocess.run(
