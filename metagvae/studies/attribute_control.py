@@ -114,7 +114,7 @@ def control_of_attributes(
 class Codes:
     """Posteriors of a bank's images and their attributes int64 ``[images]``, below zero where unknown."""
 
-    posterior: Posterior
+    inferred: Posterior
     labels: dict[str, Tensor]
 
 
@@ -140,8 +140,8 @@ def fresh_adversary(
     rest = [unit for unit in range(vae.encoder.config.latent) if unit not in own]
     sets = []
     for each in codes:
-        known, posterior = each.labels[name] >= 0, each.posterior
-        mean, log_var = posterior.mean[known][:, rest], posterior.log_var[known][:, rest]
+        known, q = each.labels[name] >= 0, each.inferred
+        mean, log_var = q.mean[known][:, rest], q.log_var[known][:, rest]
         sets.append((mean, (0.5 * log_var).exp() * draws, each.labels[name][known]))
     (means, noise, y), (held, held_noise, truth) = sets
     centre, spread = means.mean(0), (means.var(0) + noise.square().mean(0)).sqrt().clamp(min=1e-6)
