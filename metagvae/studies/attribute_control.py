@@ -119,7 +119,7 @@ class Codes:
 
 
 def adversary_codes(vae: GuidedVAE, bank: ImageBank) -> Codes:
-    """What a fresh adversary reads: of the training images at most `READ`, evenly spread, of others all."""
+    """Codes that a fresh adversary reads: of the training images at most `READ`, evenly spread, of others all."""
     most = READ if bank.split == "train" else len(bank)
     rows = torch.linspace(0, len(bank) - 1, min(most, len(bank))).long()
     labels = image_labels(bank, [group for group in vae.encoder.units if group in bank.attributes])
