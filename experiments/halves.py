@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from episodes import ImageBank
+from episodes import Episodes, EpisodeShape, ImageBank
 from episodes.datasets import make_dataset
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS
@@ -30,8 +30,8 @@ from metagvae.studies.protocol import Head
 class Embedded(Evaluator):
     """An evaluator of some classes of a bank whose pictures were embedded before."""
 
-    def __init__(self, bank: ImageBank, classes: Tensor, features: Tensor, **options: int) -> None:
-        super().__init__(bank.subset(classes), **options)
+    def __init__(self, bank: ImageBank, classes: Tensor, features: Tensor, episodes: Episodes, count: int) -> None:
+        super().__init__(bank.subset(classes), episodes, count, Device.choose("cpu"))
         spans = [torch.arange(int(bank.offsets[c]), int(bank.offsets[c + 1])) for c in classes.tolist()]
         self.embedded = features[torch.cat(spans)].unsqueeze(0)
 
@@ -44,7 +44,7 @@ def spread(values: list[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="omniglot")
     parser.add_argument("--rotations", default="classes")
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--halves", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--json", default="experiments/results/halves.json")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     device = Device.choose("cpu")
     bank = make_dataset(chosen.data, rotations=chosen.rotations).load(chosen.split)
     unit, units = class_units(bank)
@@ -72,7 +72,8 @@ def main() -> None:
                 sides = []
                 for part in order.chunk(2):
                     classes = torch.nonzero(torch.isin(units, part)).flatten()
-                    meter = Embedded(bank, classes, features, query=15, episodes=chosen.episodes, seed=number)
+                    drawn = Episodes(EpisodeShape(way, 1, 15), seed=number, stream="test")
+                    meter = Embedded(bank, classes, features, drawn, chosen.episodes)
                     ((_, found),) = meter.tallied(learner, [(way, 1)])
                     sides.append(found)
                 one, two = (side.interval() for side in sides)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from episodes.bank import ImageBank
 from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.glyphs import Glyphs
 from episodes.datasets.omniglot import Omniglot
+from episodes.datasets.side_by_side import side_by_side
 from episodes.errors import InputError
 
 SPLITTINGS = ("all", "vinyals")
@@ -65,13 +64,4 @@ class Handwriting(Dataset):
         sources: list[Dataset] = [Omniglot(self.root, self.side, rotations), Glyphs(size=self.side)]
         parts = SPLITS if self.splits == "all" else (split,)
         banks = [(source.name, source.load(part)) for source in sources for part in parts]
-        counts = torch.cat([bank.counts for _, bank in banks])
-        return ImageBank(
-            images=torch.cat([bank.images[:] for _, bank in banks]),
-            offsets=torch.cat((counts.new_zeros(1), counts.cumsum(0))),
-            class_names=tuple(f"{source}:{name}" for source, bank in banks for name in bank.class_names),
-            dataset=f"{self.name}-{self.splits}",
-            split=split,
-            polarity="ink",
-            notes=tuple(dict.fromkeys(note for _, bank in banks for note in bank.notes)),
-        )
+        return side_by_side(banks, f"{self.name}-{self.splits}", split)

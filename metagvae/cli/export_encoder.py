@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from episodes.errors import InputError
 from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
@@ -17,6 +19,7 @@ def export_encoder(
     half: bool = False,
     stopped: bool = False,
     root: str | None = None,
+    refinement: dict[str, Any] | None = None,
 ) -> None:
     """Copy an encoder into a folder of its own with its card, or into one ONNX or torch.export file.
 
@@ -30,6 +33,8 @@ def export_encoder(
         half: weights in float16, for a folder with a decoder; they are read back as float32.
         stopped: the source is a pretraining run that was stopped; take the weights of its newest state.
         root: of a stopped run, where its training images are; leave out to look where it found them.
+        refinement: options of short-run inference, such as {"steps": 10}: what the decoder is given of an image is
+            refined by so many steps from the encoder's answer; goes with --decoder true.
     """
     from dataclasses import replace
 
@@ -42,6 +47,8 @@ def export_encoder(
     path = expanded(out)
     if (decoder and to != "safetensors") or (half and not decoder):
         raise InputError("--decoder true goes with --to safetensors, and --half true with --decoder true.")
+    if refinement is not None and not decoder:
+        raise InputError("--refinement goes with --decoder true: its steps ask the decoder.")
     if to != "safetensors":
         from metagvae.zoo.export import export_to
 
@@ -51,14 +58,17 @@ def export_encoder(
         worst = export_to(trained.encoder(features), path, to)
         say(f"wrote {path}; largest difference from the module {worst:.1e} for batches of 1 and 37")
         return
+    config, card = (trained.config if decoder else {}), trained.card
+    if refinement is not None:
+        config, card = zoo.refined_generator(config, card, refinement)
     check_writable(str(path / "config.json"))
     if (path / "config.json").exists():
         raise InputError(f"{path} already holds an encoder; choose another folder.")
-    encoder, card = trained.encoder(features), replace(trained.card, name=name or path.name)
+    encoder, card = trained.encoder(features), replace(card, name=name or path.name)
     if decoder:
         vae = trained.vae()
         vae.encoder.features = encoder.features
-        zoo.save_generator(vae, trained.config, path, card, half)
+        zoo.save_generator(vae, config, path, card, half)
     else:
         zoo.save_encoder(encoder, path, card)
     write_beside(path / "README.md", card_text(card, encoder.config).encode())

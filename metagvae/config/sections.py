@@ -50,7 +50,7 @@ class EncoderSection:
 
     Args:
         source: null for a new encoder; else a run folder, an encoder folder or a shipped name.
-        backbone: conv4 | conv4_doubling | resnet12 | ding | patches | infogan; text of texts.
+        backbone: conv4 | conv4_doubling | conv4_places | resnet12 | ding | patches | infogan; text of texts.
         width: feature maps of the first block.
         latent: units of the latent.
         norm: policy of normalisation: running | group | support | transductive.

@@ -62,6 +62,26 @@ class Conv4Doubling(Conv4):
     growth = (1, 2, 4, 8)
 
 
+@BACKBONES.named("conv4_places")
+class Conv4Places(Conv4):
+    """`Conv4` of width, 2, 4 and 1 times width feature maps, of which only the first two blocks pool.
+
+    A side of 28 ends at 7, so that the latent is told where a stroke is, not only that there is one: for generators,
+    whose characters must survive their rebuilding.
+    """
+
+    growth = (1, 2, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to ``[B, width, H // 4, W // 4]``."""
+        for number, block in enumerate(self.blocks):
+            x = F.relu(F.max_pool2d(block(x), 2) if number < 2 else block(x))
+        return x
+
+    def side(self, size: int) -> int:
+        return size // 4
+
+
 class _Residual(nn.Module):
     def __init__(self, inside: int, outside: int, norm: str) -> None:
         super().__init__()

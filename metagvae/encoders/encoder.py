@@ -38,7 +38,7 @@ class EncoderConfig:
     """Everything needed to rebuild an encoder; of kind ``conv``. Another kind has a subclass of its own.
 
     Args:
-        backbone: ``conv4``, ``conv4_doubling``, ``resnet12``, ``ding``, ``patches`` or ``infogan``.
+        backbone: ``conv4``, ``conv4_doubling``, ``conv4_places``, ``resnet12``, ``ding``, ``patches`` or ``infogan``.
         width: feature maps of the first block.
         channels, size: of the pictures; they are ``[B, channels, size, size]`` in [0, 1].
         polarity: what a large value means, ``ink`` (bright strokes on black) or ``light`` (photographs).

@@ -16,6 +16,7 @@ from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
 from metagvae.guidance.dependence import dependence
+from metagvae.guidance.edited_images import Exchange, ImageReader
 
 
 def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
@@ -26,6 +27,11 @@ def _cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     """Its mean over the step's pictures whose labels are ``known``; the other labels are -1."""
     each = F.cross_entropy(full_precision(logits), labels, reduction="none", ignore_index=-1)
     return batch_mean(each, known)
+
+
+def _known(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels, and which are known: unknown ones weigh nothing, as to leave them out the host would have to count."""
+    return labels.clamp(min=-1), labels >= 0
 
 
 @GUIDANCES.register
@@ -46,12 +52,17 @@ class ExcitationInhibition(Guidance):
     encoder. ``dependence`` adds a third term that has no opponent: `metagvae.guidance.dependence` of the other units'
     posterior means and the attribute, as Lopez, Regier, Jordan & Yosef (NeurIPS 2018) have it.
 
+    All of this is about codes. ``edits`` is about what is drawn: each attribute's units are exchanged for those of
+    another image of the batch (`metagvae.guidance.edited_images`), and a network that learns on the training images
+    must read in the decoded image every attribute as its units have it, whatever the other units say.
+
     Args:
         attributes: latent units by attribute name, e.g. ``{"alphabet": 8}``.
         excitation, inhibition: weights of the two terms.
         form: ``confusion`` or ``adversarial``.
         hidden: width of the classifiers' hidden layer.
         dependence: weight of the term on posterior means.
+        edits: weight of the term on decoded images.
 
     An attribute value below zero means unknown; such pictures take no part in that attribute's terms.
 
@@ -76,14 +87,15 @@ class ExcitationInhibition(Guidance):
         form: str = "confusion",
         hidden: int = 64,
         dependence: float = 0.0,
+        edits: float = 0.0,
     ) -> None:
         super().__init__()
         if form not in ("confusion", "adversarial"):
             raise InputError(f"excitation_inhibition's form must be 'confusion' or 'adversarial'; received {form!r}.")
-        if min(excitation, inhibition, dependence) < 0 or hidden < 1:
+        if min(excitation, inhibition, dependence, edits) < 0 or hidden < 1:
             raise InputError(
                 "excitation_inhibition needs weights >= 0 and hidden >= 1; received excitation "
-                f"{excitation}, inhibition {inhibition}, dependence {dependence} and hidden {hidden}."
+                f"{excitation}, inhibition {inhibition}, dependence {dependence}, edits {edits} and hidden {hidden}."
             )
         unknown = [name for name in attributes if name not in context.attributes]
         if unknown:
@@ -92,6 +104,7 @@ class ExcitationInhibition(Guidance):
                 f"pictures do not have; they have: {', '.join(context.attributes) or 'none'}."
             )
         self.excitation, self.inhibition, self.dependence, self.form = excitation, inhibition, dependence, form
+        self.edits = edits
         self.units = {name: context.units[name] for name in attributes}
         self.rest = {
             name: [unit for unit in range(context.latent) if unit not in set(units)]
@@ -109,6 +122,9 @@ class ExcitationInhibition(Guidance):
         self.adversaries = nn.ModuleDict(
             {name: _classifier(len(self.rest[name]), size, hidden) for name, size in sizes.items()}
         )
+        if edits:
+            self.exchange = Exchange(self.units, context.latent)
+            self.reader = ImageReader(context.channels, context.size, sizes)
 
     @classmethod
     def owned_units(cls, attributes: Mapping[str, int] | None = None, **options: Any) -> dict[str, int]:
@@ -127,9 +143,7 @@ class ExcitationInhibition(Guidance):
         for name in self.units:
             if name not in inputs.attributes:
                 raise InputError(f"excitation_inhibition needs the attribute {name!r} of each picture; received none.")
-            labels = inputs.attributes[name]
-            # unknown ones weigh nothing: to leave them out, the host would have to learn how many are left
-            known, labels = labels >= 0, labels.clamp(min=-1)
+            labels, known = _known(inputs.attributes[name])
             own, rest = self.of_units[name](inputs.z), self.of_rest[name](inputs.z)
             terms[f"excitation/{name}"] = self.excitation * _cross_entropy(self.exciters[name](own), labels, known)
             adversary = self.adversaries[name]
@@ -140,6 +154,19 @@ class ExcitationInhibition(Guidance):
             if self.dependence:
                 means = self.of_rest[name](inputs.posterior.mean)
                 terms[f"dependence/{name}"] = self.dependence * dependence(means, labels, known)
+        return terms | self._edits(inputs) if self.edits else terms
+
+    def _edits(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
+        """By attribute, the reader's own loss on the training images, and that of what is drawn as it reads it."""
+        labels = {name: inputs.attributes[name] for name in self.units}
+        z, shown = self.exchange(inputs.z, labels, inputs.views.count if inputs.views else 1)
+        drawn = full_precision(inputs.decoder(z)).sigmoid()
+        still = {key: value.detach() for key, value in self.reader.named_parameters()}
+        of_images, of_drawn = self.reader(inputs.images), functional_call(self.reader, still, (drawn,))
+        terms = {}
+        for name in self.units:
+            terms[f"reader/{name}"] = _cross_entropy(of_images[name], *_known(labels[name]))
+            terms[f"edits/{name}"] = self.edits * _cross_entropy(of_drawn[name], *_known(shown[name]))
         return terms
 
     def _inhibition(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from episodes.counter_rng import seed_for
 from metagvae.encoders.encoder import Posterior
 from metagvae.evaluation.lenet import LeNet, train_lenet
 from metagvae.studies.generation import attribute_codes
+from metagvae.studies.identity import Trial
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
 
@@ -26,6 +27,7 @@ class AttributeControl:
 
     Args:
         seen: the classifier's accuracy on real test images whose value is known.
+        rebuilt: the same on these images rebuilt as they are: what drawing alone loses.
         agrees: images that the classifier gives the value that was set.
         changes: by other attribute, images whose value of it is known and whose verdict on it changes against the image
             rebuilt as it is.
@@ -37,6 +39,7 @@ class AttributeControl:
     attribute: str
     values: int
     seen: float
+    rebuilt: float
     agrees: float
     changes: dict[str, float]
     leak: float
@@ -56,11 +59,13 @@ def image_labels(bank: ImageBank, names: list[str]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def control_of_attributes(
-    vae: GuidedVAE, train: ImageBank, test: ImageBank, count: int = 500, seed: int = 0, judge: LeNet | None = None
+    vae: GuidedVAE, train: ImageBank, test: ImageBank, count: int, trial: Trial, judge: LeNet | None = None
 ) -> tuple[list[AttributeControl], LeNet]:
     """A row per guided attribute, and the classifier that judged.
 
     Args:
+        count: test images.
+        trial: its temperature and its seed are of the images drawn here and of the networks that judge.
         judge: one that knows these attributes; None trains it on the training images alone.
     """
     names = [group for group in vae.encoder.units if group in train.attributes]
@@ -72,10 +77,10 @@ def control_of_attributes(
     sizes = {name: len(train.attributes[name].names) for name in names}
     if judge is None or not set(names) <= set(judge.heads):
         with torch.enable_grad():
-            judge = train_lenet(torch.as_tensor(train.images), image_labels(train, names), sizes, seed)
+            judge = train_lenet(torch.as_tensor(train.images), image_labels(train, names), sizes, trial.seed)
     every, labels = to_float(torch.as_tensor(test.images)), image_labels(test, names)
     verdicts = judge.verdicts(every)
-    synthesis = Synthesis(vae)
+    synthesis = Synthesis(vae, trial.temperature)
     rows = torch.linspace(0, len(every) - 1, min(count, len(every))).long()
     latents = posteriors(vae, every[rows]).mean
     before = judge.verdicts(synthesis.draw(latents[None]).images[0])
@@ -93,10 +98,15 @@ def control_of_attributes(
                 clear = labels[other][rows] >= 0
                 changed = torch.stack([each[other] != before[other] for each in after])
                 changes[other] = float(changed[:, clear].double().mean())
-        leak, chance = fresh_adversary(vae, train, test, name, seed)
-        of_draws, _ = fresh_adversary(vae, train, test, name, seed, draws=True)
-        seen = float((verdicts[name] == labels[name])[known].double().mean())
-        found.append(AttributeControl(name, sizes[name], seen, float(agrees.mean()), changes, leak, of_draws, chance))
+        leak, chance = fresh_adversary(vae, train, test, name, trial.seed)
+        of_draws, _ = fresh_adversary(vae, train, test, name, trial.seed, draws=True)
+        right = (verdicts[name] == labels[name])[known].double().mean()
+        still = (before[name] == labels[name][rows])[known[rows]].double().mean()
+        found.append(
+            AttributeControl(
+                name, sizes[name], float(right), float(still), float(agrees.mean()), changes, leak, of_draws, chance
+            )
+        )
     return found, judge
 
 

@@ -76,7 +76,7 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
             train = trained.dataset(root=root).load("train")
             judge = judges.get(train.fingerprint)
             found.attributes[name], judges[train.fingerprint] = control_of_attributes(
-                vae, train, bank, count, trial.seed, judge
+                vae, train, bank, count, trial, judge
             )
             continue
         found.units[name] = control_of_units(vae, spread_images(bank, count), pose_spread(bank, trial.seed))
@@ -94,7 +94,7 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
 
 def _how(trial: Trial) -> str:
     """A sentence on how images were drawn for the judge, where that is not the usual way."""
-    return f" Identity: drawn at temperature {trial.temperature:g}." if trial.temperature != 1 else ""
+    return f" Identity and attributes: drawn at temperature {trial.temperature:g}." if trial.temperature != 1 else ""
 
 
 def _judge(trial: Trial, bank: ImageBank, dataset: Dataset) -> Features:
@@ -156,4 +156,5 @@ def _attribute(name: str, row: AttributeControl) -> dict[str, str]:
         "on their draws, %": f"{100 * row.leak_of_draws:.1f}",
         "chance, %": f"{100 * row.chance:.1f}",
         "classifier on real images, %": f"{100 * row.seen:.1f}",
+        "on rebuilt ones, %": f"{100 * row.rebuilt:.1f}",
     }

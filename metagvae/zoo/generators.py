@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.untrusted.plain_files import read_json
+from metagvae.guidance import GuidanceContext
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.inference import INFERENCES, ShortRun
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import CONFIG, WEIGHTS, save_encoder
 
@@ -36,6 +39,29 @@ def save_generator(vae: GuidedVAE, run: Mapping[str, Any], folder: Path, card: E
     write_tensors(folder / DECODER, _halved(others) if half else others)
     if half:
         write_tensors(folder / WEIGHTS, _halved(vae.encoder.state_dict()))
+
+
+def refined_generator(
+    run: Mapping[str, Any], card: EncoderCard, refinement: Mapping[str, Any]
+) -> tuple[dict[str, Any], EncoderCard]:
+    """A run's config and card, its VAE refining the encoder's answer by `ShortRun`; the weights stay as they are.
+
+    Args:
+        refinement: options of `ShortRun`, such as ``steps`` and ``step``.
+
+    Raises:
+        InputError: if an option is not allowed, or the steps do not begin at the encoder's answer.
+    """
+    where = "--refinement: "
+    cls, options = INFERENCES.chosen({**refinement, "name": ShortRun.name}, where)
+    if not cls(GuidanceContext(1, 28, {"content": [0]}), **options).has_density:
+        raise InputError(f"{where}its steps begin at the encoder's answer; leave out start, or set it to 'encoder'.")
+    said = ", ".join(f"{name} {value}" for name, value in refinement.items())
+    inference = {"name": ShortRun.name, **refinement}
+    return (
+        {**run, "vae": {**run["vae"], "inference": inference}},
+        replace(card, method=f"{card.method}; then refined by short-run inference" + (f", {said}" if said else "")),
+    )
 
 
 def read_generator(folder: Path) -> dict[str, Any]:

@@ -97,6 +97,34 @@ def test_a_generator_is_exported_with_its_decoder_and_draws_the_same(
     assert not (tmp_path / "out" / "samples.png").exists()
 
 
+def test_a_generator_that_refines_its_answer_rebuilds_better_and_draws_the_same(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    folder, steps = tmp_path / "refined", '{"steps": 8, "step": 0.3}'
+    status, _, err = call(capsys, "export-encoder", str(run), str(folder), "--decoder", "true", "--refinement", steps)
+    assert status == 0, err
+    plain, finer = zoo.open(run).vae(), zoo.open(folder).vae()
+    images = torch.rand(5, 1, 28, 28)
+    before, after = plain.infer(images).mean, finer.infer(images).mean
+    assert bool((plain.log_joint(images, after) > plain.log_joint(images, before)).all())
+    assert torch.equal(finer.encoder(images), plain.encoder(images)), "features are one pass away, as before"
+    assert torch.equal(finer.decode(before), plain.decode(before))
+    assert zoo.read_card(folder).method.endswith("; then refined by short-run inference, steps 8, step 0.3")
+    for wrong, said in (('{"steps": 0}', "steps"), ('{"start": "prior"}', "start"), ('{"lengths": 3}', "lengths")):
+        status, _, err = call(
+            capsys, "export-encoder", str(run), str(tmp_path / "no"), "--decoder", "true", "--refinement", wrong
+        )
+        assert status == 2
+        assert err.startswith("metagvae: ")
+        assert said in err
+        assert not (tmp_path / "no").exists()
+    status, _, err = call(capsys, "export-encoder", str(run), str(tmp_path / "no"), "--refinement", steps)
+    assert status == 2
+    assert "--decoder true" in err
+
+
 def test_a_stopped_run_is_exported_and_draws_as_its_state_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

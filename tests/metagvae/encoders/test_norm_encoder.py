@@ -63,6 +63,16 @@ def test_conv4_has_the_published_sizes() -> None:
     assert Encoder(EncoderConfig(size=84, channels=3)).backbone_size == 1600
 
 
+def test_conv4_places_moves_its_map_as_the_image_moves() -> None:
+    backbone = BACKBONES["conv4_places"](1, 4).eval()
+    dot = torch.zeros(1, 1, 28, 28)
+    dot[..., 12:14, 12:14] = 1.0
+    here, there = backbone(dot), backbone(dot.roll((4, -4), (2, 3)))  # a step of the map is four pixels
+    assert here.shape == (1, 4, 7, 7)
+    assert torch.allclose(there[..., 1:, :-1], here[..., :-1, 1:], atol=1e-6)
+    assert not torch.allclose(there, here, atol=1e-3)
+
+
 def test_features_by_group() -> None:
     encoder = Encoder(EncoderConfig(width=8, latent=6, units={"geometry": [0, 1], "content": [2, 3, 4, 5]})).eval()
     x = torch.rand(3, 1, 28, 28)
