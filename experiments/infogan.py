@@ -50,7 +50,7 @@ def config(folder: Path, seed: int, steps: int, width: int, start: float, branch
         vae=VAESection(decoder="infogan", decoder_width=width, prior={"name": "uniform_codes", "codes": 5, "noise": 5}),
         adversary=AdversarySection(contrast=CONTRAST, start=start, width=width),
         batch=64,
-        optim=OptimSection(steps=steps, lr=0.002, betas=[0.5, 0.999], schedule="constant"),
+        optim=OptimSection(steps=steps, lr=0.002, betas=[0.5, 0.999], schedule="constant", precision="bfloat16"),
         run=RunSection(folder=str(folder), seed=seed, device="cpu", save_every=round(branching * steps), resume="auto"),
     )
 
@@ -100,14 +100,18 @@ def cost(width: int) -> dict[str, float]:
     bank = replace(chosen.data, options={"count": 200}).make().load("train")
     vae = new_vae(new_encoder(chosen.encoder, chosen.vae, bank, 0), chosen.vae, {})
     assert chosen.adversary is not None
-    gan, images = InfoGAN(vae, chosen.adversary), to_float(bank.images[:64])
+    device = Device.choose("cpu", chosen.optim.precision)
+    gan, images = InfoGAN(vae, chosen.adversary), device.layout(to_float(bank.images[:64]))
+    device.place(gan)
     optimiser = adam(by_rate(gan, gan.rates()), chosen.optim, False)
     found = {}
     for name, progress in (("plain", 0.0), ("cr", 1.0)):
         times = []
         for _ in range(12):
             began = time.process_time()
-            loss = torch.stack(list(gan.losses(images, progress=progress).values())).sum()
+            with device.precision():
+                terms = gan.losses(images, progress=progress)
+            loss = torch.stack(list(terms.values())).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -174,7 +178,7 @@ def main() -> None:
         milliseconds = cost(arguments.width)
         about = (
             f"{len(arguments.seeds)} pairs of {arguments.steps:,} steps of 64 sprites of 32 x 32, "
-            f"width {arguments.width}; "
+            f"width {arguments.width}, in bfloat16; "
             f"the regulariser (weight {CONTRAST:g}) is in force for the last "
             f"{100 * (1 - arguments.start):.0f} % of the steps. "
             f"A step takes {milliseconds['InfoGAN']} ms of one core, with the regulariser {milliseconds['InfoGAN-CR']}."

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from episodes.precision import autocast_off
+
 WARM = 10  # power iterations on the weights that a layer begins with
 
 
@@ -23,12 +25,17 @@ def _start(weight: Tensor) -> Tensor:
 def _closer(weight: Tensor, left: Tensor) -> Tensor:
     """The vector after one power iteration."""
     rows = weight.flatten(1)
-    return F.normalize(rows @ F.normalize(left @ rows, dim=0), dim=0)
+    with autocast_off(weight):
+        return F.normalize(rows @ F.normalize(left @ rows, dim=0), dim=0)
 
 
 def normalised(weight: Tensor, left: Tensor) -> Tensor:
-    """A weight divided by its largest singular value, as its left singular vector ``[out]`` tells it."""
-    found: Tensor = weight / torch.linalg.vector_norm(left @ weight.flatten(1))
+    """A weight divided by its largest singular value, as its left singular vector ``[out]`` tells it.
+
+    The value is found in the weight's own precision, wherever the layer computes in bfloat16.
+    """
+    with autocast_off(weight):
+        found: Tensor = weight / torch.linalg.vector_norm(left @ weight.flatten(1))
     return found
 
 

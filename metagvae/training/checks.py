@@ -48,10 +48,9 @@ def _check_adversary(config: PretrainConfig) -> None:
             "adversarial training takes images, one view of each; received views "
             f"{config.views} and encoder.backbone {config.encoder.backbone!r}."
         )
-    if config.optim.precision not in ("auto", "float32"):
+    if config.optim.precision == "tf32":
         raise InputError(
-            f"adversarial training computes in float32; received optim.precision {config.optim.precision!r}. Leave it "
-            "out."
+            "adversarial training computes in float32 or bfloat16; received optim.precision 'tf32'. Leave it out."
         )
 
 

@@ -109,9 +109,8 @@ class InfoGAN(nn.Module):
             iterate(self)
         z = self.prior.sample(len(images), {})
         codes, drawn = self.reader.codes(z), self.draw(z)
-        real, _ = self.reader(images)
         # what critic and reader learn from is no gradient of the generator's
-        fake, read = self.reader(drawn.detach())
+        (real, fake), (_, read) = (both.chunk(2) for both in self.reader(torch.cat((images, drawn.detach()))))
         terms = {
             "critic": F.softplus(-real).mean() + F.softplus(fake).mean(),
             "codes": self.section.codes * _surprise(read, codes),

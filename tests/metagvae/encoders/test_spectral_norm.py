@@ -50,6 +50,20 @@ def test_a_call_changes_nothing_and_a_stranger_to_the_weights_gets_no_gradient(k
     assert torch.equal(layer(images), functional_call(layer, still, (images,)))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_bfloat16_rounds_maps_and_not_the_singular_value(kind: str) -> None:
+    torch.manual_seed(0)
+    make, _ = LAYERS[kind]
+    layer, other = make(), make()
+    other.load_state_dict(layer.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        layer.iterate()
+        found = normalised(layer.weight, layer.left)
+    other.iterate()
+    assert torch.equal(layer.left, other.left)
+    assert torch.equal(found, normalised(other.weight, other.left))
+
+
 def test_the_gradient_is_that_of_the_singular_value() -> None:
     torch.manual_seed(0)
     layer = SpectralLinear(6, 4).double()
