@@ -309,7 +309,7 @@ def _shortened(value: object) -> str:
 
 
 def agreement(found: Selection, path: Path) -> None:
-    """How far each run's encoder recognises each run's groups: 0 is guessing, 1 never wrong, the ends of the colours."""
+    """How far each run's encoder recognises each run's groups; the colours go from 0, guessing, to 1, never wrong."""
     from matplotlib.figure import Figure
 
     names, table = [_plain(Path(name).name) for name in found.names], found.agreement.corrected
