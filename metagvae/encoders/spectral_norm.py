@@ -40,7 +40,7 @@ def normalised(weight: Tensor, left: Tensor) -> Tensor:
 
 
 class _Spectral(nn.Module):
-    """What layers share whose weight, as a matrix ``[out, ...]``, has the largest singular value 1.
+    """A layer whose weight, as a matrix ``[out, ...]``, has the largest singular value 1.
 
     The value is followed by one power iteration at each call of `iterate`; a call of the layer changes nothing.
     """
