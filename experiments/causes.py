@@ -52,6 +52,8 @@ ROOT = Path(__file__).resolve().parent.parent
 GRAPHS = {"causal": "right graph", "reversed": "every arrow reversed", "no-graph": "no arrow, labels alone"}
 # what support images are drawn again under: how many numbers of each factor, in every combination
 NUISANCES = {"pendulum": {"light": 8}, "flow": {"hole": 8, "height": 8}}
+# settings of the prior where the first factor is told of no image: what makes labels count at once is no help to it
+UNTOLD: dict[str, dict[str, Any]] = {"pendulum": {"ramp": 0.2, "label_spread": None}, "flow": {}}
 
 
 def trained(arguments: argparse.Namespace, graph: str, seed: int, bank: ImageBank) -> Trained:
@@ -68,6 +70,7 @@ def trained(arguments: argparse.Namespace, graph: str, seed: int, bank: ImageBan
         text = "A run of experiments/causes.py."
         config = config_in(str(ROOT / "configs" / arguments.scene / f"{graph}.yaml"), PretrainConfig, text)
         config.data.options = options(arguments)
+        config.vae.prior.update(UNTOLD[arguments.scene] if arguments.hidden else {})
         if weight is not None:
             config.vae.prior["unlabelled_weight"] = weight
         config.run.folder, config.run.seed, config.run.device, config.run.resume = str(folder), seed, "cpu", "auto"

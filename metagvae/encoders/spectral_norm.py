@@ -39,44 +39,54 @@ def normalised(weight: Tensor, left: Tensor) -> Tensor:
     return found
 
 
-class SpectralConv2d(nn.Conv2d):
-    """A convolution whose weight, as a matrix ``[out, in * height * width]``, has the largest singular value 1.
+class _Spectral(nn.Module):
+    """A layer whose weight, as a matrix ``[out, ...]``, has the largest singular value 1.
 
     The value is followed by one power iteration at each call of `iterate`; a call of the layer changes nothing.
     """
 
+    weight: Tensor
     left: Tensor
 
-    def __init__(self, *sizes: Any, **options: Any) -> None:
-        super().__init__(*sizes, **options)
+    def begin(self) -> None:
+        """Finds the value of the weight that the layer begins with."""
         self.register_buffer("left", _start(self.weight))
 
     def iterate(self) -> None:
+        """One power iteration."""
         self.left.copy_(_closer(self.weight, self.left))
 
+    @property
+    def normalised(self) -> Tensor:
+        """The weight that the layer computes with."""
+        return normalised(self.weight, self.left)
+
+
+class SpectralConv2d(_Spectral, nn.Conv2d):
+    """A convolution whose weight, as a matrix ``[out, in * height * width]``, has the largest singular value 1."""
+
+    def __init__(self, *sizes: Any, **options: Any) -> None:
+        super().__init__(*sizes, **options)
+        self.begin()
+
     def forward(self, x: Tensor) -> Tensor:
-        maps: Tensor = self._conv_forward(x, normalised(self.weight, self.left), self.bias)
+        maps: Tensor = self._conv_forward(x, self.normalised, self.bias)
         return maps
 
 
-class SpectralLinear(nn.Linear):
-    """A linear layer whose weight has the largest singular value 1; see `SpectralConv2d`."""
-
-    left: Tensor
+class SpectralLinear(_Spectral, nn.Linear):
+    """A linear layer whose weight has the largest singular value 1."""
 
     def __init__(self, *sizes: Any, **options: Any) -> None:
         super().__init__(*sizes, **options)
-        self.register_buffer("left", _start(self.weight))
-
-    def iterate(self) -> None:
-        self.left.copy_(_closer(self.weight, self.left))
+        self.begin()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, normalised(self.weight, self.left), self.bias)
+        return F.linear(x, self.normalised, self.bias)
 
 
 def iterate(module: nn.Module) -> None:
     """One power iteration of each spectral layer of a module."""
     for layer in module.modules():
-        if isinstance(layer, SpectralConv2d | SpectralLinear):
+        if isinstance(layer, _Spectral):
             layer.iterate()

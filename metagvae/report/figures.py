@@ -309,19 +309,20 @@ def _shortened(value: object) -> str:
 
 
 def agreement(found: Selection, path: Path) -> None:
-    """How far each run's encoder recognises each run's groups: 0 is guessing."""
+    """How far each run's encoder recognises each run's groups; the colours go from 0, guessing, to 1, never wrong."""
     from matplotlib.figure import Figure
 
     names, table = [_plain(Path(name).name) for name in found.names], found.agreement.corrected
     side = 2.2 + 0.42 * len(names)
     figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
     axis = figure.subplots()
-    drawn = axis.imshow(table, cmap="viridis", vmin=0, vmax=max(1e-6, float(table.max())))
+    drawn = axis.imshow(table, cmap="viridis", vmin=0, vmax=1)
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=7)
     for i, row in enumerate(table):
         for j, value in enumerate(row):
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color="white")
+            shade = "black" if value > 0.6 else "white"
+            axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=6, color=shade)
     axis.set_xlabel("whose groups")
     axis.set_ylabel("whose encoder")
     figure.colorbar(drawn, label="recognised, 0 is guessing", shrink=0.8)

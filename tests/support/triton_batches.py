@@ -45,7 +45,7 @@ def main() -> None:
     chance = random.Random(0)
     done = 0
     # the ranges of test_any_episode_is_distinct_disjoint_and_exact, over shapes of pictures and quarter turns too
-    for case in range(24):
+    for case in range(2 * len(SHAPES)):
         way, shot, query = chance.randint(2, 5), chance.randint(1, 5), chance.randint(1, 10)
         sizes = [shot + query + chance.randint(0, 5) for _ in range(way + chance.randint(0, 4))]
         sizes += [chance.randint(1, 3)] * chance.randint(0, 2)
@@ -53,7 +53,7 @@ def main() -> None:
         start = chance.choice([0, 2**40, chance.randint(0, 2**62)])
         bank = bank_of(sizes, SHAPES[case % len(SHAPES)], case)
         numbers = start + torch.randperm(chance.randint(1, 3))
-        check(bank, way, shot, query, seed, turns=case % 2 == 1, numbers=numbers)
+        check(bank, way, shot, query, seed, turns=case >= len(SHAPES), numbers=numbers)
         done += 1
     for way, shot, query in ((20, 1, 5), (5, 5, 15)):  # many lanes
         bank = bank_of([shot + query + number % 2 for number in range(way + 1)], (1, 4, 4), way)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,21 @@ def small(folder: Path, seed: int, **changed: object) -> str:
         )
     )
     return str(folder)
+
+
+def test_lasso_ends_where_units_say_the_same() -> None:
+    """Eight copies of one unit, nearly: the optimality conditions hold, and no warning reaches the terminal."""
+    chance = np.random.default_rng(1)
+    factor = chance.normal(size=(300, 1))
+    one, other = factor + 0.005 * chance.normal(size=(300, 8)), factor + 0.5 * chance.normal(size=(300, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weights = likeness(one, other, "lasso")[:, 0]
+    x, y = ((codes - codes.mean(0)) / codes.std(0) for codes in (one, other))
+    slopes = x.T @ (y[:, 0] - x @ weights) / 300
+    assert np.all(slopes < 0.1 + 1e-3)
+    assert np.allclose(slopes[weights > 0], 0.1, atol=1e-3)
+    assert weights.sum() > 0.5
 
 
 def test_the_command_chooses_links_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
