@@ -254,6 +254,7 @@ def main() -> None:
             every[name] = [{"error": error}]
     for row in rows:
         print("  ".join(row.values()))
+    made = provenance()  # before the first file is written
     if arguments.figure:
         first = {
             name: trained(arguments, graph, arguments.seeds[0], training)
@@ -266,7 +267,7 @@ def main() -> None:
             f"{len(arguments.seeds)} training seeds: the mean, and in brackets the smallest and the largest. "
             f"{of_what if few_shot else 'Errors are squared, summed over the pixels of a test image'}."
         )
-        content = {"provenance": provenance(), "about": about, "rows": rows, "per_seed": every}
+        content = {"provenance": made, "about": about, "rows": rows, "per_seed": every}
         write_json(arguments.json, content)
 
 

@@ -172,6 +172,7 @@ def main() -> None:
     rows.append({"generator": "difference of pairs, 95 %", **{n: paired(gap) for n, gap in gaps.items()}})
     for row in rows:
         print("  ".join(row.values()))
+    made = provenance()  # before the first file is written
     if arguments.figure:
         draw(pairs[0], arguments.figure)
     if arguments.json:
@@ -183,7 +184,7 @@ def main() -> None:
             f"{100 * (1 - arguments.start):.0f} % of the steps. "
             f"A step takes {milliseconds['InfoGAN']} ms of one core, with the regulariser {milliseconds['InfoGAN-CR']}."
         )
-        content = {"provenance": provenance(), "about": about, "rows": rows, "per_seed": scores, "cost": milliseconds}
+        content = {"provenance": made, "about": about, "rows": rows, "per_seed": scores, "cost": milliseconds}
         write_json(arguments.json, content)
 
 
