@@ -113,3 +113,10 @@ def test_results_are_light_and_name_no_machine() -> None:
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<![\w.])/(?:tmp|root|home|work)/", text), path.name
+
+
+def test_no_new_result_is_of_a_tree_with_changes() -> None:
+    """Sixteen old ones are, from before commands read the commit first; a new one is measured again."""
+    files = (ROOT / "experiments" / "results").glob("*.json")
+    commits = [str(json.loads(path.read_text(encoding="utf-8"))["provenance"].get("commit")) for path in files]
+    assert sum(commit.endswith("-dirty") for commit in commits) <= 16
