@@ -8,7 +8,7 @@ from episodes.bank import ImageBank
 from episodes.datasets.base import DATASETS, SPLITS, Dataset
 from episodes.datasets.glyphs import Glyphs
 from episodes.datasets.omniglot import Omniglot
-from episodes.datasets.side_by_side import side_by_side
+from episodes.datasets.side_by_side import SideBySide, side_by_side
 from episodes.errors import InputError
 
 SPLITTINGS = ("all", "vinyals")
@@ -16,7 +16,7 @@ SPLITTINGS = ("all", "vinyals")
 
 @DATASETS.register
 @dataclass(frozen=True)
-class Handwriting(Dataset):
+class Handwriting(SideBySide):
     """Omniglot's characters and the letters of `glyphs` beside each other, ink on black, grey, 28 x 28.
 
     For an encoder that is to meet other people's handwriting, not for a benchmark: by default its training split is all
@@ -47,15 +47,7 @@ class Handwriting(Dataset):
         whole = "every class of Omniglot and of the glyphs, not for Omniglot's benchmark"
         return whole if self.splits == "all" else ""
 
-    def load(self, split: str) -> ImageBank:
-        return self._loaded(split, "classes" if self.rotations == "classes" else "none")
-
-    def load_split(self, split: str) -> ImageBank:
-        return self._loaded(split, "none")
-
-    def _loaded(self, split: str, rotations: str) -> ImageBank:
-        if split not in SPLITS:
-            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
+    def joined(self, split: str, rotations: str) -> ImageBank:
         if self.splits == "all" and split != "train":
             raise InputError(
                 f"handwriting's splits 'all' train on every class and leave none for {split}; set validation.every 0, "

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from episodes.bank import Attribute, ImageBank
+from episodes.datasets.base import SPLITS, Dataset
+from episodes.errors import InputError
+
+
+class SideBySide(Dataset):
+    """Base of data sets made of others, not all of which may be turned for ``rotations`` ``classes``."""
+
+    def load(self, split: str) -> ImageBank:
+        return self._checked(split, "classes" if self.rotations == "classes" else "none")
+
+    def load_split(self, split: str) -> ImageBank:
+        return self._checked(split, "none")
+
+    def _checked(self, split: str, rotations: str) -> ImageBank:
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
+        return self.joined(split, rotations)
+
+    @abstractmethod
+    def joined(self, split: str, rotations: str) -> ImageBank:
+        """The bank of a split, its sources loaded with ``rotations`` where that makes sense of their classes."""
 
 
 def side_by_side(banks: Sequence[tuple[str, ImageBank]], dataset: str, split: str) -> ImageBank:
