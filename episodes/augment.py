@@ -174,7 +174,7 @@ def cropped(theta: Tensor, side: Tensor, place: Tensor) -> Tensor:
 
 
 def recoloured(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
-    """Pictures of three channels with other colours: the part beside the grey of each pixel scaled, and turned about grey.
+    """Pictures of three channels with other colours: what a pixel has beside its grey is scaled, and turned about grey.
 
     Grey is the mean of the channels, which stays as it is but where a channel leaves [0, 1] and is cut off.
 
@@ -201,8 +201,8 @@ def recoloured(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
 def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None) -> Warped:
     """Change each picture by its own draw, and say how.
 
-    Stroke width first, then one resampling for all motions, then colour, then brightness, then `episodes.capture.capture`. What a
-    warp brings in from outside takes the border's values.
+    Stroke width first, then one resampling for all motions, then colour, then brightness, then
+    `episodes.capture.capture`. What a warp brings in from outside takes the border's values.
 
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].

@@ -51,7 +51,9 @@ def restore(
         if average is not None:
             _check_tensors(state["average"]["mean"], weights, "average")
             count = state["average"]["count"]
-            _check(type(count) is int and 0 <= count <= state["step"], f"it averages {count!r} of {state['step']} steps")
+            _check(
+                type(count) is int and 0 <= count <= state["step"], f"it averages {count!r} of {state['step']} steps"
+            )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise InputError(

@@ -196,7 +196,9 @@ def test_crops_stay_within_the_picture_and_have_the_sides_asked_for() -> None:
     sides = shown[:, 0].amax((1, 2)) - shown[:, 0].amin((1, 2))
     assert 0.39 < sides.min() < 0.45
     assert 0.95 < sides.max() <= 1
-    assert torch.allclose(sides, shown[:, 1].amax((1, 2)) - shown[:, 1].amin((1, 2)), atol=0.01)  # half a pixel at a border
+    assert torch.allclose(
+        sides, shown[:, 1].amax((1, 2)) - shown[:, 1].amin((1, 2)), atol=0.01
+    )  # half a pixel at a border
     left = shown[:, 0].amin((1, 2))
     assert left.min() < 0.02
     assert left.max() > 0.4

@@ -98,9 +98,9 @@ def test_stopped_at_three_places_ends_bit_identical(tmp_path: Path) -> None:
     encoder = EncoderSection(width=8, latent=8, features=["backbone"])
     do_train(train_config(tmp_path / "whole", encoder=encoder, optim=optim))
     for place in (2, 5, 9):
+        config = train_config(tmp_path / "stopped", encoder=encoder, optim=optim, run_resume="auto")
+        config.run.stop_after = place
         with pytest.raises(Interrupted):
-            config = train_config(tmp_path / "stopped", encoder=encoder, optim=optim, run_resume="auto")
-            config.run.stop_after = place
             do_train(config)
     do_train(train_config(tmp_path / "stopped", encoder=encoder, optim=optim, run_resume=True))
     assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
