@@ -19,8 +19,25 @@ from metagvae.guidance.dependence import dependence
 from metagvae.guidance.edited_images import Exchange, ImageReader
 
 
-def _classifier(inputs: int, classes: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+class _Classifier(nn.Sequential):
+    """Codes to logits of an attribute's values, of each group of images its own where the attribute has groups.
+
+    Args:
+        inputs, values, hidden: units, values of the attribute and width of the hidden layer.
+        groups: for how many groups of images the values mean different things.
+    """
+
+    def __init__(self, inputs: int, values: int, hidden: int, groups: int) -> None:
+        super().__init__(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, groups * values))
+        self.groups = groups
+
+    def forward(self, codes: Tensor, group: Tensor | None = None) -> Tensor:
+        """``[B, values]`` of codes ``[B, inputs]`` and each row's group int64 ``[B]``; None without groups."""
+        logits: Tensor = super().forward(codes)
+        if group is None:
+            return logits
+        logits = logits.unflatten(-1, (self.groups, -1))
+        return logits.gather(1, group.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
@@ -63,6 +80,9 @@ class ExcitationInhibition(Guidance):
         hidden: width of the classifiers' hidden layer.
         dependence: weight of the term on posterior means.
         edits: weight of the term on decoded images.
+        within: an attribute by the name of another, such as ``{"drawer": "alphabet"}``, whose values mean something
+            within one value of that one alone. Both classifiers are then given that value, so that what must go is the
+            drawer among those of the alphabet, and not the alphabet, which tells that too.
 
     An attribute value below zero means unknown; such pictures take no part in that attribute's terms.
 
@@ -88,6 +108,7 @@ class ExcitationInhibition(Guidance):
         hidden: int = 64,
         dependence: float = 0.0,
         edits: float = 0.0,
+        within: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         if form not in ("confusion", "adversarial"):
@@ -97,7 +118,9 @@ class ExcitationInhibition(Guidance):
                 "excitation_inhibition needs weights >= 0 and hidden >= 1; received excitation "
                 f"{excitation}, inhibition {inhibition}, dependence {dependence}, edits {edits} and hidden {hidden}."
             )
-        unknown = [name for name in attributes if name not in context.attributes]
+        self.within = dict(within or {})
+        self._check_within(attributes)
+        unknown = [name for name in [*attributes, *self.within.values()] if name not in context.attributes]
         if unknown:
             raise InputError(
                 f"excitation_inhibition asks for the attribute {', '.join(map(repr, unknown))}, which the training "
@@ -116,11 +139,10 @@ class ExcitationInhibition(Guidance):
         single = [name for name, size in sizes.items() if size < 2]
         if single:
             raise InputError(f"the attribute {single[0]!r} has one value only; there is nothing to predict.")
-        self.exciters = nn.ModuleDict(
-            {name: _classifier(len(self.units[name]), size, hidden) for name, size in sizes.items()}
-        )
-        self.adversaries = nn.ModuleDict(
-            {name: _classifier(len(self.rest[name]), size, hidden) for name, size in sizes.items()}
+        groups = {name: context.attributes[self.within[name]] if name in self.within else 1 for name in sizes}
+        self.exciters, self.adversaries = (
+            nn.ModuleDict({name: _Classifier(len(u[name]), size, hidden, groups[name]) for name, size in sizes.items()})
+            for u in (self.units, self.rest)
         )
         if edits:
             self.exchange = Exchange(self.units, context.latent)
@@ -135,26 +157,53 @@ class ExcitationInhibition(Guidance):
             )
         return dict(attributes)
 
+    def _check_within(self, attributes: Mapping[str, int]) -> None:
+        stray = [name for name, group in self.within.items() if name not in attributes or name == group]
+        if stray:
+            raise InputError(
+                f"excitation_inhibition's within must name attributes that it guides ({', '.join(attributes)}), each "
+                f"within another one; received {self.within}."
+            )
+        if self.within and (self.dependence or self.edits):
+            raise InputError(
+                "excitation_inhibition's within is of the classifiers of codes, so dependence and edits must be 0. "
+                f"Received {self.dependence:g} and {self.edits:g}."
+            )
+
     def taught(self) -> tuple[str, ...]:
-        return tuple(self.units)
+        return tuple(dict.fromkeys([*self.units, *self.within.values()]))
 
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
         for name in self.units:
-            if name not in inputs.attributes:
-                raise InputError(f"excitation_inhibition needs the attribute {name!r} of each picture; received none.")
-            labels, known = _known(inputs.attributes[name])
+            labels, group = self._labels(name, inputs)
+            labels, known = _known(labels)
             own, rest = self.of_units[name](inputs.z), self.of_rest[name](inputs.z)
-            terms[f"excitation/{name}"] = self.excitation * _cross_entropy(self.exciters[name](own), labels, known)
+            terms[f"excitation/{name}"] = self.excitation * _cross_entropy(
+                self.exciters[name](own, group), labels, known
+            )
             adversary = self.adversaries[name]
-            terms[f"adversary/{name}"] = _cross_entropy(adversary(rest.detach()), labels, known)
+            terms[f"adversary/{name}"] = _cross_entropy(adversary(rest.detach(), group), labels, known)
             still = {key: value.detach() for key, value in adversary.named_parameters()}
-            hidden_from = full_precision(functional_call(adversary, still, (rest,)))
+            hidden_from = full_precision(functional_call(adversary, still, (rest, group)))
             terms[f"inhibition/{name}"] = self.inhibition * self._inhibition(hidden_from, labels, known)
             if self.dependence:
                 means = self.of_rest[name](inputs.posterior.mean)
                 terms[f"dependence/{name}"] = self.dependence * dependence(means, labels, known)
         return terms | self._edits(inputs) if self.edits else terms
+
+    def _labels(self, name: str, inputs: GuidanceInputs) -> tuple[Tensor, Tensor | None]:
+        """Labels ``[B]`` of an attribute, below zero where it or its group is unknown, and its groups if any."""
+        for needed in (name, self.within.get(name, name)):
+            if needed not in inputs.attributes:
+                raise InputError(
+                    f"excitation_inhibition needs the attribute {needed!r} of each picture; received none."
+                )
+        labels = inputs.attributes[name]
+        if name not in self.within:
+            return labels, None
+        group = inputs.attributes[self.within[name]]
+        return labels.masked_fill(group < 0, -1), group.clamp(min=0)
 
     def _edits(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         """By attribute, the reader's own loss on the training images, and that of what is drawn as it reads it."""
