@@ -118,7 +118,8 @@ class ExcitationInhibition(Guidance):
                 "excitation_inhibition needs weights >= 0 and hidden >= 1; received excitation "
                 f"{excitation}, inhibition {inhibition}, dependence {dependence}, edits {edits} and hidden {hidden}."
             )
-        self.within = dict(within or {})
+        self.excitation, self.inhibition, self.dependence, self.form = excitation, inhibition, dependence, form
+        self.edits, self.within = edits, dict(within or {})
         self._check_within(attributes)
         unknown = [name for name in [*attributes, *self.within.values()] if name not in context.attributes]
         if unknown:
@@ -126,8 +127,6 @@ class ExcitationInhibition(Guidance):
                 f"excitation_inhibition asks for the attribute {', '.join(map(repr, unknown))}, which the training "
                 f"pictures do not have; they have: {', '.join(context.attributes) or 'none'}."
             )
-        self.excitation, self.inhibition, self.dependence, self.form = excitation, inhibition, dependence, form
-        self.edits = edits
         self.units = {name: context.units[name] for name in attributes}
         self.rest = {
             name: [unit for unit in range(context.latent) if unit not in set(units)]
