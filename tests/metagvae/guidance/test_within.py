@@ -86,35 +86,39 @@ def drawer_within_alphabet(codes: Tensor, known: dict[str, Tensor]) -> float:
     return sum(accuracy(codes[rows], known["drawer"][rows]) for rows in each) / ALPHABETS
 
 
-@pytest.mark.parametrize("form", ["confusion", "adversarial"])
-def test_the_drawer_goes_and_the_alphabet_stays(form: str) -> None:
+def test_the_drawer_goes_and_the_alphabet_stays_as_it_does_not_with_plain_inhibition() -> None:
     """Codes tell both: alphabets in four units, and in two others what each alphabet's own drawers do."""
     torch.manual_seed(1)
-    rows = 960
+    rows = 480
     known = {name: each[torch.randperm(rows)] for name, each in labels(rows).items()}
     start = 0.3 * torch.randn(rows, LATENT)
     start[:, 2:6] += 2 * F.one_hot(known["alphabet"], ALPHABETS)
     shift = torch.randn(ALPHABETS, DRAWERS, 2)
     shift = 1.5 * (shift - shift.mean(1, keepdim=True)) / shift.std((1, 2), keepdim=True)
     start[:, 6:8] += shift[known["alphabet"], known["drawer"]]
-    assert drawer_within_alphabet(start[:, 2:], known) > 0.9
-    assert accuracy(start[:, 2:], known["alphabet"]) > 0.95
+    assert drawer_within_alphabet(start[:, 2:] + 0.5 * torch.randn(rows, LATENT - 2), known) > 0.7
+    assert accuracy(start[:, 2:] + 0.5 * torch.randn(rows, LATENT - 2), known["alphabet"]) > 0.95
 
-    guidance = guided(form=form, hidden=32)
-    encoder = torch.nn.Sequential(torch.nn.Linear(LATENT, 32), torch.nn.ReLU(), torch.nn.Linear(32, LATENT))
-    optimizer = torch.optim.Adam([*encoder.parameters(), *guidance.parameters()], 1e-2)
-    for _ in range(500):
-        z = start + encoder(start)
-        terms = guidance(inputs(z + 0.2 * torch.randn_like(z), **known))
-        loss = torch.stack(list(terms.values())).sum() + 0.5 * (z - start)[:, 2:].square().sum(1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        z = start + encoder(start)
-    assert drawer_within_alphabet(z[:, :2], known) > 0.8  # in the units that are the drawer's
-    assert drawer_within_alphabet(z[:, 2:], known) < 0.6  # chance is a third
-    assert accuracy(z[:, 2:], known["alphabet"]) > 0.95
+    kept = {}
+    for name, within in (("within", {"drawer": "alphabet"}), ("plain", None)):
+        guidance = guided(within=within, hidden=32)
+        encoder = torch.nn.Sequential(torch.nn.Linear(LATENT, 32), torch.nn.ReLU(), torch.nn.Linear(32, LATENT))
+        optimizer = torch.optim.Adam([*encoder.parameters(), *guidance.parameters()], 1e-2)
+        for _ in range(300):
+            z = start + encoder(start)
+            terms = guidance(inputs(z + 0.5 * torch.randn_like(z), **known))
+            loss = torch.stack(list(terms.values())).sum() + 0.1 * (z - start)[:, 2:].square().sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            z = start + encoder(start)
+        draws = z + 0.5 * torch.randn_like(z)
+        assert drawer_within_alphabet(draws[:, :2], known) > 0.7  # in the units that are the drawer's
+        assert drawer_within_alphabet(draws[:, 2:], known) < 0.6  # chance is a third
+        kept[name] = accuracy(draws[:, 2:], known["alphabet"])
+    assert kept["within"] > 0.93
+    assert kept["plain"] < kept["within"] - 0.15
 
 
 def test_a_guided_alphabet_is_labels_that_a_run_was_taught() -> None:
