@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from episodes import InputError
-from metagvae.compute.batch_statistics import batch_mean
+from metagvae.compute.batch_statistics import batch_mean, batch_rows
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.units import Units
 from metagvae.guidance.base import GUIDANCES, Guidance, GuidanceContext, GuidanceInputs
@@ -51,6 +51,13 @@ def _known(labels: Tensor) -> tuple[Tensor, Tensor]:
     return labels.clamp(min=-1), labels >= 0
 
 
+def _standardised(codes: Tensor) -> Tensor:
+    """Codes ``[B, D]``, each unit in deviations from its mean over the step's batch."""
+    codes = full_precision(codes)
+    every = batch_rows(codes)
+    return (codes - every.mean(0)) / (every.var(0, correction=0) + 1e-4).sqrt()
+
+
 @GUIDANCES.register
 class ExcitationInhibition(Guidance):
     """For each attribute, its units must predict it and all other units must not.
@@ -65,9 +72,9 @@ class ExcitationInhibition(Guidance):
     - ``adversarial``: the encoder maximises C's cross entropy (the paper's minimax), held at the entropy of
       a uniform guess, beyond which there is nothing left to hide.
 
-    C reads draws of the posterior, in which what is smaller than their noise is hidden, and it may lag behind the
-    encoder. ``dependence`` adds a third term that has no opponent: `metagvae.guidance.dependence` of the other units'
-    posterior means and the attribute, as Lopez, Regier, Jordan & Yosef (NeurIPS 2018) have it.
+    C reads draws of the posterior, in which what is smaller than their noise is hidden, or its means, and it may lag
+    behind the encoder. ``dependence`` adds a third term that has no opponent: `metagvae.guidance.dependence` of the
+    other units' posterior means and the attribute, as Lopez, Regier, Jordan & Yosef (NeurIPS 2018) have it.
 
     All of this is about codes. ``edits`` is about what is drawn: each attribute's units are exchanged for those of
     another image of the batch (`metagvae.guidance.edited_images`), and a network that learns on the training images
@@ -83,6 +90,8 @@ class ExcitationInhibition(Guidance):
         within: an attribute by the name of another, such as ``{"drawer": "alphabet"}``, whose values mean something
             within one value of that one alone. Both classifiers are then given that value, so that what must go is the
             drawer among those of the alphabet, and not the alphabet, which tells that too.
+        reads: the adversary reads ``draws`` of the posterior, or its ``means``, which are the features of images;
+            standardised by the batch, so that to shrink them is of no avail.
 
     An attribute value below zero means unknown; such pictures take no part in that attribute's terms.
 
@@ -109,17 +118,20 @@ class ExcitationInhibition(Guidance):
         dependence: float = 0.0,
         edits: float = 0.0,
         within: Mapping[str, str] | None = None,
+        reads: str = "draws",
     ) -> None:
         super().__init__()
         if form not in ("confusion", "adversarial"):
             raise InputError(f"excitation_inhibition's form must be 'confusion' or 'adversarial'; received {form!r}.")
+        if reads not in ("draws", "means"):
+            raise InputError(f"excitation_inhibition reads 'draws' or 'means' of the posterior; received {reads!r}.")
         if min(excitation, inhibition, dependence, edits) < 0 or hidden < 1:
             raise InputError(
                 "excitation_inhibition needs weights >= 0 and hidden >= 1; received excitation "
                 f"{excitation}, inhibition {inhibition}, dependence {dependence}, edits {edits} and hidden {hidden}."
             )
         self.excitation, self.inhibition, self.dependence, self.form = excitation, inhibition, dependence, form
-        self.edits, self.within = edits, dict(within or {})
+        self.edits, self.within, self.reads = edits, dict(within or {}), reads
         self._check_within(attributes)
         unknown = [name for name in [*attributes, *self.within.values()] if name not in context.attributes]
         if unknown:
@@ -174,10 +186,11 @@ class ExcitationInhibition(Guidance):
 
     def forward(self, inputs: GuidanceInputs) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
+        codes = inputs.z if self.reads == "draws" else _standardised(inputs.posterior.mean)
         for name in self.units:
             labels, group = self._labels(name, inputs)
             labels, known = _known(labels)
-            own, rest = self.of_units[name](inputs.z), self.of_rest[name](inputs.z)
+            own, rest = self.of_units[name](inputs.z), self.of_rest[name](codes)
             terms[f"excitation/{name}"] = self.excitation * _cross_entropy(
                 self.exciters[name](own, group), labels, known
             )

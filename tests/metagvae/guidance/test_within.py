@@ -121,6 +121,24 @@ def test_the_drawer_goes_and_the_alphabet_stays_as_it_does_not_with_plain_inhibi
     assert kept["plain"] < kept["within"] - 0.15
 
 
+def test_an_adversary_on_means_sees_what_noise_hides_from_draws_and_no_scale() -> None:
+    z, noise = torch.randn(24, LATENT), torch.randn(24, LATENT)
+    known, paper = labels(24), torch.zeros(24, 1, 28, 28)
+    found = {}
+    for name, scale, drawn in (("small", 0.1, noise), ("large", 3.0, noise), ("other draw", 3.0, -noise)):
+        mean = scale * z + 2
+        given = GuidanceInputs(paper, Posterior(mean, torch.zeros_like(mean)), mean + drawn, torch.nn.Identity(), known)
+        found[name] = [guided(reads=reads)(given)["adversary/drawer"].detach() for reads in ("means", "draws")]
+    assert float(found["small"][0]) == pytest.approx(float(found["large"][0]), rel=1e-2)
+    assert found["large"][0] == found["other draw"][0]
+    assert found["large"][1] != found["other draw"][1]
+    guidance = guided(reads="means")
+    rest = z[:, guidance.rest["drawer"]]
+    told = guidance.adversaries["drawer"]((rest - rest.mean(0)) / rest.std(0, correction=0), known["alphabet"])
+    expected = F.cross_entropy(told, known["drawer"])
+    assert float(found["large"][0]) == pytest.approx(float(expected.detach()), rel=1e-3)
+
+
 def test_a_guided_alphabet_is_labels_that_a_run_was_taught() -> None:
     assert guided().taught() == ("drawer", "alphabet")
 
@@ -131,6 +149,7 @@ def test_a_guided_alphabet_is_labels_that_a_run_was_taught() -> None:
         ({"within": {"alphabet": "drawer"}}, "must name attributes that it guides \\(drawer\\)"),
         ({"within": {"drawer": "drawer"}}, "each within another one"),
         ({"within": {"drawer": "country"}}, "'country', which the training pictures do not have; they have: alphabet"),
+        ({"reads": "guesses"}, "reads 'draws' or 'means' of the posterior; received 'guesses'"),
         ({"dependence": 1.0}, "dependence and edits must be 0"),
         ({"edits": 1.0}, "dependence and edits must be 0"),
     ],
