@@ -158,7 +158,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         terms = PictureTerms(config, model, bank, device)
         rates = model.rates() if isinstance(model, InfoGAN) else {}
         task = Task(model, draws, terms, draws.place, share, "pretraining", rates)
-        fit(run, task, config.optim, config.run, device)
+        model.load_state_dict(fit(run, task, config.optim, config.run, device)["best"])
         model.eval().to("cpu")
         if isinstance(model, InfoGAN):
             model.fit_variance()
