@@ -33,10 +33,11 @@ class _Classifier(nn.Sequential):
 
     def forward(self, codes: Tensor, group: Tensor | None = None) -> Tensor:
         """``[B, values]`` of codes ``[B, inputs]`` and each row's group int64 ``[B]``; None without groups."""
-        logits: Tensor = super().forward(codes)
+        for layer in self:
+            codes = layer(codes)
         if group is None:
-            return logits
-        logits = logits.unflatten(-1, (self.groups, -1))
+            return codes
+        logits = codes.unflatten(-1, (self.groups, -1))
         return logits.gather(1, group.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
 
 
