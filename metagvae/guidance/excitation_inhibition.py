@@ -38,7 +38,8 @@ class _Classifier(nn.Sequential):
         if group is None:
             return codes
         logits = codes.unflatten(-1, (self.groups, -1))
-        return logits.gather(1, group.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
+        own: Tensor = logits.gather(1, group.view(-1, 1, 1).expand(-1, 1, logits.shape[-1])).squeeze(1)
+        return own
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
