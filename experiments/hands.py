@@ -1,4 +1,4 @@
-"""How much of the hand that drew it an image's feature holds, and what it is worth to take it out.
+"""The hand that drew an image in the image's feature: how much of it is there, and the gain of taking it out.
 
 Omniglot's drawers are people: in an alphabet the n-th drawing of every character is by the same one. A reader of the
 drawer and the drawer's share of what differs within a class tell how much of the hand is there; the error with the true
@@ -114,7 +114,7 @@ def without_hands(drawn: Drawn) -> Tensor:
 
 
 def references(encoder: nn.Module, train: Drawn) -> dict[str, tuple[Tensor, Tensor]]:
-    """What features are whitened by: rows, and which of them are alike, int64."""
+    """Rows that features are whitened by, and int64 of each, equal where they are alike; by name."""
     means, alphabets = [], []
     for number, (_, features) in enumerate(train.groups()):
         means.append(features.mean(0))
