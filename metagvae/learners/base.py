@@ -26,6 +26,8 @@ class Learner(nn.Module, ABC):
         needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
         sees_queries: whether its head looks at all queries of an episode together, whatever the encoder's norm policy.
+        progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. Whoever
+            trains it sets it before each step.
 
     Example:
         >>> import torch
@@ -43,6 +45,7 @@ class Learner(nn.Module, ABC):
     classifies: ClassVar[bool] = True
     sees_queries: bool = False
     way: int | None = None  # of a learner with a head of that size
+    progress: float | Tensor = 1.0
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
