@@ -70,8 +70,8 @@ class ANIL(InnerLoopLearner, FeatureLearner):
     def _heads(self, support: Tensor) -> list[Tensor]:
         """The heads after every inner step."""
         tasks, way, shot, _ = support.shape
-        self.check_way(way)
-        weight = torch.cat([self.head.weight, self.head.bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
+        start, bias = self.head_start(way)
+        weight = torch.cat([start, bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
         design = F.pad(support.flatten(1, 2), (0, 1), value=1.0)
         labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
         found = []

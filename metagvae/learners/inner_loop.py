@@ -36,7 +36,7 @@ class InnerLoop:
             first all alike, the earlier ones then less and less.
         head_lr: alpha of the linear layer, in a learner that steps the encoder too; None for ``inner_lr``.
         head: the linear layer's start: ``learnt`` by the outer loop, or ``zero`` in every episode, so that a row of
-            it belongs to no class before the support set is seen.
+            it belongs to no class before the support set is seen, and there may be any number of them.
 
     Raises:
         InputError: by `check`, if an option is out of its range.
@@ -79,11 +79,11 @@ class InnerLoop:
 
 
 class InnerLoopLearner(Learner):
-    """A linear head of ``way`` outputs on the encoder's features, and an inner loop.
+    """A linear head on the encoder's features, and an inner loop.
 
     Args:
         encoder: pictures to features; its ``feature_size`` is their length.
-        way: outputs of the head; episodes must have this many ways.
+        way: outputs of the head; episodes must have this many ways, unless the head starts at zero.
         options: of the inner loop.
 
     Raises:
@@ -104,7 +104,7 @@ class InnerLoopLearner(Learner):
             raise InputError(f"{self.name}'s way must be at least 2; received {way}.")
         options.check(self.name)
         self.options = options
-        self.way = way
+        self.way = way if options.head == "learnt" else None
         self.head = nn.Linear(size, way)
         if options.head == "zero":
             self.head.requires_grad_(False)
@@ -174,12 +174,19 @@ class InnerLoopLearner(Learner):
 
     def check_way(self, way: int) -> None:
         """Raises `InputError` unless episodes of ``way`` ways fit the head."""
-        if way != self.head.out_features:
+        if self.way is not None and way != self.way:
             raise InputError(
-                f"this {self.name} has a head of {self.head.out_features} ways; received episodes of {way}. "
-                f"Ask for {self.head.out_features} ways, train one for {way}, or use a learner for any "
-                "number of ways, such as prototypes."
+                f"this {self.name} has a head of {self.way} ways; received episodes of {way}. "
+                f"Ask for {self.way} ways, train one for {way} or one whose head starts at zero, or use a learner for "
+                "any number of ways, such as prototypes."
             )
+
+    def head_start(self, way: int) -> tuple[Tensor, Tensor]:
+        """Weight ``[way, D]`` and bias ``[way]`` that the head begins an episode with."""
+        self.check_way(way)
+        if self.way is None:
+            return self.head.weight[:1].expand(way, -1), self.head.bias[:1].expand(way)
+        return self.head.weight, self.head.bias
 
 
 def weighted_sum(weights: Sequence[float | Tensor], losses: Sequence[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -143,9 +144,11 @@ class MAML(InnerLoopLearner):
             )
         self._averages_checked = True
 
-    def _adapted(self) -> Weights:
-        """What the inner loop steps, by name: all weights but its own rates."""
-        return {name: weight for name, weight in self.named_parameters() if name != "rates"}
+    def _start(self, way: int) -> Weights:
+        """Where the inner loop of an episode begins, by name: all weights but its own rates."""
+        start: Weights = {f"encoder.{name}": weight for name, weight in self.encoder.named_parameters()}
+        start["head.weight"], start["head.bias"] = self.head_start(way)
+        return start
 
     def _logits(self, fast: Weights, rows: Tensor) -> Tensor:
         """``[M, N]`` of one task's rows ``[M, C, H, W]`` under weights ``fast``."""
@@ -157,24 +160,25 @@ class MAML(InnerLoopLearner):
     def _loss(self, fast: Weights, rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(full_precision(self._logits(fast, rows)), labels)
 
-    def _moving(self, rows: Tensor, labels: Tensor) -> list[str]:
+    def _moving(self, start: Weights, rows: Tensor, labels: Tensor) -> list[str]:
         """Names of the weights that a support's loss depends on, looked for at the first one: no others move."""
         asked = tuple(getattr(self.encoder, "features", ()))
         if asked not in self._moved:
-            point = {name: value.detach().requires_grad_() for name, value in self._adapted().items()}
+            point = {name: value.detach().requires_grad_() for name, value in start.items()}
             with torch.enable_grad():
                 loss = self._loss(point, rows, labels)
             slopes = torch.autograd.grad(loss, list(point.values()), allow_unused=True)
             self._moved[asked] = [name for name, slope in zip(point, slopes, strict=True) if slope is not None]
         return self._moved[asked]
 
-    def _fit_vmapped(self, rows: Tensor, labels: Tensor, names: list[str], every: bool) -> list[Weights]:
+    def _fit_vmapped(
+        self, start: Weights, names: list[str], labels: Tensor, every: bool, rows: Tensor
+    ) -> list[Weights]:
         """The adapted weights of one task from its support rows ``[N * K, C, H, W]``, those of ``names``, for vmap.
 
         Args:
             every: those after every inner step; else the last alone.
         """
-        start = self._adapted()
         places = [place for place, name in enumerate(start) if name in names]
         moving = {name: start[name] for name in names}
         sizes = [weight.numel() for weight in moving.values()]
@@ -205,10 +209,10 @@ class MAML(InnerLoopLearner):
         known = [rate if isinstance(rate, Tensor) else like(rate) for rate in rates]
         return torch.cat([known[place].expand(size) for place, size in zip(places, sizes, strict=True)])
 
-    def _fit(self, rows: Tensor, labels: Tensor, every: bool) -> list[Weights]:
+    def _fit(self, start: Weights, labels: Tensor, every: bool, rows: Tensor) -> list[Weights]:
         """The same for a loop over tasks, where plain autograd costs less than torch.func."""
         through = self.second_order
-        names, values = zip(*self._adapted().items(), strict=True)
+        names, values = zip(*start.items(), strict=True)
 
         def step(rates: Sequence[float | Tensor], *fast: Tensor) -> tuple[Tensor, ...]:
             # its contexts are its own: it may run again when those of its caller are gone
@@ -233,29 +237,24 @@ class MAML(InnerLoopLearner):
             found.append(values)
         return [dict(zip(names, values, strict=True)) for values in (found if every else found[-1:])]
 
-    def _checked(self, support: Tensor) -> Tensor:
-        """Labels ``[N * K]`` of a support set, after the checks that need one."""
-        way, shot = support.shape[1:3]
-        self.check_way(way)
-        self._check_averages()
-        return torch.arange(way, device=support.device).repeat_interleave(shot)
-
     def adapt(self, support: Tensor) -> MAMLState:
         return self._states(support, every=False)[-1]
 
     def _states(self, support: Tensor, every: bool) -> list[MAMLState]:
         """The states after every inner step, or the last alone."""
-        labels = self._checked(support)
+        way, shot = support.shape[1:3]
+        start = self._start(way)
+        self._check_averages()
+        labels = torch.arange(way, device=support.device).repeat_interleave(shot)
         rows = support.flatten(1, 2)
         found: Sequence[Weights | list[Weights]]
         vmapped = self._vmapped(support)
         with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, not vmapped, vmapped):
             if vmapped:
-                names = self._moving(rows[0], labels)
-                fit = vmap(self._fit_vmapped, in_dims=(0, None, None, None), randomness="different")
-                found = fit(rows, labels, names, every)
+                fit = partial(self._fit_vmapped, start, self._moving(start, rows[0], labels), labels, every)
+                found = vmap(fit, randomness="different")(rows)
             else:
-                tasks = [self._fit(channels_last(task), labels, every) for task in rows]
+                tasks = [self._fit(start, labels, every, channels_last(task)) for task in rows]
                 found = [list(weights) for weights in zip(*tasks, strict=True)]
         kept = rows if norm_policy(self.encoder) == "support" else None
         return [MAMLState(fast, kept) for fast in found]

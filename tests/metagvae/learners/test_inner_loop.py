@@ -177,6 +177,19 @@ def test_a_zero_head_stays_and_no_row_belongs_to_a_class(name: str) -> None:
     torch.testing.assert_close(moved, logits[:, order][..., order], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["maml", "maml vmapped", "anil"])
+def test_a_zero_head_answers_any_number_of_ways(name: str) -> None:
+    """As one that was made for as many."""
+    batch = make_episodes()
+    name, _, vmapped = name.partition(" ")
+    options = {"inner_lr": 0.1, "inner_steps": 2, "head": "zero", **({"batching": "vmap"} if vmapped else {})}
+    wide, same = (make_learner(name, make_encoder("support"), way, **options).double() for way in (7, WAY))
+    assert wide.way is None
+    torch.testing.assert_close(wide(batch)[1], same(batch)[1])
+    gradients = outer_gradient(wide, batch), outer_gradient(same, batch)
+    assert difference(*gradients) < 1e-11
+
+
 @pytest.mark.parametrize("progress", [0.2, 0.6])
 @pytest.mark.parametrize("norm", ["support", "transductive"])
 def test_anil_with_all_cures_is_plain_autograd_on_the_head(norm: str, progress: float) -> None:
