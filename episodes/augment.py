@@ -16,10 +16,12 @@ from torch import Tensor
 
 from episodes.batch_share import uniform
 from episodes.capture import CaptureConfig, capture
+from episodes.errors import InputError
 from episodes.precision import autocast_off
 from episodes.ranges import check_range
 
 PARAMETERS = ("rotation", "scale_x", "scale_y", "shear", "shift_x", "shift_y", "stroke")
+SHARES = ("stroke", "flip", "crop", "colour")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class AugmentConfig:
         translation: largest shift, as a fraction of the picture's side.
         elastic: largest local displacement, as a fraction of the side; smooth over a quarter of it.
         flip: chance of a mirror image.
+        crop: largest share of the sides that is cut away; a window of what is left, anywhere in the picture, fills it.
+        colour: largest relative change of saturation; hues turn by up to a quarter of it, as a part of the circle. Of
+            pictures of three channels.
         brightness: largest relative change of brightness and contrast.
         stroke: in [0, 1], how far bright strokes may grow (1: by a pixel on each side) or thin (1: until a
             pixel on each side is gone); for ink on black.
@@ -52,17 +57,21 @@ class AugmentConfig:
     translation: float = 0.0
     elastic: float = 0.0
     flip: float = 0.0
+    crop: float = 0.0
+    colour: float = 0.0
     brightness: float = 0.0
     stroke: float = 0.0
     capture: CaptureConfig | None = None
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name != "capture"):
-            check_range(f"augment.{name}", getattr(self, name), 1 if name in ("stroke", "flip") else math.inf)
+            check_range(f"augment.{name}", getattr(self, name), 1 if name in SHARES else math.inf)
+        if self.crop == 1:
+            raise InputError("augment.crop must be less than 1: nothing of the pictures would be left; received 1.")
 
     @property
     def warps(self) -> bool:
-        return any((self.rotation, self.scale, self.shear, self.translation, self.elastic, self.flip))
+        return any((self.rotation, self.scale, self.shear, self.translation, self.elastic, self.flip, self.crop))
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Warped:
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].
         parameters: float ``[..., 7]`` in [-1, 1], `PARAMETERS` as fractions of their limits; zero where the
-            limit is. Local displacement, mirroring and brightness have no number here.
+            limit is. Local displacement, mirroring, cropping, colour and brightness have no number here.
 
     Example:
         >>> import torch
@@ -152,11 +161,48 @@ def stroke_width(images: Tensor, amount: Tensor) -> Tensor:
     return images.lerp(torch.where(grow, window, -window), amount.abs()[:, None, None, None])
 
 
+def cropped(theta: Tensor, side: Tensor, place: Tensor) -> Tensor:
+    """Matrices ``[B, 2, 3]`` that show a window of what the matrices ``theta`` show.
+
+    Args:
+        side: ``[B]``, of the window, as a share of the picture's.
+        place: ``[B, 2]`` in [-1, 1]: from the window at the left and top to the one at the right and bottom.
+    """
+    linear = theta[..., :2]
+    column = theta[..., 2:] + linear @ (place * (1 - side).unsqueeze(-1)).unsqueeze(-1)
+    return torch.cat((linear * side[:, None, None], column), -1)
+
+
+def recoloured(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+    """Pictures of three channels with other colours: what a pixel has beside its grey is scaled, and turned about grey.
+
+    Grey is the mean of the channels, which stays as it is but where a channel leaves [0, 1] and is cut off.
+
+    Args:
+        images: ``[B, 3, H, W]`` in [0, 1].
+        saturation: ``[B]`` factors; 0 leaves grey.
+        hue: ``[B]`` radians; a third of a turn makes red green, green blue and blue red.
+
+    Raises:
+        InputError: for other numbers of channels.
+    """
+    if images.shape[1] != 3:
+        raise InputError(
+            f"augment.colour changes pictures of three channels; received {images.shape[1]}. Set it to 0 for these."
+        )
+    cos, sin = saturation * hue.cos(), saturation * hue.sin() / math.sqrt(3)
+    # Rodrigues' rotation about (1, 1, 1): what a channel keeps, and what it takes from the next and the one before
+    kept, rest = (1 + 2 * cos) / 3, (1 - cos) / 3
+    own, after, before = (part[:, None, None, None] for part in (kept, rest - sin, rest + sin))
+    mixed = own * images + after * images.roll(-1, 1) + before * images.roll(1, 1)
+    return mixed.clamp(0, 1)
+
+
 def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None) -> Warped:
     """Change each picture by its own draw, and say how.
 
-    Stroke width first, then one resampling for all motions, then brightness, then `episodes.capture.capture`. What a
-    warp brings in from outside takes the border's values.
+    Stroke width first, then one resampling for all motions, then colour, then brightness, then
+    `episodes.capture.capture`. What a warp brings in from outside takes the border's values.
 
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].
@@ -187,12 +233,17 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
         if config.flip:
             mirror = (1 - 2 * mirrored.to(theta))[:, None, None]
             theta = torch.cat((theta[:, :1] * mirror, theta[:, 1:]), 1)
+        if config.crop:
+            theta = cropped(theta, 1 - config.crop * uniform(count, device=device, generator=generator), symmetric(2))
         grid = sampling_grid(theta, flat.shape)
         if config.elastic:
             coarse = symmetric(2, 4, 4) * (2 * config.elastic)
             field = F.interpolate(coarse, shape[-2:], mode="bicubic", align_corners=False)
             grid = grid + field.permute(0, 2, 3, 1)
         flat = resample(flat, grid)
+    if config.colour:
+        saturation, hue = symmetric(2).unbind(-1)
+        flat = recoloured(flat, 1 + config.colour * saturation, (math.pi / 2) * config.colour * hue)
     if config.brightness:
         gain = 1 + symmetric(1, 1, 1) * config.brightness
         offset = symmetric(1, 1, 1) * config.brightness

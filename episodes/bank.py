@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,10 +20,10 @@ HASHED_BYTES = 2**28  # of a bank's pictures: a fifth of a second
 
 @dataclass(frozen=True)
 class Attribute:
-    """A known factor of the classes, such as the alphabet a character belongs to.
+    """A known factor of the classes, such as the alphabet a character belongs to, or of the images.
 
     Args:
-        values: int64 ``[classes]``, each in ``[0, len(names))``, or below zero where it is unknown.
+        values: int64 ``[classes]``, or ``[M]`` of images, each in ``[0, len(names))``, or below zero where unknown.
         names: what each value stands for.
 
     Example:
@@ -79,6 +79,7 @@ class ImageBank:
         split: ``train``, ``validation`` or ``test``.
         polarity: what a large value means: ``ink`` (bright strokes on black) or ``light`` (photographs).
         attributes: known factors of the classes, by name.
+        image_attributes: known factors that differ within a class, by names that no attribute has, such as who drew it.
         notes: what a reader of a result should know (skipped files, duplicates).
         factors: known numbers of the images; None without any.
 
@@ -105,6 +106,7 @@ class ImageBank:
     attributes: dict[str, Attribute] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     factors: Factors | None = None
+    image_attributes: dict[str, Attribute] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -118,14 +120,23 @@ class ImageBank:
                 f"end at the number of images, {len(self.images)}; received {len(self.offsets)} entries ending "
                 f"at {int(self.offsets[-1])}."
             )
-        for name, attribute in self.attributes.items():
-            if len(attribute.values) != len(self.class_names):
-                raise InputError(
-                    f"attribute '{name}' of {self.dataset} has {len(attribute.values)} values for "
-                    f"{len(self.class_names)} classes; give one value per class."
-                )
+        self._check_attributes(self.attributes, len(self.class_names), "classes", "class")
+        self._check_attributes(self.image_attributes, len(self), "images", "image")
+        twice = [name for name in self.image_attributes if name == "class" or name in self.attributes]
+        if twice:
+            raise InputError(
+                f"{self.dataset} has an attribute '{twice[0]}' of its classes; give that of its images another name."
+            )
         if self.factors is not None:
             self._check_factors(self.factors)
+
+    def _check_attributes(self, attributes: Mapping[str, Attribute], count: int, several: str, one: str) -> None:
+        for name, attribute in attributes.items():
+            if len(attribute.values) != count:
+                raise InputError(
+                    f"attribute '{name}' of {self.dataset} has {len(attribute.values)} values for {count} {several}; "
+                    f"give one value per {one}."
+                )
 
     def _check_factors(self, factors: Factors) -> None:
         values, names = factors.values, factors.names
@@ -134,7 +145,7 @@ class ImageBank:
                 f"the factors of {self.dataset} must be finite float32 [{len(self)}, {len(names)}], a row per image "
                 f"and a column per name, NaN where unknown; received {values.dtype} {list(values.shape)}."
             )
-        taken = {"class", *self.attributes}
+        taken = {"class", *self.attributes, *self.image_attributes}
         if len(set(names)) < len(names) or taken & set(names):
             raise InputError(
                 f"the factors of {self.dataset} must have names of their own, none of {', '.join(sorted(taken))}; "
@@ -210,9 +221,12 @@ class ImageBank:
 
     def to(self, device: torch.device | str) -> ImageBank:
         """The same bank with its store on ``device``."""
-        moved = {
-            name: Attribute(attribute.values.to(device), attribute.names) for name, attribute in self.attributes.items()
-        }
+
+        def moved(attributes: dict[str, Attribute]) -> dict[str, Attribute]:
+            return {
+                name: replace(attribute, values=attribute.values.to(device)) for name, attribute in attributes.items()
+            }
+
         bank = object.__new__(ImageBank)  # not checked anew: that reads numbers back, and waits for the device
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         factors = None if self.factors is None else replace(self.factors, values=self.factors.values.to(device))
@@ -220,7 +234,8 @@ class ImageBank:
             fields,
             images=self.images.to(device),
             offsets=self.offsets.to(device),
-            attributes=moved,
+            attributes=moved(self.attributes),
+            image_attributes=moved(self.image_attributes),
             factors=factors,
         )
         return bank
@@ -252,20 +267,18 @@ class ImageBank:
             images=self.images[rows],
             offsets=counts.cumsum(0),
             class_names=tuple(self.class_names[c] for c in numbers),
-            attributes={
-                name: Attribute(attribute.values[classes], attribute.names)
-                for name, attribute in self.attributes.items()
-            },
+            attributes=_taken(self.attributes, classes),
             split=split or self.split,
             factors=None if self.factors is None else replace(self.factors, values=self.factors.values[rows]),
+            image_attributes=_taken(self.image_attributes, rows),
         )
 
     def with_rotations(self) -> ImageBank:
         """Four classes for one: each class and its turns by 90, 180 and 270 degrees, in that order.
 
         Call it only on a split, never before splitting: a turned class must stay on its own side.
-        A ``rotation`` attribute is added; the images must be square. What the factors of a turned image are is
-        unknown.
+        A ``rotation`` attribute is added; the images must be square. A turned image keeps the attributes of the image;
+        what its factors are is unknown.
         """
         if self.images.shape[-1] != self.images.shape[-2]:
             raise InputError(f"rotations need square pictures; {self.dataset} has {self.image_shape}.")
@@ -273,16 +286,15 @@ class ImageBank:
         for number, name in enumerate(self.class_names):
             images = self.images[int(self.offsets[number]) : int(self.offsets[number + 1])]
             parts += [(f"{name}/rot{90 * k:03d}", torch.rot90(images, k, (-2, -1))) for k in range(4)]
-        attributes = {
-            name: Attribute(attribute.values.repeat_interleave(4), attribute.names)
-            for name, attribute in self.attributes.items()
-        }
+        attributes = _taken(self.attributes, torch.arange(self.num_classes).repeat_interleave(4))
         turns = torch.arange(4).repeat(self.num_classes)
         factors = None
         if self.factors is not None:
             each = self.factors.values.split(self.counts.tolist())
             rows = [torch.cat((upright, torch.full_like(upright, torch.nan).repeat(3, 1))) for upright in each]
             factors = replace(self.factors, values=torch.cat(rows))
+        every = torch.arange(len(self)).split(self.counts.tolist())
+        upright = torch.cat([rows.repeat(4) for rows in every])  # of each turned image, the one that it is a turn of
         attributes["rotation"] = Attribute(turns, ("0", "90", "180", "270"))
         return ImageBank.from_classes(
             parts,
@@ -292,4 +304,10 @@ class ImageBank:
             attributes=attributes,
             notes=self.notes,
             factors=factors,
+            image_attributes=_taken(self.image_attributes, upright),
         )
+
+
+def _taken(attributes: Mapping[str, Attribute], rows: Tensor) -> dict[str, Attribute]:
+    """The attributes of the given classes or images."""
+    return {name: replace(attribute, values=attribute.values[rows]) for name, attribute in attributes.items()}

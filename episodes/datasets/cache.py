@@ -26,7 +26,7 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 _FORMAT = 2
-_FIELDS = ("dataset", "split", "polarity", "attributes", "notes", "factors")
+_FIELDS = ("dataset", "split", "polarity", "attributes", "notes", "factors", "image_attributes")
 _UNFINISHED = ".tmp-"
 _FORGOTTEN = 24 * 3600  # seconds after which an unfinished entry that no lock speaks for is removed
 _swept: set[Path] = set()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -64,13 +64,16 @@ def write_entry(decoding: Decoding, folder: Path, key: str) -> None:
 
     with shards.ShardWriter(folder, shards.SHARD_BYTES) as writer:
         fields = drain(decoding, take)
-    attributes, factors = fields.pop("attributes", {}), fields.pop("factors", None)
+    factors = fields.pop("factors", None)
+    # of images only where there are any: the entry of a bank without is what an older version wrote
+    listed = {name: _listed(fields.pop(name, {})) for name in ("attributes", "image_attributes")}
     index = {
         **fields,
         "key": key,
         "offsets": torch.tensor(counts).cumsum(0).tolist(),
         "class_names": names,
-        "attributes": {name: {"values": a.values.tolist(), "names": a.names} for name, a in attributes.items()},
+        "attributes": listed["attributes"],
+        **({"image_attributes": listed["image_attributes"]} if listed["image_attributes"] else {}),
         "files": writer.files,
         **({} if factors is None else {"factors": factors.names}),
     }
@@ -176,6 +179,14 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def _listed(attributes: Mapping[str, Attribute]) -> dict[str, Any]:
+    return {name: {"values": each.values.tolist(), "names": each.names} for name, each in attributes.items()}
+
+
+def _attributes(listed: Mapping[str, Any]) -> dict[str, Attribute]:
+    return {name: Attribute(torch.tensor(a["values"]), tuple(a["names"])) for name, a in listed.items()}
+
+
 def _factors(folder: Path, names: Any) -> Factors:
     if any(type(name) is not str for name in names):
         raise Damaged("names of factors that are no names")
@@ -198,11 +209,10 @@ def _bank(folder: Path, index: Any, key: str, files: int, factors: bool) -> Imag
             dataset=index["dataset"],
             split=index["split"],
             polarity=index["polarity"],
-            attributes={
-                name: Attribute(torch.tensor(a["values"]), tuple(a["names"])) for name, a in index["attributes"].items()
-            },
+            attributes=_attributes(index["attributes"]),
             notes=tuple(index["notes"]),
             factors=_factors(folder, index["factors"]) if factors else None,
+            image_attributes=_attributes(index.get("image_attributes", {})),
         )
     except InputError as error:
         raise Damaged(str(error)) from error

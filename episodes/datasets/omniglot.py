@@ -73,6 +73,9 @@ def vinyals_split(split: str) -> set[tuple[str, str]]:
 class Omniglot(Dataset):
     """Omniglot, ink bright on black, grey, 28 x 28 unless ``size`` says otherwise.
 
+    Of each class the ``alphabet`` is known, of each image the ``drawer``, numbered anew in every alphabet: the n-th
+    drawings of its characters are by one person.
+
     Args:
         splits: ``vinyals`` (1,028 / 172 / 423 characters; default), or one whose test split is the 20 evaluation
             alphabets: ``lake`` (train: the 30 background alphabets less the validation ones; validation: the last
@@ -100,6 +103,7 @@ class Omniglot(Dataset):
             "split": split,
             "splits": self.splits,
             "size": self.side,
+            "image_attributes": ["drawer"],  # an entry of an older version has none
             "sources": [source.fingerprint for source in sources],
         }
         try:
@@ -162,12 +166,17 @@ class Omniglot(Dataset):
             classes.append((f"{alphabet}/{character}", torch.stack(drawings)))
         alphabets = sorted({alphabet for alphabet, _ in members})
         values = torch.tensor([alphabets.index(alphabet) for alphabet, _ in members])
+        counts = [len(drawings) for _, drawings in classes]
+        drawers = Attribute(
+            torch.cat([torch.arange(count) for count in counts]), tuple(map(str, range(1, max(counts) + 1)))
+        )
         return ImageBank.from_classes(
             classes,
             dataset=f"{self.name}-{self.splits}",
             split=split,
             polarity="ink",
             attributes={"alphabet": Attribute(values, tuple(alphabets))},
+            image_attributes={"drawer": drawers},
         )
 
     def fetch(self, folder: Path) -> None:

@@ -25,6 +25,9 @@ class OptimSection:
         schedule: cosine (to zero) | halving (every halve_every steps) | constant.
         halve_every: steps between halvings.
         clip: largest norm of the gradient; 0 for none.
+        average: what is kept (and validated) is a mean of the weights that training passes through: an exponential one
+            whose past counts so much at each step, such as 0.999; 1 for the plain mean of all; 0 for the last weights.
+        average_from: share of the steps that are left out of the mean.
         skip_nonfinite: steps whose loss or gradient is not finite that are left out; one more stops the run.
         precision: auto | float32 | tf32 (products rounded as NVIDIA's GPUs do) | bfloat16; auto takes bfloat16 where
             the processor computes in it and it measures no slower, but float32 for maml, whose outer gradient
@@ -46,6 +49,8 @@ class OptimSection:
     schedule: str = "cosine"
     halve_every: int = 2000
     clip: float = 0.0
+    average: float = 0.0
+    average_from: float = 0.0
     skip_nonfinite: int = 0
     precision: str = "auto"
     compile: bool = False
@@ -77,6 +82,11 @@ class OptimSection:
             )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"optim.betas must be two numbers in [0, 1); received {self.betas}.")
+        if not (0 <= self.average <= 1 and 0 <= self.average_from < 1):
+            raise InputError(
+                "optim.average must be in [0, 1] and optim.average_from in [0, 1); received "
+                f"{self.average} and {self.average_from}."
+            )
         if not self.clip >= 0:
             raise InputError(f"optim.clip must be at least 0; received {self.clip}.")
 

@@ -149,6 +149,11 @@ class Run:
             return {**others, "data": data, "optim": optim, **kept}
 
         before, after = _set(essence(_from_anywhere(old))), _set(json.loads(json.dumps(essence(new))))
+        if isinstance(before.get("attributes"), Mapping) and isinstance(after.get("attributes"), Mapping):
+            # an older version did not know all of the images' attributes, so no guidance of this run learns the others
+            after["attributes"] = {
+                key: after["attributes"][key] for key in before["attributes"] if key in after["attributes"]
+            }
         differing = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
         if differing:
             raise InputError(

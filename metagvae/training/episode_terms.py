@@ -18,13 +18,14 @@ class EpisodeTerms:
     """The loss terms of a batch of episodes; called in the device's precision, it never waits for the host.
 
     Args:
-        bank: the labelled one, for the attributes of its classes.
+        bank: the labelled one, for the attributes of its classes and images.
     """
 
     def __init__(self, config: TrainConfig, parts: Parts, bank: ImageBank, device: Device) -> None:
         self.config, self.parts, self.device = config, parts, device
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
+        self.of_images = {name: a.values.to(device.device) for name, a in bank.image_attributes.items()}
         known = bank.factors
         self.factors = None if known is None else replace(known, values=known.values.to(device.device))
 
@@ -41,8 +42,11 @@ class EpisodeTerms:
         terms = {"episodes": loss}
         if vae is not None and config.vae_weight:
             seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
-            if self.factors is not None and seen.rows is not None:
-                seen.attributes.update(self.factors.columns(seen.rows))
+            if seen.rows is not None:
+                rows = seen.rows
+                seen.attributes.update({name: values[rows] for name, values in self.of_images.items()})
+                if self.factors is not None:
+                    seen.attributes.update(self.factors.columns(rows))
             shown = self.device.layout(seen.images)
             named = vae.losses(shown, seen.attributes, views=seen.views, progress=inputs["progress"])
             for name, term in named.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from metagvae.compute.processes import ranks
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
 from metagvae.runs.signals import Interrupted, StopSignals
+from metagvae.training.averaged_weights import AveragedWeights, copied
 from metagvae.training.captured_step import CapturedStep
 from metagvae.training.finite_guard import check_finite_state
 from metagvae.training.resumption import restore
@@ -116,13 +118,17 @@ class _Fitting:
         self.work = TrainingStep(task.module, task.loss_terms, optim, task.share, device, task.place, rates=task.rates)
         self.guard = self.work.guard
         self.take = _taken(self.work, optim, device)
+        self.average = None
+        if optim.average:
+            self.average = AveragedWeights(task.module, optim.average, int(optim.average_from * optim.steps))
         self.done, spent, skipped = 0, 0.0, 0
         self.best: dict[str, Any] = {"best_error": math.inf, "best_step": -1, "best": {}}
         peers = ranks()
         peers.check_layers(self.module)
         state = peers.from_main(run.states.load())
         if state is not None:
-            restore(self.module, self.work.optimizer, state, optim.steps, run.states.path(state["step"]))
+            place = run.states.path(state["step"])
+            restore(self.module, self.work.optimizer, state, optim.steps, place, self.average)
             self.done, spent, skipped, self.best = state["step"], state["seconds"], state["skipped"], state["best"]
         elif peers.size > 1:
             self.module.load_state_dict(peers.from_main(self.module.state_dict()))  # whatever this host's files said
@@ -140,14 +146,23 @@ class _Fitting:
         self.run.log(self.done, {"loss": loss, **values, "lr": rate, "seconds": time.perf_counter() - self.began})
         return loss
 
+    def take_in(self) -> None:
+        """Adds the weights as they are to their mean, where one is kept."""
+        if self.average is not None:
+            self.average.add(self.done - 1)
+
+    def to_keep(self) -> AbstractContextManager[None]:
+        """Within it the module has the weights that a run is kept for: their mean, or they as they are."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
     def select(self, selection: Selection) -> None:
-        """Measures the weights as they are, and keeps them if they are the best so far."""
-        error = selection.error()
+        """Measures the weights to keep, and keeps them if they are the best so far."""
+        with self.to_keep():
+            error = selection.error()
+            if error < self.best["best_error"]:
+                self.best = {"best_error": error, "best_step": self.done, "best": copied(self.module)}
         self.module.train()
         self.run.log(self.done, {"validation_error": error})
-        if error < self.best["best_error"]:
-            kept = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
-            self.best = {"best_error": error, "best_step": self.done, "best": kept}
         if selection.watch is not None:
             selection.watch(self.done, error)
 
@@ -156,13 +171,16 @@ class _Fitting:
         self.guard.check()
         check_finite_state(self.module, self.done)
         content = {"module": self.module.state_dict(), "optimizer": self.work.optimizer_state(), "best": self.best}
+        if self.average is not None:
+            content["average"] = self.average.state()
         seconds = time.perf_counter() - self.began
         self.run.states.save(self.done, {**content, "skipped": self.guard.skipped, "seconds": seconds})
 
     def outcome(self) -> dict[str, Any]:
         """The best weights, those of the end where none were chosen."""
         if not self.best["best"]:
-            self.best = {**self.best, "best_step": self.done, "best": self.module.state_dict()}
+            with self.to_keep():
+                self.best = {**self.best, "best_step": self.done, "best": copied(self.module)}
         return {"step": self.done, **self.best}
 
 
@@ -187,6 +205,7 @@ def fit(
             rate = learning_rate(optim, step)
             terms = fitting.take(task.draw(step), step, rate, seed_for(section.seed, 1, step))
             done = fitting.done = step + 1
+            fitting.take_in()
             bar.update()
             last = done == optim.steps
             logging = done % section.log_every == 0 or last

@@ -69,12 +69,15 @@ class PictureDraws:
 
     def __call__(self, step: int) -> StepInputs:
         """``images`` uint8 ``[B, C, H, W]`` and ``classes`` int64 ``[B]`` of a step, ``warm_up`` and ``progress``; of
-        images with factors those too, ``factors`` float32 ``[B, factors]``."""
+        images with factors those too, ``factors`` float32 ``[B, factors]``, and ``attributes/NAME`` int64 ``[B]`` of
+        each attribute of the images."""
         chosen = self.shuffle(step)[self.share.rows(self.share.count)]
         images = self.bank.gather(chosen, pin=self.bank.device != self.device)
         sent = {"images": images, "classes": self.labels[chosen]}
         if self.bank.factors is not None:
             sent["factors"] = self.bank.factors.values[chosen]
+        for name, attribute in self.bank.image_attributes.items():
+            sent[f"attributes/{name}"] = attribute.values[chosen]
         warm_up = min(1.0, (step + 1) / self.warm_up) if self.warm_up else 1.0
         rows = {name: rows.to(self.device, non_blocking=True) for name, rows in sent.items()}
         return {**rows, "warm_up": warm_up, "progress": step / self.steps}
@@ -97,6 +100,7 @@ class PictureTerms:
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
         self.factors = () if bank.factors is None else bank.factors.names
+        self.of_images = tuple(bank.image_attributes)
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:
         """Terms by name, of a step's inputs as `PictureDraws` gives them."""
@@ -109,6 +113,8 @@ class PictureTerms:
         attributes = {"class": classes, **{name: values[classes] for name, values in self.attributes.items()}}
         for number, name in enumerate(self.factors):
             attributes[name] = as_tensor(inputs["factors"])[:, number].repeat_interleave(count, 0)
+        for name in self.of_images:
+            attributes[name] = as_tensor(inputs[f"attributes/{name}"]).repeat_interleave(count, 0)
         shown = self.device.layout(warped.images)
         return self.model.losses(shown, attributes, inputs["warm_up"], views, inputs["progress"])
 
@@ -152,7 +158,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         terms = PictureTerms(config, model, bank, device)
         rates = model.rates() if isinstance(model, InfoGAN) else {}
         task = Task(model, draws, terms, draws.place, share, "pretraining", rates)
-        fit(run, task, config.optim, config.run, device)
+        model.load_state_dict(fit(run, task, config.optim, config.run, device)["best"])
         model.eval().to("cpu")
         if isinstance(model, InfoGAN):
             model.fit_variance()

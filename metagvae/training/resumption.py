@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes import InputError
+from metagvae.training.averaged_weights import AveragedWeights
 
 # what makes another optimiser of AdamW; its rate is set anew at each step, and how it computes is this machine's affair
 _SETTINGS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
@@ -18,15 +19,21 @@ _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def restore(
-    module: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], steps: int, where: Path
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    steps: int,
+    where: Path,
+    average: AveragedWeights | None = None,
 ) -> None:
     """Puts a state's weights and moments in place, once all of it was checked.
 
     Args:
         state: as `metagvae.runs.states.States` reads it: ``module``, ``optimizer``, ``best`` (the three of validation),
-            ``skipped``, ``seconds`` and ``step``.
+            ``skipped``, ``seconds`` and ``step``; ``average`` where one is kept.
         steps: how many the run has.
         where: the state's file, for the message.
+        average: the mean of the weights that goes on with them.
 
     Raises:
         InputError: naming what is missing, of another shape or type, not finite, or beyond the run.
@@ -40,6 +47,13 @@ def restore(
             _check_tensors(best["best"], weights, "best")
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         _check_optimizer(state["optimizer"], optimizer, trained, state["step"])
+        _check(("average" in state) == (average is not None), "one of them keeps averaged weights and the other none")
+        if average is not None:
+            _check_tensors(state["average"]["mean"], weights, "average")
+            count = state["average"]["count"]
+            _check(
+                type(count) is int and 0 <= count <= state["step"], f"it averages {count!r} of {state['step']} steps"
+            )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise InputError(
@@ -47,6 +61,8 @@ def restore(
             "delete this one to go on from the older one, or start a new folder."
         ) from error
     module.load_state_dict(state["module"])
+    if average is not None:
+        average.restore(state["average"])
     # its own settings, not the file's
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
 

@@ -28,8 +28,9 @@ MAX_WIDTH = 1024  # as of an encoder; sizes of larger networks overflow before t
 
 
 def attribute_sizes(bank: ImageBank) -> dict[str, int]:
-    """How many values each attribute of a bank's classes has, the class itself among them."""
-    return {"class": bank.num_classes, **{name: len(a.names) for name, a in bank.attributes.items()}}
+    """How many values each attribute of a bank's classes and images has, the class itself among them."""
+    known = {**bank.attributes, **bank.image_attributes}
+    return {"class": bank.num_classes, **{name: len(a.names) for name, a in known.items()}}
 
 
 def factor_ranges(bank: ImageBank) -> dict[str, tuple[float, float]]:

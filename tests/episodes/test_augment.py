@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.spatial.transform import Rotation
 
 from episodes import AugmentConfig, InputError, augment
 from episodes import warp as warp_pictures
-from episodes.augment import PARAMETERS, affine_matrix, resample, sampling_grid, stroke_width
+from episodes.augment import PARAMETERS, affine_matrix, cropped, recoloured, resample, sampling_grid, stroke_width
 
 
 def warp(picture: torch.Tensor, **motion: float) -> torch.Tensor:
@@ -164,3 +166,69 @@ def test_a_grid_has_at_least_the_digits_of_float32(dtype: torch.dtype) -> None:
     assert grid.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     row = (2 * torch.arange(84, dtype=torch.float64) + 1) / 84 - 1
     assert torch.allclose(grid[0, 0, :, 0].double(), row, rtol=0, atol=1e-6)
+
+
+def test_a_crop_is_a_window_of_the_picture_enlarged(picture: torch.Tensor) -> None:
+    """Half of each side at two corners, beside torch's own enlargement."""
+    whole = F.interpolate(picture[None, None], scale_factor=2, mode="bilinear", align_corners=False)[0, 0]
+    still = torch.eye(2, 3).expand(2, 2, 3)
+    theta = cropped(still, torch.full((2,), 0.5), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    shown = resample(picture.expand(2, 1, 8, 8), sampling_grid(theta, (2, 1, 8, 8)))[:, 0]
+    assert torch.allclose(shown[0], whole[:8, :8], atol=1e-6)
+    assert torch.allclose(shown[1], whole[8:, 8:], atol=1e-6)
+
+
+def test_a_crop_shows_what_the_motion_shows(picture: torch.Tensor) -> None:
+    """Turned and then cropped: the window of the turned picture."""
+    zero = torch.zeros(1)
+    turn = affine_matrix(torch.tensor([math.pi / 2]), zero, zero, zero, torch.zeros(1, 2))
+    theta = cropped(turn, torch.tensor([0.5]), torch.tensor([[1.0, -1.0]]))
+    shown = resample(picture[None, None], sampling_grid(theta, (1, 1, 8, 8)))[0, 0]
+    turned = torch.rot90(picture, 1)
+    whole = F.interpolate(turned[None, None], scale_factor=2, mode="bilinear", align_corners=False)[0, 0]
+    assert torch.allclose(shown, whole[:8, 8:], atol=1e-5)
+
+
+def test_crops_stay_within_the_picture_and_have_the_sides_asked_for() -> None:
+    """Of a picture whose two channels are the places across and down."""
+    across = torch.linspace(0, 1, 65).expand(65, 65)
+    shown = augment(torch.stack((across, across.T)).expand(500, 2, 65, 65), AugmentConfig(crop=0.6))
+    sides = shown[:, 0].amax((1, 2)) - shown[:, 0].amin((1, 2))
+    assert 0.39 < sides.min() < 0.45
+    assert 0.95 < sides.max() <= 1
+    assert torch.allclose(
+        sides, shown[:, 1].amax((1, 2)) - shown[:, 1].amin((1, 2)), atol=0.01
+    )  # half a pixel at a border
+    left = shown[:, 0].amin((1, 2))
+    assert left.min() < 0.02
+    assert left.max() > 0.4
+    with pytest.raises(InputError, match=r"augment.crop must be less than 1"):
+        AugmentConfig(crop=1)
+
+
+def test_hues_turn_about_grey_as_scipys_rotation_does() -> None:
+    pictures = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
+    angles, saturation = torch.tensor([0.0, 0.3, -1.0, 2.0, 3.0]), torch.tensor([1.0, 1.5, 0.5, 0.0, 1.0])
+    shown = recoloured(pictures, saturation, angles)
+    grey = pictures.mean(1, keepdim=True)
+    for number, angle in enumerate(angles.tolist()):
+        turn = Rotation.from_rotvec(np.ones(3) / math.sqrt(3) * angle).as_matrix()
+        beside = np.einsum("ij,jhw->ihw", turn, (pictures - grey)[number].numpy())
+        expected = grey[number].numpy() + float(saturation[number]) * beside
+        assert np.allclose(shown[number].numpy(), expected, atol=1e-6)
+    red = torch.zeros(1, 3, 1, 1)
+    red[0, 0] = 1
+    assert torch.allclose(recoloured(red, torch.ones(1), torch.tensor([2 * math.pi / 3])).flatten(), torch.eye(3)[1])
+
+
+def test_colour_is_per_picture_keeps_grey_and_wants_three_channels() -> None:
+    config = AugmentConfig(colour=0.4)
+    grey = torch.rand(4, 1, 6, 6).expand(4, 3, 6, 6)
+    assert torch.allclose(augment(grey, config), grey, atol=1e-6)
+    same = torch.rand(1, 3, 6, 6).expand(4, 3, 6, 6)
+    shown = augment(same, config)
+    assert shown.min() >= 0
+    assert shown.max() <= 1
+    assert len({tuple(row) for row in shown.flatten(1).round(decimals=3).tolist()}) == 4
+    with pytest.raises(InputError, match="pictures of three channels; received 1"):
+        augment(torch.rand(4, 1, 6, 6), config)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from episodes import Factors, ImageBank, InputError
+from episodes import Attribute, Factors, ImageBank, InputError
 from episodes.datasets.cache import cache_folder, cached_bank
 from episodes.shards import Shards
-from tests.support.banks import stripes
+from tests.support.banks import drawn_by_hands, stripes
 
 
 def test_rotations_are_classes_beside_each_other() -> None:
@@ -161,3 +161,51 @@ def test_the_cache_keeps_factors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.write_bytes(damaged)
     with pytest.raises(AssertionError, match="decoded again"):
         cached_bank(key, never)
+
+
+def test_what_is_known_of_an_image_goes_where_the_image_goes() -> None:
+    bank = drawn_by_hands(classes=3, per_class=4, size=8)
+    # an image is told apart by its pixels
+    hand_of = {
+        image.numpy().tobytes(): value
+        for image, value in zip(bank.images, bank.image_attributes["hand"].values.tolist(), strict=True)
+    }
+    turned = bank.with_rotations()
+    for made, turns in (
+        (bank.subset(torch.tensor([2, 0])), [0] * 2),
+        (bank.to("cpu"), [0] * 3),
+        (turned, [0, 1, 2, 3] * 3),
+    ):
+        found = made.image_attributes["hand"]
+        assert found.names == ("a", "b", "c", "d")
+        upright = [
+            torch.rot90(image, -turns[label], (-2, -1)).contiguous()
+            for image, label in zip(made.images, made.labels.tolist(), strict=True)
+        ]
+        assert found.values.tolist() == [hand_of[image.numpy().tobytes()] for image in upright]
+    assert bank.fingerprint == stripes(3, 4, 8).fingerprint  # a split stays the same one
+
+
+def test_attributes_of_images_are_one_value_each_under_a_name_of_their_own() -> None:
+    bank = stripes(3, 4, 8)
+    with pytest.raises(InputError, match="has 3 values for 12 images; give one value per image"):
+        replace(bank, image_attributes={"hand": Attribute(torch.zeros(3).long(), ("a",))})
+    for name in ("third", "class"):
+        with pytest.raises(InputError, match=f"has an attribute '{name}' of its classes"):
+            replace(bank, image_attributes={name: Attribute(torch.zeros(12).long(), ("a",))})
+    with pytest.raises(InputError, match="none of class, hand, third"):
+        replace(drawn_by_hands(classes=3, per_class=4, size=8), factors=Factors(torch.zeros(12, 1), ("hand",)))
+
+
+def test_cache_keeps_attributes_of_images_and_reads_entries_without() -> None:
+    bank = drawn_by_hands(classes=3, per_class=4, size=8)
+    for _ in range(2):
+        kept = cached_bank({"dataset": "cache-hands"}, lambda: bank)
+    assert isinstance(kept.images, torch.Tensor | Shards)
+    assert kept.image_attributes["hand"].values.equal(bank.image_attributes["hand"].values)
+    assert kept.image_attributes["hand"].names == bank.image_attributes["hand"].names
+    for _ in range(2):
+        plain = cached_bank({"dataset": "cache-plain"}, lambda: stripes(3, 4, 8))
+    assert plain.image_attributes == {}
+    (entry,) = cache_folder().glob("cache-plain-*")
+    assert "image_attributes" not in (entry / "bank.json").read_text()  # as an older version wrote it

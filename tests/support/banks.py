@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from episodes import Attribute, ImageBank
@@ -24,3 +26,10 @@ def stripes(
         parts.append((f"class{number:02d}", (255 * images.expand(-1, channels, -1, -1)).to(torch.uint8)))
     half = Attribute(torch.arange(classes) % 3, ("a", "b", "c"))
     return ImageBank.from_classes(parts, dataset="stripes", polarity="light", attributes={"third": half})
+
+
+def drawn_by_hands(hands: int = 4, **made: int) -> ImageBank:
+    """`stripes` whose images each have a hand: the first of a class is by the first, and so on."""
+    bank = stripes(**made)
+    values = torch.arange(len(bank)) % int(bank.counts[0]) % hands
+    return replace(bank, image_attributes={"hand": Attribute(values, tuple("abcdefgh"[:hands]))})

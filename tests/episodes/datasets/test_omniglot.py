@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from episodes import InputError
+from episodes import ImageBank, InputError
 from episodes.datasets import make_dataset
+from episodes.datasets.cache import cached_bank
 from episodes.datasets.omniglot import PARTS, Omniglot, vinyals_split
 from episodes.untrusted.archives import Source
 from tests.support.omniglot_files import members, write
@@ -67,6 +71,28 @@ def test_rotations_as_classes(small: str) -> None:
     assert turned.images[3:6].equal(torch.rot90(plain.images[:3], 1, (-2, -1)))
     assert turned.attributes["alphabet"].values[:8].tolist() == [0] * 8
     assert Omniglot(root=small, splits="lake", rotations="episode").load("train").num_classes == 4
+
+
+def test_the_drawer_of_each_image_is_known_and_numbered_within_its_alphabet(small: str) -> None:
+    bank = Omniglot(root=small, splits="lake").load("train")
+    assert bank.image_attributes["drawer"].values.tolist() == [0, 1, 2] * 4
+    assert bank.image_attributes["drawer"].names == ("1", "2", "3")
+    turned = Omniglot(root=small, splits="lake", rotations="classes").load("train")
+    assert turned.image_attributes["drawer"].values.tolist() == [0, 1, 2] * 16
+    assert "drawer" not in bank.attributes  # what samples or clusters classes sees the alphabet alone
+    assert bank.fingerprint == replace(bank, image_attributes={}).fingerprint
+
+
+def test_an_entry_of_a_version_that_knew_no_drawers_is_not_taken(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def older(key: dict[str, Any], build: Callable[[], ImageBank]) -> ImageBank:
+        known = {name: value for name, value in key.items() if name != "image_attributes"}
+        return cached_bank(known, lambda: replace(build(), image_attributes={}))
+
+    data = Omniglot(root=small, splits="lake", size=21)
+    with monkeypatch.context() as patch:
+        patch.setattr("episodes.datasets.omniglot.cached_bank", older)
+        assert not data.load("train").image_attributes
+    assert data.load("train").image_attributes
 
 
 def test_backgrounds_of_lakes_task(small: str) -> None:

@@ -21,7 +21,7 @@ from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
 from metagvae.training.trainee import build_parts
 from metagvae.zoo.build import attribute_sizes, new_encoder, new_vae
-from tests.support.banks import stripes
+from tests.support.banks import drawn_by_hands, stripes
 from tests.support.tape import Tape
 
 STEPS = WARM + 4
@@ -52,7 +52,7 @@ def pictures(device: Device, guidance: list[dict[str, Any]]) -> Made:
     section = VAESection(guidance=guidance, decoder_width=8, warm_up=STEPS - 1)
     encoder = EncoderSection(width=8, latent=16)
     config = PretrainConfig(encoder=encoder, vae=section, augment=WARPED, batch=8, views=views)
-    bank = stripes(size=28).to(device.device)
+    bank = drawn_by_hands(size=28).to(device.device)
     vae = new_vae(new_encoder(encoder, section, bank, 0), section, attribute_sizes(bank)).train()
     device.place(vae)
     return vae, PictureDraws(config, bank, device, Share(0, 8, 8)), PictureTerms(config, vae, bank, device)
@@ -72,6 +72,9 @@ WORK: dict[str, Callable[[Device], Made]] = {
     "deformable_pca": lambda device: pictures(device, [{"name": "deformable_pca"}]),
     "excitation_inhibition": lambda device: pictures(
         device, [{"name": "excitation_inhibition", "attributes": {"third": 2}}]
+    ),
+    "excitation_inhibition within": lambda device: pictures(
+        device, [{"name": "excitation_inhibition", "attributes": {"hand": 2}, "within": {"hand": "third"}}]
     ),
     "warp_pairs": lambda device: pictures(device, [{"name": "warp_pairs", "inhibition": 1.0}]),
 }

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.trained import load_encoder
-from tests.support.banks import stripes
+from tests.support.banks import drawn_by_hands, stripes
 from tests.support.trainings import GUIDANCE, assert_same_run, bank, do_train, pretrain_config, train_config
 
 
@@ -370,6 +371,54 @@ def test_a_run_of_a_version_that_knew_no_capture_goes_on_and_with_capture_does_n
     do_train(train_config(tmp_path / "run", run_resume=True))
     do_train(train_config(tmp_path / "whole"))
     assert_same_run(tmp_path / "whole", tmp_path / "run", "learner.safetensors")
+
+
+def test_a_run_of_a_version_that_knew_no_attributes_of_images_goes_on(tmp_path: Path) -> None:
+    hands = drawn_by_hands(size=16)
+    with pytest.raises(Interrupted):
+        pretrain(pretrain_config(tmp_path / "run", stop_after=5), hands)
+    path = tmp_path / "run" / "config.yaml"
+    noted = yaml.safe_load(path.read_text())
+    assert noted["attributes"].pop("hand") == 4
+    path.write_text(yaml.safe_dump(noted))
+    pretrain(pretrain_config(tmp_path / "run", resume=True), hands)
+    noted["attributes"]["third"] = 2
+    path.write_text(yaml.safe_dump(noted))
+    with pytest.raises(InputError, match="another config: attributes differ"):
+        pretrain(pretrain_config(tmp_path / "run", resume=True), hands)
+
+
+def seen_by_the_vae(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """The images and attributes of every step from now on."""
+    seen = []
+
+    def losses(self: GuidedVAE, images: Tensor, attributes: Any = None, *rest: Any, **named: Any) -> dict[str, Tensor]:
+        seen.append((images.detach(), dict(attributes)))
+        return plain(self, images, attributes, *rest, **named)
+
+    plain = GuidedVAE.losses
+    monkeypatch.setattr(GuidedVAE, "losses", losses)
+    return seen
+
+
+@pytest.mark.parametrize("work", ["pictures", "episodes"])
+def test_a_guidance_sees_each_images_own_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
+    seen, hands = seen_by_the_vae(monkeypatch), drawn_by_hands(size=16)
+    known = {
+        image.numpy().tobytes(): value
+        for image, value in zip(hands.images, hands.image_attributes["hand"].values.tolist(), strict=True)
+    }
+    if work == "pictures":
+        config = replace(pretrain_config(tmp_path / "run", 3), augment=AugmentConfig(), views=2)
+        pretrain(config, hands)
+    else:
+        section = VAESection(guidance=pretrain_config(tmp_path).vae.guidance, decoder_width=4)
+        train(train_config(tmp_path / "run", 3, augment=AugmentConfig(), mode="guided", vae=section), hands, stripes())
+    assert len(seen) >= 3
+    for images, attributes in seen:
+        rows = [(255 * image).round().to(torch.uint8).numpy().tobytes() for image in images]
+        assert attributes["hand"].tolist() == [known[row] for row in rows]
+        assert len(set(attributes["hand"].tolist())) > 1
 
 
 def test_capture_is_a_setting_that_runs_keep_and_a_stranger_may_not_misspell(tmp_path: Path) -> None:
