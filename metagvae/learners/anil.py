@@ -79,15 +79,15 @@ class ANIL(InnerLoopLearner, FeatureLearner):
             with self.inner_grad_mode():
                 excess = (design @ weight.transpose(1, 2)).softmax(-1) - labels
                 slope = excess.transpose(1, 2) @ design
-            weight = weight - self._rate(step, design) / (way * shot) * self.counted(slope)
+            weight = weight - self._rate(step, way, design) / (way * shot) * self.counted(slope)
             found.append(weight)
         return found
 
-    def _rate(self, step: int, design: Tensor) -> float | Tensor:
+    def _rate(self, step: int, way: int, design: Tensor) -> float | Tensor:
         """The rate of an inner step, of each column ``[D + 1]`` where weight and bias have their own."""
         if self.rates is None:
             return self.options.inner_lr
-        weight, bias = (torch.as_tensor(rate) for rate in self.step_rates(step))
+        weight, bias = (torch.as_tensor(rate) for rate in self.step_rates(step, way))
         return torch.cat([weight.expand(design.shape[-1] - 1), bias.expand(1)])
 
     def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:

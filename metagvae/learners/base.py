@@ -74,6 +74,14 @@ def episode_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(full_precision(logits).flatten(0, 1), labels.flatten())
 
 
+def shortened(features: Tensor, power: float) -> Tensor:
+    """Features z ``[..., D]`` as z / |z|^power: as they are at 0, of length 1 at 1."""
+    if not power:
+        return features
+    lengths: Tensor = features.norm(dim=-1, keepdim=True)
+    return features / lengths.clamp(min=1e-6) ** power
+
+
 LEARNERS: Registry[type[Learner]] = Registry("learner", "metagvae.learners", given=("encoder", "way"))
 
 

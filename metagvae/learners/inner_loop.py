@@ -34,9 +34,12 @@ class InnerLoop:
             weights; steps past those of training take the last one's.
         every_loss_until: the share of the training until which the queries' loss after every inner step counts: at
             first all alike, the earlier ones then less and less.
-        head_lr: alpha of the linear layer, in a learner that steps the encoder too; None for ``inner_lr``.
+        head_lr: alpha of the linear layer for each way, in a learner that steps the encoder too: with N ways it is N
+            times this, so that a row moves as far in episodes of few ways as of many; None for ``inner_lr``.
         head: the linear layer's start: ``learnt`` by the outer loop, or ``zero`` in every episode, so that a row of
             it belongs to no class before the support set is seen, and there may be any number of them.
+        normalise: in [0, 1]: the head sees each feature z as z / |z|^normalise, as in `PrototypicalNetwork`; after one
+            step from zero its logits are then cosines at 1.
 
     Raises:
         InputError: by `check`, if an option is out of its range.
@@ -55,6 +58,7 @@ class InnerLoop:
     every_loss_until: float = 0.0
     head: str = "learnt"
     head_lr: float | None = None
+    normalise: float = 0.0
 
     def check(self, name: str) -> None:
         """Raises `InputError`, as the learner ``name``, for an option out of its range."""
@@ -68,6 +72,8 @@ class InnerLoop:
         for option, share in shares:
             if not 0 <= share <= 1:
                 raise InputError(f"{name}'s {option} is a share of the training, from 0 to 1; received {share}.")
+        if not 0 <= self.normalise <= 1:
+            raise InputError(f"{name}'s normalise must be in [0, 1]; received {self.normalise}.")
         for option, value, allowed in (("rates", self.rates, RATES), ("head", self.head, HEADS)):
             if value not in allowed:
                 raise InputError(f"{name}'s {option} must be one of {', '.join(allowed)}; received {value!r}.")
@@ -125,11 +131,14 @@ class InnerLoopLearner(Learner):
             return self.options.inner_steps
         return self.options.eval_inner_steps
 
-    def step_rates(self, step: int) -> Sequence[float | Tensor]:
+    def step_rates(self, step: int, way: int) -> Sequence[float | Tensor]:
         """The rates of inner step ``step`` (from 0), one for each tensor of weights."""
-        if self.rates is None:
-            return self._first_rates()
-        return list(self.rates[min(step, len(self.rates) - 1)].unbind())
+        rates: Sequence[float | Tensor] = self._first_rates()
+        if self.rates is not None:
+            rates = self.rates[min(step, len(self.rates) - 1)].unbind()
+        if self.options.head_lr is None:
+            return rates
+        return [*rates[:-2], *(way * rate for rate in rates[-2:])]
 
     def _first_rates(self) -> list[float]:
         tensors, chosen = self.tensors(), self.options

@@ -17,7 +17,7 @@ from episodes import EpisodeBatch, InputError
 from metagvae.compute.device import channels_last
 from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 from metagvae.encoders.running_averages import averages_as_they_stand, averaging_layers
-from metagvae.learners.base import LEARNERS, episode_loss
+from metagvae.learners.base import LEARNERS, episode_loss, shortened
 from metagvae.learners.gradient_parts import GradientPart, gradient_part, joined_parts
 from metagvae.learners.inner_loop import InnerLoop, InnerLoopLearner, weighted_sum
 from metagvae.learners.threads import solve_in_threads
@@ -70,7 +70,8 @@ class MAML(InnerLoopLearner):
             threads. With 1 a step takes longer and the memory of one graph.
         recompute: keep no graph of an inner step, compute it again when the outer gradient comes by: the memory
             of one inner step for however many, in a loop and second order.
-        second_order_from, rates, every_loss_until, head, head_lr: see `InnerLoop`; off by default.
+        second_order_from, rates, every_loss_until, head, head_lr, normalise: see `InnerLoop`; off by
+            default.
 
     Raises:
         InputError: if an option is not allowed; at the first episode, if the running averages of a
@@ -105,8 +106,9 @@ class MAML(InnerLoopLearner):
         every_loss_until: float = 0.0,
         head: str = "learnt",
         head_lr: float | None = None,
+        normalise: float = 0.0,
     ) -> None:
-        cures = second_order_from, rates, every_loss_until, head, head_lr
+        cures = second_order_from, rates, every_loss_until, head, head_lr, normalise
         super().__init__(encoder, way, InnerLoop(inner_lr, inner_steps, eval_inner_steps, first_order, *cures))
         if batching not in BATCHING:
             raise InputError(f"maml's batching must be one of {', '.join(BATCHING)}; received {batching!r}.")
@@ -154,7 +156,7 @@ class MAML(InnerLoopLearner):
         """``[M, N]`` of one task's rows ``[M, C, H, W]`` under weights ``fast``."""
         prefix = "encoder."
         weights = {name[len(prefix) :]: value for name, value in fast.items() if name.startswith(prefix)}
-        features = functional_call(self.encoder, weights, (rows,))
+        features = shortened(functional_call(self.encoder, weights, (rows,)), self.options.normalise)
         return F.linear(features, fast["head.weight"], fast["head.bias"])
 
     def _loss(self, fast: Weights, rows: Tensor, labels: Tensor) -> Tensor:
@@ -196,15 +198,16 @@ class MAML(InnerLoopLearner):
             # torch.func.grad differentiates under no_grad too, and keeps a graph only outside of it
             with self.inner_grad_mode():
                 slope = grad(loss)(flat)
-            flat = flat - self._flat_rate(step, places, sizes) * self.counted(slope)
+            flat = flat - self._flat_rate(self.step_rates(step, len(start["head.bias"])), places, sizes) * self.counted(
+                slope
+            )
             found.append(flat)
         return [parted(flat) for flat in (found if every else found[-1:])]
 
-    def _flat_rate(self, step: int, places: list[int], sizes: list[int]) -> float | Tensor:
+    def _flat_rate(self, rates: Sequence[float | Tensor], places: list[int], sizes: list[int]) -> float | Tensor:
         """The rate of each number of the weights in ``places``, of so many numbers each."""
         if self.rates is None and self.options.head_lr is None:
             return self.options.inner_lr
-        rates = self.step_rates(step)
         like = self.head.weight.new_tensor
         known = [rate if isinstance(rate, Tensor) else like(rate) for rate in rates]
         return torch.cat([known[place].expand(size) for place, size in zip(places, sizes, strict=True)])
@@ -229,7 +232,7 @@ class MAML(InnerLoopLearner):
 
         found = []
         for number in range(self.steps):
-            rates = self.step_rates(number)
+            rates = self.step_rates(number, len(start["head.bias"]))
             if through and self.recompute:
                 values = checkpoint(step, rates, *values, use_reentrant=False, preserve_rng_state=False)
             else:

@@ -59,7 +59,7 @@ def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
 
 
 def directional(
-    learner: Learner, loss: Callable[[], Tensor], gradient: dict[str, Tensor], seed: int
+    learner: Learner, loss: Callable[[], Tensor], gradient: dict[str, Tensor], seed: int, width: float = 1e-6
 ) -> tuple[float, float]:
     """A central difference of ``loss()`` along a random direction, and what ``gradient`` says of it."""
     generator = torch.Generator().manual_seed(seed)
@@ -69,7 +69,7 @@ def directional(
     }
     said = sum(float((gradient[name] * direction[name]).sum()) for name in gradient)
     # a step that crosses few kinks of ReLU and max pooling, and leaves ten digits of the difference
-    width, values = 1e-6, []
+    values = []
     with torch.no_grad():
         for sign in (1, -2):
             for name, parameter in learner.named_parameters():

@@ -32,7 +32,7 @@ CURES: dict[str, dict[str, Any]] = {
     "rates": {"rates": "learnt"},
     "losses": {"every_loss_until": 0.8},
     "zero": {"head": "zero"},
-    "head": {"head_lr": 0.9},
+    "head": {"head_lr": 0.1, "normalise": 0.5},
     "all": {"second_order_from": 0.5, "rates": "learnt", "every_loss_until": 0.8, "head": "zero"},
 }
 PROGRESS = [0.0, 0.6]
@@ -83,14 +83,14 @@ def test_vmap_is_the_loop(cure: str, progress: float) -> None:
 @pytest.mark.parametrize("progress", [0.2, 0.6])
 @pytest.mark.parametrize("batching", ["loop", "vmap"])
 @pytest.mark.parametrize("norm", ["support", "group"])
-@pytest.mark.parametrize("cure", ["rates", "losses", "zero", "all"])
+@pytest.mark.parametrize("cure", ["rates", "losses", "zero", "head", "all"])
 def test_gradient_is_that_of_finite_differences(cure: str, norm: str, batching: str, progress: float) -> None:
     batch = make_episodes()
     learner = cured(cure, norm, batching=batching, **({"second_order_from": 0.0} if cure == "all" else {}))
     learner.progress = progress
     gradient = outer_gradient(learner, batch)
     assert ("rates" in gradient) == (learner.rates is not None)
-    measured, said = directional(learner, lambda: learner(batch)[0], gradient, 0)
+    measured, said = directional(learner, lambda: learner(batch)[0], gradient, 0, width=1e-7)
     assert abs(measured) > 1e-3
     assert measured == pytest.approx(said, rel=2e-6)
 
@@ -177,6 +177,13 @@ def test_a_zero_head_stays_and_no_row_belongs_to_a_class(name: str) -> None:
     torch.testing.assert_close(moved, logits[:, order][..., order], rtol=1e-9, atol=1e-10)
 
 
+def test_a_rate_of_the_head_for_each_way_is_so_many_times_it() -> None:
+    batch = make_episodes()
+    per_way = make_maml("support", inner_lr=0.1, head_lr=0.1 / WAY, inner_steps=2)
+    plain = make_maml("support", inner_lr=0.1, inner_steps=2)
+    torch.testing.assert_close(per_way(batch)[1], plain(batch)[1])
+
+
 @pytest.mark.parametrize("name", ["maml", "maml vmapped", "anil"])
 def test_a_zero_head_answers_any_number_of_ways(name: str) -> None:
     """As one that was made for as many."""
@@ -188,6 +195,19 @@ def test_a_zero_head_answers_any_number_of_ways(name: str) -> None:
     torch.testing.assert_close(wide(batch)[1], same(batch)[1])
     gradients = outer_gradient(wide, batch), outer_gradient(same, batch)
     assert difference(*gradients) < 1e-11
+
+
+def test_one_step_from_zero_on_features_of_length_one_ranks_by_cosine_of_centred_means() -> None:
+    """The ways' logits are alpha / N (the way's mean - the mean of all) . q; a bias stays at zero."""
+    batch = make_episodes()
+    options = {"inner_lr": 0.1, "inner_steps": 1, "head": "zero", "normalise": 1.0}
+    learner = make_learner("maml", make_encoder("group"), WAY, **options).double()
+    with torch.no_grad():
+        support = F.normalize(learner.encoder(batch.support.flatten(0, 2)), dim=-1).view(TASKS, WAY, SHOT, -1)
+        query = F.normalize(learner.encoder(batch.query.flatten(0, 2)), dim=-1).view(TASKS, -1, support.shape[-1])
+        means = support.mean(2)
+        expected = 0.1 / WAY * query @ (means - means.mean(1, keepdim=True)).transpose(1, 2)
+        torch.testing.assert_close(learner(batch)[1], expected)
 
 
 @pytest.mark.parametrize("progress", [0.2, 0.6])
