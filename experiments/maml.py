@@ -44,8 +44,8 @@ def measured(run: str, shape: tuple[int, int], split: str, episodes: int, query:
         classes["without"] = np.array(classes["without"])
         return Result(**content, per_episode=errors, classes=ClassJackknife(**classes))
     opened = zoo.open(run)
-    data = DataConfig(**{**opened.config["data"], "root": None}).make()
-    drawn = Episodes(EpisodeShape(way, shot, query), 0, split, data.rotations == "episode")
+    data = DataConfig(**{**opened.config["data"], "root": None, "rotations": "episode"}).make()
+    drawn = Episodes(EpisodeShape(way, shot, query), 0, split, rotations=True)
     evaluator = Evaluator(data.load(split), drawn, episodes, Device.choose("cpu", "float32"))
     (result,) = evaluator.measure(Path(run).name, opened.learner().eval(), [shape])
     assert result.classes is not None
