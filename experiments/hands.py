@@ -76,7 +76,9 @@ class Drawn:
 
 
 def halved(features: Tensor) -> Tensor:
-    return features / features.norm(dim=1, keepdim=True).clamp(min=1e-6).sqrt()
+    """Features ``[B, D]`` over the square root of their length, as ``normalise: 0.5`` takes them."""
+    lengths: Tensor = features.norm(dim=1, keepdim=True)
+    return features / lengths.clamp(min=1e-6).sqrt()
 
 
 def readable(drawn: Drawn) -> float:
@@ -142,7 +144,8 @@ def apart(rows: Tensor, alike: Tensor) -> Tensor:
     counts = torch.bincount(alike)[:, None]
     means = torch.zeros(len(counts), rows.shape[1]).index_add_(0, alike, rows) / counts
     differences: Tensor = rows - means[alike]
-    return differences / differences.norm()
+    length: Tensor = differences.norm()
+    return differences / length
 
 
 class Measure(Evaluator):
