@@ -1,7 +1,7 @@
 """Classes found from hands alone: twenty people drew each character of an alphabet once, in whatever order.
 
-No character is known, but which alphabet an image is of and who drew it is. Each person's drawings are then the same set
-of characters, and matching the sets finds the classes. A prototypical network is trained on them as if they were labels.
+No character is known, but which alphabet an image is of and who drew it is. Each person's drawings are then the same
+set of characters, and matching the sets finds the classes. A prototypical network is trained on them as on labels.
 
 python experiments/hand_matching.py --source runs/omniglot-warp-pairs-cosine-seed0 --seed 0
 """
