@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metagvae.learners.base import LEARNERS, FeatureLearner
-from metagvae.learners.inner_loop import InnerLoopLearner
+from episodes import EpisodeBatch
+from episodes.precision import autocast_off
+from metagvae.learners.base import LEARNERS, FeatureLearner, episode_loss
+from metagvae.learners.inner_loop import InnerLoop, InnerLoopLearner, weighted_sum
 
 
 @LEARNERS.register
@@ -26,8 +28,10 @@ class ANIL(InnerLoopLearner, FeatureLearner):
     the running averages in evaluation, with ``transductive`` those of a task's support and queries together.
 
     Args:
-        encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoopLearner`. With
-            ``first_order`` no outer gradient flows through the support pictures.
+        encoder, way: see `InnerLoopLearner`.
+        inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoop`. With ``first_order`` no outer gradient
+            flows through the support pictures.
+        second_order_from, rates, every_loss_until, head: see `InnerLoop`; off by default.
 
     Example:
         >>> import torch
@@ -48,22 +52,54 @@ class ANIL(InnerLoopLearner, FeatureLearner):
         inner_steps: int = 5,
         eval_inner_steps: int | None = None,
         first_order: bool = False,
+        second_order_from: float = 0.0,
+        rates: str = "fixed",
+        every_loss_until: float = 0.0,
+        head: str = "learnt",
     ) -> None:
-        super().__init__(encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order)
+        cures = second_order_from, rates, every_loss_until, head
+        super().__init__(encoder, way, InnerLoop(inner_lr, inner_steps, eval_inner_steps, first_order, *cures))
+
+    def tensors(self) -> int:
+        return len(list(self.head.parameters()))
 
     def fit_head(self, support: Tensor) -> Tensor:
         """Adapted heads ``[T, N, D + 1]``, the bias last."""
+        return self._heads(support)[-1]
+
+    def _heads(self, support: Tensor) -> list[Tensor]:
+        """The heads after every inner step."""
         tasks, way, shot, _ = support.shape
-        self.check_way(way)
-        weight = torch.cat([self.head.weight, self.head.bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
+        start, bias = self.head_start(way)
+        weight = torch.cat([start, bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
         design = F.pad(support.flatten(1, 2), (0, 1), value=1.0)
         labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
-        for _ in range(self.steps):
+        found = []
+        for step in range(self.steps):
             with self.inner_grad_mode():
                 excess = (design @ weight.transpose(1, 2)).softmax(-1) - labels
                 slope = excess.transpose(1, 2) @ design
-            weight = weight - self.inner_lr / (way * shot) * slope
-        return weight
+            weight = weight - self._rate(step, way, design) / (way * shot) * self.counted(slope)
+            found.append(weight)
+        return found
+
+    def _rate(self, step: int, way: int, design: Tensor) -> float | Tensor:
+        """The rate of an inner step, of each column ``[D + 1]`` where weight and bias have their own."""
+        if self.rates is None:
+            return self.options.inner_lr
+        weight, bias = (torch.as_tensor(rate) for rate in self.step_rates(step, way))
+        return torch.cat([weight.expand(design.shape[-1] - 1), bias.expand(1)])
+
+    def forward(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Loss and logits, see `FeatureLearner`; the loss of every inner step's head where all count."""
+        counts = self.loss_weights()
+        if counts is None:
+            return super().forward(batch)
+        support, query = self.embed_batch(batch)
+        with autocast_off(query):
+            logits = [self.ask_head(head, query) for head in self._heads(support)]
+        losses = [episode_loss(said, batch.query_labels) for said in logits]
+        return weighted_sum(counts, losses), logits[-1]
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
         flat = query.flatten(1, 2)

@@ -26,6 +26,8 @@ class Learner(nn.Module, ABC):
         needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
         sees_queries: whether its head looks at all queries of an episode together, whatever the encoder's norm policy.
+        progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step. Whoever
+            trains it sets it before each step.
 
     Example:
         >>> import torch
@@ -43,6 +45,7 @@ class Learner(nn.Module, ABC):
     classifies: ClassVar[bool] = True
     sees_queries: bool = False
     way: int | None = None  # of a learner with a head of that size
+    progress: float | Tensor = 1.0
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -69,6 +72,14 @@ class Learner(nn.Module, ABC):
 def episode_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross entropy of logits ``[T, M, N]`` against labels ``[T, M]``."""
     return F.cross_entropy(full_precision(logits).flatten(0, 1), labels.flatten())
+
+
+def shortened(features: Tensor, power: float) -> Tensor:
+    """Features z ``[..., D]`` as z / |z|^power: as they are at 0, of length 1 at 1."""
+    if not power:
+        return features
+    lengths: Tensor = features.norm(dim=-1, keepdim=True)
+    return features / lengths.clamp(min=1e-6) ** power
 
 
 LEARNERS: Registry[type[Learner]] = Registry("learner", "metagvae.learners", given=("encoder", "way"))

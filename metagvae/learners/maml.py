@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,9 @@ from episodes import EpisodeBatch, InputError
 from metagvae.compute.device import channels_last
 from metagvae.encoders.norm import full_precision, norm_policy, task_rows
 from metagvae.encoders.running_averages import averages_as_they_stand, averaging_layers
-from metagvae.learners.base import LEARNERS
-from metagvae.learners.inner_loop import InnerLoopLearner
+from metagvae.learners.base import LEARNERS, episode_loss, shortened
+from metagvae.learners.gradient_parts import GradientPart, gradient_part, joined_parts
+from metagvae.learners.inner_loop import InnerLoop, InnerLoopLearner, weighted_sum
 from metagvae.learners.threads import solve_in_threads
 
 BATCHING = ("auto", "loop", "vmap")
@@ -44,7 +46,8 @@ class MAML(InnerLoopLearner):
         theta_i = theta - alpha grad_theta L(support_i; theta)        one inner step (section 2.2)
         theta  <- theta - beta grad_theta sum_i L(query_i; theta_i)   the outer loop's (eq. 1)
 
-    with the second derivatives exact; ``first_order`` leaves them out (section 5.2) and does no work on them.
+    with the second derivatives exact; ``first_order`` leaves them out (section 5.2) and does no work on them. The
+    options that come last are later cures, see `InnerLoop`.
 
     The encoder's norm policy decides whose statistics a task's pictures meet: ``support``, the support set's,
     in the inner steps and for the queries; ``transductive``, those of the pictures being embedded, so the
@@ -52,11 +55,13 @@ class MAML(InnerLoopLearner):
     running averages as they stand. These are never updated here, in training either, so ``running`` is for
     a pretrained encoder.
 
-    All parameters adapt, those with ``requires_grad`` off as well: that says what the outer loop trains.
+    All parameters of encoder and head adapt, those with ``requires_grad`` off as well: that says what the outer loop
+    trains.
 
     Args:
-        encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoopLearner`. The
-            defaults are the paper's for 5-way Omniglot; for miniImageNet it takes 0.01, 5 and 10.
+        encoder, way: see `InnerLoopLearner`.
+        inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoop`. The defaults are the paper's for 5-way
+            Omniglot; for miniImageNet it takes 0.01, 5 and 10.
         batching: ``loop`` over tasks, ``vmap`` for all in one pass, ``auto`` for loop on a CPU and vmap on an
             accelerator. They give the same numbers. A vmapped convolution with weights per task is a grouped
             one, which CPUs run more slowly than a loop.
@@ -65,6 +70,8 @@ class MAML(InnerLoopLearner):
             threads. With 1 a step takes longer and the memory of one graph.
         recompute: keep no graph of an inner step, compute it again when the outer gradient comes by: the memory
             of one inner step for however many, in a loop and second order.
+        second_order_from, rates, every_loss_until, head, head_lr, normalise: see `InnerLoop`; off by
+            default.
 
     Raises:
         InputError: if an option is not allowed; at the first episode, if the running averages of a
@@ -94,8 +101,15 @@ class MAML(InnerLoopLearner):
         chunk: int = 0,
         threads: int = 0,
         recompute: bool = False,
+        second_order_from: float = 0.0,
+        rates: str = "fixed",
+        every_loss_until: float = 0.0,
+        head: str = "learnt",
+        head_lr: float | None = None,
+        normalise: float = 0.0,
     ) -> None:
-        super().__init__(encoder, way, inner_lr, inner_steps, eval_inner_steps, first_order)
+        cures = second_order_from, rates, every_loss_until, head, head_lr, normalise
+        super().__init__(encoder, way, InnerLoop(inner_lr, inner_steps, eval_inner_steps, first_order, *cures))
         if batching not in BATCHING:
             raise InputError(f"maml's batching must be one of {', '.join(BATCHING)}; received {batching!r}.")
         if chunk < 0 or threads < 0:
@@ -132,30 +146,42 @@ class MAML(InnerLoopLearner):
             )
         self._averages_checked = True
 
+    def _start(self, way: int) -> Weights:
+        """Where the inner loop of an episode begins, by name: all weights but its own rates."""
+        start: Weights = {f"encoder.{name}": weight for name, weight in self.encoder.named_parameters()}
+        start["head.weight"], start["head.bias"] = self.head_start(way)
+        return start
+
     def _logits(self, fast: Weights, rows: Tensor) -> Tensor:
         """``[M, N]`` of one task's rows ``[M, C, H, W]`` under weights ``fast``."""
         prefix = "encoder."
         weights = {name[len(prefix) :]: value for name, value in fast.items() if name.startswith(prefix)}
-        features = functional_call(self.encoder, weights, (rows,))
+        features = shortened(functional_call(self.encoder, weights, (rows,)), self.options.normalise)
         return F.linear(features, fast["head.weight"], fast["head.bias"])
 
     def _loss(self, fast: Weights, rows: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(full_precision(self._logits(fast, rows)), labels)
 
-    def _moving(self, rows: Tensor, labels: Tensor) -> list[str]:
+    def _moving(self, start: Weights, rows: Tensor, labels: Tensor) -> list[str]:
         """Names of the weights that a support's loss depends on, looked for at the first one: no others move."""
         asked = tuple(getattr(self.encoder, "features", ()))
         if asked not in self._moved:
-            point = {name: value.detach().requires_grad_() for name, value in self.named_parameters()}
+            point = {name: value.detach().requires_grad_() for name, value in start.items()}
             with torch.enable_grad():
                 loss = self._loss(point, rows, labels)
             slopes = torch.autograd.grad(loss, list(point.values()), allow_unused=True)
             self._moved[asked] = [name for name, slope in zip(point, slopes, strict=True) if slope is not None]
         return self._moved[asked]
 
-    def _fit_vmapped(self, rows: Tensor, labels: Tensor, names: list[str]) -> Weights:
-        """The adapted weights of one task from its support rows ``[N * K, C, H, W]``, those of ``names``, for vmap."""
-        start = dict(self.named_parameters())
+    def _fit_vmapped(
+        self, start: Weights, names: list[str], labels: Tensor, every: bool, rows: Tensor
+    ) -> list[Weights]:
+        """The adapted weights of one task from its support rows ``[N * K, C, H, W]``, those of ``names``, for vmap.
+
+        Args:
+            every: those after every inner step; else the last alone.
+        """
+        places = [place for place, name in enumerate(start) if name in names]
         moving = {name: start[name] for name in names}
         sizes = [weight.numel() for weight in moving.values()]
 
@@ -167,19 +193,31 @@ class MAML(InnerLoopLearner):
             return self._loss(parted(flat), rows, labels)
 
         flat = torch.cat([weight.reshape(-1) for weight in moving.values()])  # so that a step is one subtraction
-        for _ in range(self.steps):
+        found = []
+        for step in range(self.steps):
             # torch.func.grad differentiates under no_grad too, and keeps a graph only outside of it
             with self.inner_grad_mode():
                 slope = grad(loss)(flat)
-            flat = flat - self.inner_lr * slope
-        return parted(flat)
+            flat = flat - self._flat_rate(self.step_rates(step, len(start["head.bias"])), places, sizes) * self.counted(
+                slope
+            )
+            found.append(flat)
+        return [parted(flat) for flat in (found if every else found[-1:])]
 
-    def _fit(self, rows: Tensor, labels: Tensor) -> Weights:
+    def _flat_rate(self, rates: Sequence[float | Tensor], places: list[int], sizes: list[int]) -> float | Tensor:
+        """The rate of each number of the weights in ``places``, of so many numbers each."""
+        if self.rates is None and self.options.head_lr is None:
+            return self.options.inner_lr
+        like = self.head.weight.new_tensor
+        known = [rate if isinstance(rate, Tensor) else like(rate) for rate in rates]
+        return torch.cat([known[place].expand(size) for place, size in zip(places, sizes, strict=True)])
+
+    def _fit(self, start: Weights, labels: Tensor, every: bool, rows: Tensor) -> list[Weights]:
         """The same for a loop over tasks, where plain autograd costs less than torch.func."""
-        through = torch.is_grad_enabled() and not self.first_order
-        names, values = zip(*self.named_parameters(), strict=True)
+        through = self.second_order
+        names, values = zip(*start.items(), strict=True)
 
-        def step(*fast: Tensor) -> tuple[Tensor, ...]:
+        def step(rates: Sequence[float | Tensor], *fast: Tensor) -> tuple[Tensor, ...]:
             # its contexts are its own: it may run again when those of its caller are gone
             contexts = averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, True, through)
             with torch.enable_grad(), contexts[0], contexts[1]:
@@ -188,36 +226,41 @@ class MAML(InnerLoopLearner):
                 loss = self._loss(dict(zip(names, point, strict=True)), rows, labels)
                 slopes = torch.autograd.grad(loss, point, create_graph=through, allow_unused=True)
             return tuple(
-                value if slope is None else value - self.inner_lr * slope
-                for value, slope in zip(fast, slopes, strict=True)
+                value if slope is None else value - rate * self.counted(slope)
+                for value, slope, rate in zip(fast, slopes, rates, strict=True)
             )
 
-        for _ in range(self.steps):
+        found = []
+        for number in range(self.steps):
+            rates = self.step_rates(number, len(start["head.bias"]))
             if through and self.recompute:
-                values = checkpoint(step, *values, use_reentrant=False, preserve_rng_state=False)
+                values = checkpoint(step, rates, *values, use_reentrant=False, preserve_rng_state=False)
             else:
-                values = step(*values)
-        return dict(zip(names, values, strict=True))
-
-    def _checked(self, support: Tensor) -> Tensor:
-        """Labels ``[N * K]`` of a support set, after the checks that need one."""
-        way, shot = support.shape[1:3]
-        self.check_way(way)
-        self._check_averages()
-        return torch.arange(way, device=support.device).repeat_interleave(shot)
+                values = step(rates, *values)
+            found.append(values)
+        return [dict(zip(names, values, strict=True)) for values in (found if every else found[-1:])]
 
     def adapt(self, support: Tensor) -> MAMLState:
-        labels = self._checked(support)
+        return self._states(support, every=False)[-1]
+
+    def _states(self, support: Tensor, every: bool) -> list[MAMLState]:
+        """The states after every inner step, or the last alone."""
+        way, shot = support.shape[1:3]
+        start = self._start(way)
+        self._check_averages()
+        labels = torch.arange(way, device=support.device).repeat_interleave(shot)
         rows = support.flatten(1, 2)
-        fast: Weights | list[Weights]
+        found: Sequence[Weights | list[Weights]]
         vmapped = self._vmapped(support)
         with averages_as_they_stand(self.encoder), task_rows(self.encoder, 1, None, not vmapped, vmapped):
             if vmapped:
-                names = self._moving(rows[0], labels)
-                fast = vmap(self._fit_vmapped, in_dims=(0, None, None), randomness="different")(rows, labels, names)
+                fit = partial(self._fit_vmapped, start, self._moving(start, rows[0], labels), labels, every)
+                found = vmap(fit, randomness="different")(rows)
             else:
-                fast = [self._fit(channels_last(task), labels) for task in rows]
-        return MAMLState(fast, rows if norm_policy(self.encoder) == "support" else None)
+                tasks = [self._fit(start, labels, every, channels_last(task)) for task in rows]
+                found = [list(weights) for weights in zip(*tasks, strict=True)]
+        kept = rows if norm_policy(self.encoder) == "support" else None
+        return [MAMLState(fast, kept) for fast in found]
 
     def predict(self, state: MAMLState, query: Tensor) -> Tensor:
         self.check_way(query.shape[1])
@@ -242,64 +285,34 @@ class MAML(InnerLoopLearner):
         step does not grow with its tasks. The loss returned gives these gradients when it is differentiated; the
         logits carry none.
         """
-        weights = [p for p in self.parameters() if p.requires_grad]
-        if not torch.is_grad_enabled() or not weights:
-            return super().forward(batch)
+        if not torch.is_grad_enabled() or not self._trained():
+            return self._objective(batch)
         if self._vmapped(batch.images):
-            parts = [self._solve(batch, 0, 1, self.chunk or 32)]
+            parts = [self._part(batch, (0, 1), self.chunk or 32)]
         else:
             threads = min(self.threads or torch.get_num_threads(), batch.tasks) if batch.images.is_cpu else 1
             if threads == 1:
-                parts = [self._solve(batch, 0, 1, self.chunk or 1)]
+                parts = [self._part(batch, (0, 1), self.chunk or 1)]
             else:
                 parts = solve_in_threads(
-                    self, threads, lambda learner, number: learner._solve(batch, number, threads, self.chunk or 1)
+                    self, threads, lambda learner, number: learner._part(batch, (number, threads), self.chunk or 1)
                 )
-        pairs = []
-        for place, weight in enumerate(weights):
-            slopes = [slope for part in parts if (slope := part.slopes[place]) is not None]
-            if slopes:
-                pairs.append((weight, torch.stack(slopes).sum(0) if len(slopes) > 1 else slopes[0]))
-        total = torch.stack([part.loss for part in parts]).sum()
-        logits = torch.cat([part.logits for part in parts])
-        return _WithGradients.apply(total, *(s for _, s in pairs), *(w for w, _ in pairs)), logits
+        return joined_parts(parts, self._trained())
 
-    def _solve(self, batch: EpisodeBatch, number: int, of: int, chunk: int) -> _Solved:
-        """The ``number``-th of ``of`` even shares of the tasks, ``chunk`` at a time."""
-        first, last = (batch.tasks * n // of for n in (number, number + 1))
-        weights = [p for p in self.parameters() if p.requires_grad]
-        sums: list[Tensor | None] = [None] * len(weights)
-        total, logits = batch.images.new_zeros(()), []
-        for start in range(first, last, chunk):
-            part = batch.tasks_from(start, min(chunk, last - start))
-            loss, said = super().forward(part)
-            loss = loss * (part.tasks / batch.tasks)
-            for place, slope in enumerate(torch.autograd.grad(loss, weights, allow_unused=True)):
-                before = sums[place]
-                sums[place] = slope if before is None or slope is None else before.add_(slope)
-            total = total + loss.detach()
-            logits.append(said.detach())
-        return _Solved(total, sums, torch.cat(logits))
+    def _trained(self) -> list[nn.Parameter]:
+        return [weight for weight in self.parameters() if weight.requires_grad]
 
+    def _part(self, batch: EpisodeBatch, share: tuple[int, int], chunk: int) -> GradientPart:
+        return gradient_part(self._objective, self._trained(), batch, share, chunk)
 
-@dataclass
-class _Solved:
-    """Some tasks' part of the loss, its gradients in the order of the learner's weights, their logits."""
-
-    loss: Tensor
-    slopes: list[Tensor | None]
-    logits: Tensor
-
-
-class _WithGradients(torch.autograd.Function):
-    """A loss whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, *slopes_and_weights: Tensor) -> Tensor:
-        ctx.slopes = slopes_and_weights[: len(slopes_and_weights) // 2]
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.slopes
-        return None, *(None for _ in slopes), *(outer[0].to(slope.dtype) * slope for slope in slopes)
+    def _objective(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """The outer loop's loss, of one inner step or of all, and the logits after the last."""
+        counts = self.loss_weights()
+        states = self._states(batch.support, every=counts is not None)
+        losses = []
+        for state in states:
+            logits = self.predict(state, batch.query)
+            losses.append(episode_loss(logits, batch.query_labels))
+        if counts is None:
+            return losses[-1], logits
+        return weighted_sum(counts, losses), logits

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from metagvae.learners.base import LEARNERS, FeatureLearner
+from metagvae.learners.base import LEARNERS, FeatureLearner, shortened
 
 
 @LEARNERS.register
@@ -62,16 +62,10 @@ class PrototypicalNetwork(FeatureLearner):
 
     def fit_head(self, support: Tensor) -> Tensor:
         """Prototypes ``[T, N, D]``."""
-        return self._shortened(support).mean(2)
-
-    def _shortened(self, features: Tensor) -> Tensor:
-        if not self.normalise:
-            return features
-        lengths: Tensor = features.norm(dim=-1, keepdim=True)
-        return features / lengths.clamp(min=1e-6) ** self.normalise
+        return shortened(support, self.normalise).mean(2)
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
-        flat = self._shortened(query.flatten(1, 2))
+        flat = shortened(query.flatten(1, 2), self.normalise)
         if self.distance == "cosine":
             flat, state = F.normalize(flat, dim=-1), F.normalize(state, dim=-1)
             return self.log_scale.exp() * flat @ state.transpose(1, 2)

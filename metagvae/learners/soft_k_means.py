@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from episodes import InputError
-from metagvae.learners.base import LEARNERS
+from metagvae.learners.base import LEARNERS, shortened
 from metagvae.learners.prototypes import PrototypicalNetwork
 
 _FAINT = 1e-9  # the least share of a query that a way gets, so that every way can be scaled to its part
@@ -80,7 +80,7 @@ class SoftKMeans(PrototypicalNetwork):
 
     def ask_head(self, state: Any, query: Tensor) -> Tensor:
         first, shot = state
-        flat = self._shortened(query.flatten(1, 2))
+        flat = shortened(query.flatten(1, 2), self.normalise)
         prototypes = first
         for _ in range(self.steps):
             assigned = self._logits(prototypes, query).softmax(-1)

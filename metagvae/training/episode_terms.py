@@ -37,6 +37,7 @@ class EpisodeTerms:
         raw = to_float(images)
         warped = warp(raw, config.augment)
         batch = EpisodeBatch(_laid_out(warped.images, self.device), shot, classes, indices)
+        self.parts.learner.progress = inputs["progress"]
         loss, _ = self.parts.learner(batch)
         terms = {"episodes": loss}
         if vae is not None and config.vae_weight:

@@ -27,6 +27,7 @@ from tests.support.tape import Tape
 STEPS = WARM + 4
 WARPED = AugmentConfig(rotation=20, scale=0.2, shear=0.2, translation=0.1, flip=0.5, brightness=0.1, stroke=0.3)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+CURES = {"inner_steps": 2, "second_order_from": 0.5, "rates": "learnt", "every_loss_until": 0.7, "head": "zero"}
 Made = tuple[nn.Module, Callable[[int], StepInputs], Callable[[StepInputs], dict[str, Tensor]]]
 
 
@@ -41,7 +42,7 @@ def episodes(device: Device, learner: str, options: dict[str, Any]) -> Made:
 
     def draw(step: int) -> StepInputs:
         batch = loader[step]
-        return {"images": batch.images, "classes": batch.classes, "indices": batch.indices, "progress": 0.5}
+        return {"images": batch.images, "classes": batch.classes, "indices": batch.indices, "progress": step / STEPS}
 
     return parts.learner.train(), draw, EpisodeTerms(config, parts, bank, device)
 
@@ -62,6 +63,8 @@ WORK: dict[str, Callable[[Device], Made]] = {
     "ridge": lambda device: episodes(device, "ridge", {}),
     "anil": lambda device: episodes(device, "anil", {}),
     "maml": lambda device: episodes(device, "maml", {"batching": "vmap"}),
+    "maml with cures": lambda device: episodes(device, "maml", {"batching": "vmap", **CURES}),
+    "anil with cures": lambda device: episodes(device, "anil", CURES),
     "statistician": lambda device: episodes(
         device, "statistician", {"excitation": 1.0, "inhibition": 1.0, "mixup": 0.2}
     ),

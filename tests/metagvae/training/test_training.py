@@ -68,8 +68,19 @@ def test_beta_grows_over_the_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert seen == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize("learner", ["prototypes", "ridge", "maml", "anil", "statistician"])
-def test_training_stopped_at_three_places_ends_bit_identical(tmp_path: Path, learner: str) -> None:
+CURED = {"inner_steps": 2, "second_order_from": 0.4, "rates": "learnt", "every_loss_until": 0.7, "head": "zero"}
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        *map(LearnerSection, ("prototypes", "ridge", "maml", "anil", "statistician")),
+        LearnerSection("maml", CURED),
+        LearnerSection("anil", CURED),
+    ],
+    ids=lambda section: section.name + ("-cured" if section.options else ""),
+)
+def test_training_stopped_at_three_places_ends_bit_identical(tmp_path: Path, learner: LearnerSection) -> None:
     do_train(train_config(tmp_path / "whole", learner=learner))
     stopped = tmp_path / "stopped"
     for number, place in enumerate((3, 6, 10)):
