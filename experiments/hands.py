@@ -6,7 +6,8 @@ hands taken off tells what that could bring at most. Then features are whitened 
 the drawers' means in an alphabet, for which no character need be known, and beside it by all images and by warps of an
 image, which need no label at all, and by drawings of a character, which need every label.
 
-python experiments/hands.py --run runs/omniglot-warp-pairs-cosine-seed0 --json experiments/results/hands.json
+python experiments/hands.py --run runs/omniglot-hand-none-seed0 runs/omniglot-hand-drawer-seed0
+python experiments/hands.py --run runs/omniglot-hand-none-seed0 --whiten --json experiments/results/hands-whitened.json
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ from metagvae.encoders.whitening import fit_whitening
 from metagvae.evaluation.class_interval import percent
 from metagvae.evaluation.embedding import embed_bank
 from metagvae.evaluation.evaluator import Evaluator
-from metagvae.evaluation.over_seeds import Trained, by_method, paired_over_seeds, seed_reductions, spreads_over_seeds
+from metagvae.evaluation.over_seeds import by_method, paired_over_seeds, seed_reductions, spreads_over_seeds, stem
 from metagvae.evaluation.results import Result
 from metagvae.learners import Learner, PrototypicalNetwork
 from metagvae.runs.run import provenance
@@ -41,6 +43,7 @@ WARPS = AugmentConfig(
 WARPED, COPIES = 5000, 4  # training images that are warped, and how often each
 SHRINKAGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)  # 1 leaves features as they are
 PLAIN = "as they are"
+SHAPES = [(5, 1), (5, 5), (20, 1), (20, 5)]
 WARPED_BY, DRAWERS = "whitened by warps of an image", "whitened by the drawers of an alphabet"
 BOTH = "whitened by both, equally"
 DATA = {"name": "omniglot", "rotations": "classes"}
@@ -73,7 +76,9 @@ class Drawn:
 
 
 def halved(features: Tensor) -> Tensor:
-    return features / features.norm(dim=1, keepdim=True).clamp(min=1e-6).sqrt()
+    """Features ``[B, D]`` over the square root of their length, as ``normalise: 0.5`` takes them."""
+    lengths: Tensor = features.norm(dim=1, keepdim=True)
+    return features / lengths.clamp(min=1e-6).sqrt()
 
 
 def readable(drawn: Drawn) -> float:
@@ -139,7 +144,8 @@ def apart(rows: Tensor, alike: Tensor) -> Tensor:
     counts = torch.bincount(alike)[:, None]
     means = torch.zeros(len(counts), rows.shape[1]).index_add_(0, alike, rows) / counts
     differences: Tensor = rows - means[alike]
-    return differences / differences.norm()
+    length: Tensor = differences.norm()
+    return differences / length
 
 
 class Measure(Evaluator):
@@ -169,90 +175,88 @@ def whitened(
     return SHRINKAGES[best], made[best](test.features)
 
 
-def cells(trained: Trained, deviation: float | None) -> str:
-    r = trained.result
-    text = percent(r.error, r.half_width, r.over_classes)
-    return text if deviation is None else f"{text} (sd {100 * deviation:.2f})"
-
-
-def table(results: Sequence[Result], chosen: dict[str, list[float]]) -> list[dict[str, str]]:
-    """A row for each way to treat features: its error at each shape, and what it saves at 20-way 1-shot."""
+def table(results: Sequence[Result], column: str) -> list[dict[str, str]]:
+    """A row for each method over its training seeds: its errors, and what it saves of the first's at 20-way 1-shot."""
     methods = by_method(results)
     spread = {(s.method, s.way, s.shot): s.deviation for s in spreads_over_seeds(methods)}
     saved = {(r.other, r.baseline): r.text() for r in seed_reductions(methods)[0] if (r.way, r.shot) == (20, 1)}
-    made = []
-    for name in chosen:
-        own = [m for m in methods if m.result.method.split(" (")[0].removesuffix("-seed0") == name]
-        plain = next(
-            m for m in methods if m.result.method.startswith(PLAIN) and (m.result.way, m.result.shot) == (20, 1)
-        )
-        row = {"features": name, "shrinkage": ", ".join(f"{value:g}" for value in sorted(set(chosen[name]))) or "–"}
-        for m in own:
-            key = (m.result.method, m.result.way, m.result.shot)
-            row[f"{m.result.way}w {m.result.shot}s"] = cells(m, spread.get(key))
-        last = next(m for m in own if (m.result.way, m.result.shot) == (20, 1))
-        gap = None if last is plain else paired_over_seeds(last, plain)[0]
+    rows: dict[str, dict[str, str]] = {}
+    hard = [m for m in methods if (m.result.way, m.result.shot) == (20, 1)]
+    for m in methods:
+        r = m.result
+        row = rows.setdefault(r.method, {column: r.method.replace(" (1 seeds)", "")})
+        text, deviation = percent(r.error, r.half_width, r.over_classes), spread.get((r.method, r.way, r.shot))
+        row[f"{r.way}w {r.shot}s"] = text if deviation is None else f"{text} (sd {100 * deviation:.2f})"
+    for m in hard:
+        row, names = rows[m.result.method], [stem(next(iter(one.seeds.values())).method) for one in (m, hard[0])]
+        gap = None if m is hard[0] else paired_over_seeds(m, hard[0])[0]
         row["20w 1s, points"] = percent(gap.difference, gap.half_width, gap.over_classes, "+") if gap else "–"
-        for baseline, head in ((PLAIN, "% less"), (WARPED_BY, "% less than by warps")):
-            text = saved.get((name, baseline))
-            row[f"20w 1s, {head}"] = text.split(": ")[1].split(" (")[0] if text else "–"
-        made.append(row)
-    return made
+        for name in dict.fromkeys((names[1], WARPED_BY)):
+            if name == names[1] or (WARPED_BY, names[1]) in saved:
+                found = saved.get((names[0], name))
+                row[f"20w 1s, % less than {name}"] = found.split(": ")[1].split(" (")[0] if found else "–"
+    return list(rows.values())
 
 
-@torch.no_grad()
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", nargs="+", required=True, help="whose features are whitened, one of each seed")
-    parser.add_argument("--beside", nargs="*", default=[], help="other runs whose hands are read")
-    parser.add_argument("--features", nargs="+", default=["content"])
-    parser.add_argument("--episodes", type=int, nargs=2, default=[2000, 10000], help="for choices, and of the test")
-    parser.add_argument("--json", default="experiments/results/hands.json")
-    asked = parser.parse_args(arguments)
-    made = provenance()
-    banks = {split: make_dataset(**DATA).load(split) for split in ("train", "validation", "test")}
-    choice, final = Measure(banks["validation"], asked.episodes[0]), Measure(banks["test"], asked.episodes[1])
-    shapes = [(5, 1), (5, 5), (20, 1), (20, 5)]
-    results, chosen, seen = list[Result](), dict[str, list[float]](), dict[str, list[list[float]]]()
-    for run in [*asked.run, *asked.beside]:
-        encoder = zoo.open(run).encoder(asked.features).eval()
-        train, validation, test = (Drawn.of(encoder, bank) for bank in banks.values())
-        stem, _, seed = Path(run).name.rpartition("-seed")
-        error, bare = (choice.of(run, f, [(20, 1)])[0].error for f in (validation.features, without_hands(validation)))
-        numbers = [readable(train), readable(validation), share(train), share(validation), error, bare]
-        seen.setdefault(stem or run, []).append(numbers)
+def whiten(
+    runs: Sequence[str], features: list[str], banks: dict[str, ImageBank], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Errors on test characters of features as they are and whitened, and the shrinkages chosen, by method."""
+    choice, final = Measure(banks["validation"], counts[0]), Measure(banks["test"], counts[1])
+    results, chosen = list[Result](), dict[str, list[float]]()
+    for run in runs:
+        encoder, seed = zoo.open(run).encoder(features).eval(), run.rpartition("-seed")[2]
+        train, validation, test = (Drawn.of(encoder, banks[split]) for split in ("train", "validation", "test"))
+        results += final.of(f"{PLAIN}-seed{seed}", test.features, [(20, 1)])
+        for name, (rows, alike) in references(encoder, train).items():
+            shrinkage, moved = whitened(name, rows, alike, validation, test, choice)
+            chosen.setdefault(name, []).append(shrinkage)
+            results += final.of(f"{name}-seed{seed}", moved, [(20, 1)])
+            print(run, name, shrinkage, f"{100 * results[-1].error:.2f}", flush=True)
+    least = ", ".join(f"{name} {min(each):g} to {max(each):g}" for name, each in chosen.items())
+    return {"about": f"Shrinkages chosen on validation characters: {least}.", "rows": table(results, "features")}
+
+
+def read(
+    runs: Sequence[str], features: list[str], banks: dict[str, ImageBank], counts: Sequence[int]
+) -> dict[str, Any]:
+    """Errors on test characters, and how much of the hand there is in the features of validation characters."""
+    choice, final = Measure(banks["validation"], counts[0]), Measure(banks["test"], counts[1])
+    results, seen = list[Result](), dict[str, list[list[float]]]()
+    for run in runs:
+        encoder = zoo.open(run).encoder(features).eval()
+        validation, test = (Drawn.of(encoder, banks[split]) for split in ("validation", "test"))
+        results += final.of(Path(run).name, test.features, SHAPES)
+        offs = [choice.of(run, each, [(20, 1)])[0].error for each in (validation.features, without_hands(validation))]
+        numbers = [readable(validation), share(validation), *offs]
+        seen.setdefault(stem(Path(run).name), []).append(numbers)
         print(run, *(f"{100 * number:.2f}" for number in numbers), flush=True)
-        if run in asked.run:
-            chosen.setdefault(PLAIN, [])
-            results += final.of(f"{PLAIN}-seed{seed}", test.features, shapes)
-            for name, (rows, alike) in references(encoder, train).items():
-                shrinkage, features = whitened(name, rows, alike, validation, test, choice)
-                chosen.setdefault(name, []).append(shrinkage)
-                results += final.of(f"{name}-seed{seed}", features, shapes)
-                print(name, shrinkage, f"{100 * results[-2].error:.2f}", flush=True)
-    heads = (
-        "drawer read, training alphabets",
-        "drawer read, validation alphabets",
-        "variance within classes, training",
-        "variance within classes, validation",
-        "20w 1s, validation",
-        "true hands taken off",
-    )
+    heads = ("drawer read", "drawer's share of the variance within classes", "20w 1s", "20w 1s, true hands off")
     rows = [
-        {
-            "run": name,
-            "seeds": str(len(each)),
-            **{h: _mean(v) for h, v in zip(heads, zip(*each, strict=True), strict=True)},
-        }
+        {"run": name, "seeds": str(len(each)), **dict(zip(heads, map(_mean, zip(*each, strict=True)), strict=True))}
         for name, each in seen.items()
     ]
-    groups = {"seen": rows, "whitened": table(results, chosen)}
-    write_json(Path(asked.json), {"provenance": made, "groups": groups})
+    return {"groups": {"seen": rows, "trained": table(results, "run")}}
 
 
 def _mean(values: Sequence[float]) -> str:
     spread = f" (sd {100 * np.std(values, ddof=1):.2f})" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.2f}{spread}"
+
+
+@torch.no_grad()
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", nargs="+", required=True, help="runs, the first one's method being the baseline")
+    parser.add_argument("--whiten", action="store_true", help="whiten their features, all of them of one method")
+    parser.add_argument("--features", nargs="+", default=["content"])
+    parser.add_argument("--episodes", type=int, nargs=2, default=[1000, 10000], help="for choices, and of the test")
+    parser.add_argument("--json", default="experiments/results/hands.json")
+    asked = parser.parse_args(arguments)
+    made = provenance()  # before the first file is written
+    banks = {split: make_dataset(**DATA).load(split) for split in ("train", "validation", "test")}
+    found = (whiten if asked.whiten else read)(asked.run, asked.features, banks, asked.episodes)
+    write_json(Path(asked.json), {"provenance": made, **found})
 
 
 if __name__ == "__main__":
