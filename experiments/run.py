@@ -72,10 +72,11 @@ class Experiment:
 
 
 def _asked(words: list[str]) -> list[str]:
-    """A measurement's arguments without where they write to, and each run by its name alone."""
-    if "--json" in words:
-        at = words.index("--json")
-        words = words[:at] + words[at + 2 :]
+    """A measurement's arguments without where they read images and write to, and each run by its name alone."""
+    for place in ("--json", "--root"):
+        if place in words:
+            at = words.index(place)
+            words = words[:at] + words[at + 2 :]
     return ["+".join(Path(part).name if SEEDED.search(part) else part for part in word.split("+")) for word in words]
 
 
