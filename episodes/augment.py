@@ -35,13 +35,13 @@ class AugmentConfig:
         translation: largest shift, as a fraction of the picture's side.
         elastic: largest local displacement, as a fraction of the side; smooth over a quarter of it.
         flip: chance of a mirror image.
-        crop: largest share of the sides that is cut away; a window of what is left, anywhere in the picture, fills it.
-        colour: largest relative change of saturation; hues turn by up to a quarter of it, as a part of the circle. Of
-            pictures of three channels.
         brightness: largest relative change of brightness and contrast.
         stroke: in [0, 1], how far bright strokes may grow (1: by a pixel on each side) or thin (1: until a
             pixel on each side is gone); for ink on black.
-        capture: the pen, frame and camera of users' own pictures, after all of these; null for none.
+        capture: the pen, frame and camera of users' own pictures, after all the others; null for none.
+        crop: largest share of the sides that is cut away; a window of what is left, anywhere in the picture, fills it.
+        colour: largest relative change of saturation; hues turn by up to a quarter of it, as a part of the circle. Of
+            pictures of three channels.
 
     Example:
         >>> import torch
@@ -57,11 +57,11 @@ class AugmentConfig:
     translation: float = 0.0
     elastic: float = 0.0
     flip: float = 0.0
-    crop: float = 0.0
-    colour: float = 0.0
     brightness: float = 0.0
     stroke: float = 0.0
     capture: CaptureConfig | None = None
+    crop: float = 0.0
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self) if field.name != "capture"):

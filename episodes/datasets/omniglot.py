@@ -152,6 +152,11 @@ class Omniglot(Dataset):
                 f"omniglot is incomplete: {len(missing)} of {len(wanted)} characters of the {split} split are "
                 f"missing, the first is {'/'.join(missing[0])}. Run `metagvae data fetch omniglot`."
             )
+        if not wanted:
+            raise InputError(
+                f"omniglot is incomplete: {', '.join(str(source.path) for source in sources)} hold no image of the "
+                f"{split} split ({self.splits}). Run `metagvae data fetch omniglot`."
+            )
         return {pair: found[pair] for pair in sorted(wanted)}
 
     def _decode(self, sources: list[Source], split: str) -> ImageBank:

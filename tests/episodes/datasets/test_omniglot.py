@@ -118,6 +118,10 @@ def test_incomplete_sets_are_refused(tmp_path: Path, small: str) -> None:
     del found[PARTS[1]]
     with pytest.raises(InputError, match=r"neither images_evaluation\.zip nor"):
         Omniglot(root=str(write(tmp_path / "half", found, zipped=True)), splits="lake").load("train")
+    strange = members()
+    strange[PARTS[0]] = {"notes/read/me.txt": b"no drawings"}
+    with pytest.raises(InputError, match=r"hold no image of the train split \(lake-standard\)"):
+        Omniglot(root=str(write(tmp_path / "strange", strange, zipped=True)), splits="lake-standard").load("train")
     with pytest.raises(InputError, match="looked in"):
         Omniglot(root=str(tmp_path / "nowhere")).load("train")
     with pytest.raises(InputError, match="vinyals, lake, lake-standard, lake-minimal"):

@@ -85,7 +85,8 @@ def test_shares_are_the_batch_in_order_with_the_whole_batch_s_episodes_and_draws
     sampler = EpisodeSampler(bank, Episodes(EpisodeShape(3, 1, 2)))
     parts = torch.cat([sampler.span(10 + share.first, share.count).images for share in shares])
     assert torch.equal(parts, sampler.span(10, 5).images)
-    pictures, config = torch.rand(5, 6, 1, 16, 16), AugmentConfig(30, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2, 0.5)
+    pictures = torch.rand(5, 6, 3, 16, 16)
+    config = AugmentConfig(30, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2, 0.5, crop=0.3, colour=0.3)
 
     def changed(share: Share) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(3)
