@@ -2,7 +2,7 @@
 
 from episodes._torch_import import collector_paused  # isort: skip  # first: it imports torch
 
-from episodes.augment import AugmentConfig, Warped, augment, warp
+from episodes.augment import AugmentConfig, ClassWarp, Warped, augment, warp
 from episodes.bank import Attribute, Factors, ImageBank
 from episodes.batch import EpisodeBatch, make_batch, to_float
 from episodes.capture import CaptureConfig
@@ -18,6 +18,7 @@ __all__ = [
     "Attribute",
     "AugmentConfig",
     "CaptureConfig",
+    "ClassWarp",
     "EpisodeBatch",
     "EpisodeIndices",
     "EpisodeLoader",

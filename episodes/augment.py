@@ -75,6 +75,46 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class ClassWarp:
+    """Changes drawn once for each class of an episode, alike for all its images: new classes made of known ones.
+
+    A mirrored character is another character, and so is one that is slanted far more than any hand slants it.
+
+    Args:
+        rotation: largest angle in degrees.
+        scale: largest relative change of size, per axis.
+        shear: largest shear (tangent of the angle).
+        flip: chance of a mirror image.
+
+    Example:
+        >>> import torch
+        >>> from episodes import AugmentConfig, ClassWarp, warp
+        >>> matrices = ClassWarp(rotation=30, flip=0.5).matrices(4, torch.device("cpu"))
+        >>> warp(torch.rand(4, 6, 1, 28, 28), AugmentConfig(rotation=10), shared=matrices[:, None]).images.shape
+        torch.Size([4, 6, 1, 28, 28])
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self)):
+            check_range(f"episodes.class_warp.{name}", getattr(self, name), 1 if name in SHARES else math.inf)
+
+    def matrices(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+        """A draw for each of ``count`` classes, ``[count, 2, 3]`` as `affine_matrix` gives them."""
+        draws = uniform(count, 5, device=device, generator=generator)
+        size, signed = math.log1p(self.scale), draws[:, :4] * 2 - 1
+        angle, log_x, log_y, shear = signed.unbind(-1)
+        turn, still = math.radians(self.rotation), torch.zeros_like(signed[:, :2])
+        theta = affine_matrix(angle * turn, log_x * size, log_y * size, shear * self.shear, still)
+        mirror = 1 - 2 * (draws[:, 4] < self.flip).to(theta)
+        return torch.cat((theta[:, :1] * mirror[:, None, None], theta[:, 1:]), 1)
+
+
+@dataclass(frozen=True)
 class Warped:
     """Changed pictures and how each was changed.
 
@@ -173,6 +213,12 @@ def cropped(theta: Tensor, side: Tensor, place: Tensor) -> Tensor:
     return torch.cat((linear * side[:, None, None], column), -1)
 
 
+def after(theta: Tensor, first: Tensor) -> Tensor:
+    """Matrices ``[B, 2, 3]`` of the motions of ``first`` and then those of ``theta``."""
+    linear = first[..., :2]
+    return torch.cat((linear @ theta[..., :2], linear @ theta[..., 2:] + first[..., 2:]), -1)
+
+
 def recoloured(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     """Pictures of three channels with other colours: what a pixel has beside its grey is scaled, and turned about grey.
 
@@ -198,7 +244,9 @@ def recoloured(images: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
     return mixed.clamp(0, 1)
 
 
-def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None) -> Warped:
+def warp(
+    images: Tensor, config: AugmentConfig, generator: torch.Generator | None = None, shared: Tensor | None = None
+) -> Warped:
     """Change each picture by its own draw, and say how.
 
     Stroke width first, then one resampling for all motions, then colour, then brightness, then
@@ -207,6 +255,8 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
     Args:
         images: float ``[..., C, H, W]`` in [0, 1].
         generator: to draw from. One on the CPU gives the same draws whatever device holds the pictures.
+        shared: matrices ``[..., 2, 3]`` that broadcast over the pictures, such as `ClassWarp` draws: a motion that each
+            picture makes before its own, in the same resampling. It has no numbers among the parameters.
     """
     shape = images.shape
     flat = images.reshape(-1, *shape[-3:])
@@ -227,7 +277,7 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
     angle, log_x, log_y, shear, right, down, stroke = columns
     if config.stroke:
         flat = stroke_width(flat, stroke)
-    if config.warps:
+    if config.warps or shared is not None:
         mirrored = uniform(count, device=device, generator=generator) < config.flip
         theta = affine_matrix(angle, log_x, log_y, shear, torch.stack((right, down), -1))
         if config.flip:
@@ -235,6 +285,8 @@ def warp(images: Tensor, config: AugmentConfig, generator: torch.Generator | Non
             theta = torch.cat((theta[:, :1] * mirror, theta[:, 1:]), 1)
         if config.crop:
             theta = cropped(theta, 1 - config.crop * uniform(count, device=device, generator=generator), symmetric(2))
+        if shared is not None:
+            theta = after(theta, shared.expand(*shape[:-3], 2, 3).reshape(-1, 2, 3))
         grid = sampling_grid(theta, flat.shape)
         if config.elastic:
             coarse = symmetric(2, 4, 4) * (2 * config.elastic)

@@ -98,6 +98,24 @@ def test_every_training_is_a_command_that_can_be_given(chain: trainings.Chain, t
         made.add(config.run.folder)
 
 
+def test_what_an_earlier_call_finished_is_not_trained_again(tmp_path: Path) -> None:
+    plan = tmp_path / "own.yaml"
+    plan.write_text(
+        "one:\n  commands: ['train --config none.yaml --run.folder {runs}/a', 'evaluate --nothing']\n"
+    )
+    (chain,) = trainings.chains(plan)
+    setup = Setup(str(tmp_path), str(tmp_path / "work"), "cpu", trainings=str(plan))
+    assert not trainings.finished(chain.arguments(chain.commands[0], setup))
+    encoder = setup.folder / "runs" / "a" / "encoder"
+    encoder.mkdir(parents=True)
+    (encoder / "config.json").touch()
+    report = Report(tmp_path / "rows.jsonl")
+    trainings.Work(setup, report).chain(chain)
+    (row,) = rows_of(report.path)
+    assert len(row["seconds"]) == 2  # the second command ran, and was refused
+    assert row["state"].startswith("stopped")
+
+
 def test_archives_hold_finished_runs_and_states_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tarfile
 

@@ -68,7 +68,7 @@ class Part:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.began = time.time()
         until = min(self.began + self.limit, end)
-        setup = Setup(options.data, str(self.folder), options.device, options.reduced, until)
+        setup = Setup(options.data, str(self.folder), options.device, options.reduced, until, options.trainings)
         self.limit = until - self.began
         self.log = (self.folder / "log.txt").open("wb")
         command = [sys.executable, str(Path(__file__)), "--part", self.name, "--setup", setup.to_json()]
@@ -205,6 +205,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--reduced", action="store_true", help="small sizes: see that everything runs, on a CPU too")
     parser.add_argument("--seconds", type=float, default=530, help="for all of it; on a CPU ten times as many")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument("--trainings", help="file of the long trainings in place of tools/gpu/trainings.yaml")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--setup", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

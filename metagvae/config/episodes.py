@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from episodes import (
+    ClassWarp,
     Episodes,
     EpisodeSampler,
     EpisodeShape,
@@ -32,6 +33,8 @@ class EpisodeSection:
             neighbours (each class is an image and those that encoder.source takes for the same).
         neighbours: how many images at most are taken for the same, for classes: neighbours.
         within: which episodes have classes that share a value of an attribute; null for none. Needs labels.
+        class_warp: what is drawn once for each class of an episode and done to all its images before augment does its
+            own to each: more classes than there are. The learner's loss alone sees it where mode guided draws views.
 
     Example:
         >>> from metagvae.config import EpisodeSection
@@ -46,6 +49,7 @@ class EpisodeSection:
     classes: str = "labels"
     neighbours: int = 3
     within: Within | None = None
+    class_warp: ClassWarp | None = None
 
     def __post_init__(self) -> None:
         if self.classes not in ("labels", "pictures", "neighbours"):

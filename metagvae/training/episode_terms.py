@@ -35,7 +35,7 @@ class EpisodeTerms:
         config, vae, shot = self.config, self.parts.vae, self.config.episodes.shot
         images, classes, indices = (as_tensor(inputs[name]) for name in ("images", "classes", "indices"))
         raw = to_float(images)
-        warped = warp(raw, config.augment)
+        warped = warp(raw, config.augment, shared=self._class_matrices(raw))
         batch = EpisodeBatch(_laid_out(warped.images, self.device), shot, classes, indices)
         self.parts.learner.progress = inputs["progress"]
         loss, _ = self.parts.learner(batch)
@@ -52,6 +52,14 @@ class EpisodeTerms:
             for name, term in named.items():
                 terms[f"vae/{name}"] = config.vae_weight * term
         return terms
+
+    def _class_matrices(self, images: Tensor) -> Tensor | None:
+        """A motion for each class of the episodes, ``[T, N, 1, 2, 3]``, where one is asked for."""
+        drawn = self.config.episodes.class_warp
+        if drawn is None:
+            return None
+        tasks, way = images.shape[:2]
+        return drawn.matrices(tasks * way, images.device).view(tasks, way, 1, 2, 3)
 
 
 def _laid_out(images: Tensor, device: Device) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
-from episodes import AugmentConfig, InputError, augment
+from episodes import AugmentConfig, ClassWarp, InputError, augment
 from episodes import warp as warp_pictures
 from episodes.augment import PARAMETERS, affine_matrix, cropped, recoloured, resample, sampling_grid, stroke_width
 
@@ -232,3 +232,42 @@ def test_colour_is_per_picture_keeps_grey_and_wants_three_channels() -> None:
     assert len({tuple(row) for row in shown.flatten(1).round(decimals=3).tolist()}) == 4
     with pytest.raises(InputError, match="pictures of three channels; received 1"):
         augment(torch.rand(4, 1, 6, 6), config)
+
+
+def test_a_shared_motion_comes_before_each_pictures_own_in_one_resampling(picture: torch.Tensor) -> None:
+    """Against two resamplings of a picture that varies slowly, and exactly for a mirror image."""
+    ramp = torch.linspace(0.2, 0.8, 32)
+    smooth = (ramp[None, :] * (1 - ramp[:, None]))[None, None].expand(6, 1, 32, 32)
+    matrices = ClassWarp(rotation=20, scale=0.2, shear=0.2, flip=0.5).matrices(3, torch.device("cpu"))
+    shared = matrices.repeat_interleave(2, 0)
+    own = AugmentConfig(rotation=10, scale=0.1, translation=0.05)
+    torch.manual_seed(3)
+    once = warp_pictures(smooth, own, shared=shared).images
+    torch.manual_seed(3)
+    twice = augment(resample(smooth, sampling_grid(shared, smooth.shape)), own)
+    middle = slice(9, 23)
+    assert (once - twice)[..., middle, middle].abs().max() < 2e-3
+    assert (once - augment(smooth, own))[..., middle, middle].abs().max() > 0.02
+    mirror = ClassWarp(flip=1.0).matrices(1, torch.device("cpu"))
+    mirrored = warp_pictures(picture[None, None], AugmentConfig(), shared=mirror).images
+    assert torch.allclose(mirrored[0, 0], picture.flip(-1), atol=1e-6)
+
+
+def test_classes_are_drawn_apart_and_within_their_limits() -> None:
+    torch.manual_seed(0)
+    found = ClassWarp(rotation=30, scale=0.5, flip=0.25).matrices(4000, torch.device("cpu"))
+    signs = torch.linalg.det(found[..., :2]).sign()
+    assert float((signs < 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+    upright = found[signs > 0, :, :2]
+    angles = torch.atan2(upright[:, 0, 1], upright[:, 0, 0]).rad2deg()  # rows are turned, then scaled
+    assert 29 < angles.abs().max() <= 30.001
+    sizes = upright.norm(dim=-1)
+    assert 1 / 1.5 - 1e-3 <= sizes.min() < 0.68
+    assert 1.48 < sizes.max() <= 1.5 + 1e-3
+    assert found[..., 2].abs().max() == 0
+    assert torch.equal(ClassWarp().matrices(2, torch.device("cpu"))[0], torch.eye(3)[:2])
+
+
+def test_class_warps_out_of_range_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"episodes\.class_warp\.flip"):
+        ClassWarp(flip=1.5)

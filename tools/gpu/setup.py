@@ -29,6 +29,7 @@ class Setup:
         device: ``cuda`` or ``cpu``.
         reduced: a few steps of small networks, to see that everything runs.
         until: `time.time` at which the part will be stopped.
+        trainings: file of the long trainings; None for the one of this folder.
     """
 
     data: str | None
@@ -36,6 +37,7 @@ class Setup:
     device: str
     reduced: bool = False
     until: float = float("inf")
+    trainings: str | None = None
 
     @property
     def folder(self) -> Path:

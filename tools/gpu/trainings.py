@@ -28,7 +28,7 @@ from gpu.setup import REPOSITORY, Report, Setup
 
 PLAN = Path(__file__).with_name("trainings.yaml")
 ARCHIVE = 14 * 2**20  # bytes: what comes back from a lent machine comes in files of at most 16 MiB
-SIDE_BY_SIDE = 2  # one starts or is evaluated while another trains; seven took turns, each seven times as slow
+SIDE_BY_SIDE = 8  # they take turns on the GPU; a start of Python takes ten seconds, in which the others go on
 CLOSING = 15  # seconds before the end at which trainings are asked to stop and leave a state
 LEFT_OUT = {"state", "events", "lock", "figures"}
 
@@ -50,12 +50,19 @@ class Chain:
 
     def arguments(self, command: str, setup: Setup) -> list[str]:
         """The command's arguments, on the setup's device."""
-        words = shlex.split(command.format(runs=setup.folder / "runs", data=setup.data))
+        words = shlex.split(command.replace("{runs}", str(setup.folder / "runs")).replace("{data}", str(setup.data)))
         if words[0] == "evaluate":
             return [*words, "--device", setup.device, *(["--episodes", "20"] if setup.reduced else [])]
         small = ["--optim.steps", "4", "--run.log_every", "1"] if setup.reduced else []
         root = setup.root(self.needs)
         return [*words, "--run.device", setup.device, "--run.resume", "auto", "--data.root", str(root), *small]
+
+
+def finished(words: list[str]) -> bool:
+    """Whether a pretrain or train, in these words, has left its encoder already, in an earlier call."""
+    return (
+        "--run.folder" in words and (Path(words[words.index("--run.folder") + 1]) / "encoder" / "config.json").is_file()
+    )
 
 
 def chains(path: Path = PLAN) -> list[Chain]:
@@ -103,7 +110,8 @@ class Work:
         state = "done"
         for command in chain.commands:
             began = time.time()
-            status = self.command(chain, command)
+            done = finished(chain.arguments(command, self.setup))
+            status = 0 if done else self.command(chain, command)
             seconds.append(round(time.time() - began, 1))
             if status != 0:
                 state = "not begun" if status is None and len(seconds) == 1 else f"stopped, status {status}"
@@ -183,7 +191,7 @@ def run(setup: Setup, report: Report) -> None:
     for folder in (out, setup.folder / "runs"):
         folder.mkdir(parents=True, exist_ok=True)
     plan = []
-    for chain in chains()[: 1 if setup.few else None]:
+    for chain in chains(Path(setup.trainings or PLAN))[: 1 if setup.few else None]:
         root = setup.root(chain.needs)
         if root and Path(root).is_dir():
             plan.append(chain)

@@ -16,6 +16,8 @@ from torch import Tensor
 from episodes import (
     AugmentConfig,
     CaptureConfig,
+    ClassWarp,
+    EpisodeBatch,
     Episodes,
     EpisodeSampler,
     EpisodeShape,
@@ -29,6 +31,7 @@ from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
+from metagvae.learners.base import FeatureLearner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import read_config
 from metagvae.runs.signals import Interrupted
@@ -190,6 +193,33 @@ def test_episodes_of_pictures_never_see_a_label(tmp_path: Path) -> None:
         do_train(train_config(tmp_path / "none", episodes=shape, mode="guided", vae=VAESection(guidance=GUIDANCE)))
     with pytest.raises(InputError, match="'pictures' or 'neighbours'"):
         EpisodeSection(classes="folders")
+
+
+def test_a_class_of_an_episode_is_warped_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images of a class are mirrored or none is; a run stopped on the way ends bit-identical; a slip is refused."""
+    bank, seen = stripes(), list[Tensor]()
+
+    def forward(self: FeatureLearner, batch: EpisodeBatch) -> Any:
+        seen.append(batch.images)
+        return plain(self, batch)
+
+    plain = FeatureLearner.forward
+    monkeypatch.setattr(FeatureLearner, "forward", forward)
+    shape = EpisodeSection(3, 1, 2, 2, class_warp=ClassWarp(flip=0.5))
+    options: dict[str, Any] = {"augment": AugmentConfig(), "episodes": shape, "validation": ValidationSection(every=0)}
+    with pytest.raises(Interrupted):
+        train(train_config(tmp_path / "run", 6, run_stop_after=3, **options), bank)
+    train(train_config(tmp_path / "run", 6, run_resume=True, **options), bank)
+    upright = {image.numpy().tobytes() for image in bank.images}
+    turned = []
+    for images in seen:
+        for one in images.flatten(0, 1):
+            kinds = {(255 * image).round().to(torch.uint8).numpy().tobytes() in upright for image in one}
+            assert len(kinds) == 1
+            turned.append(not kinds.pop())
+    assert 0 < sum(turned) < len(turned)
+    train(train_config(tmp_path / "whole", 6, **options), bank)
+    assert_same_run(tmp_path / "whole", tmp_path / "run", "learner.safetensors")
 
 
 def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> None:
