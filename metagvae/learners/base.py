@@ -203,8 +203,8 @@ class FeatureLearner(Learner):
         return self.roles == "every" and self.training
 
     def logits_by_role(self, batch: EpisodeBatch, every: bool) -> list[Tensor]:
-        """Logits ``[T, N * Q, N]`` of the pictures that are not support, of the episode as it is and, if ``every``, with
-        each further K of a class's K + Q pictures as support.
+        """Logits ``[T, N * Q, N]`` of the pictures that are not support: of the episode as it is and, if ``every``,
+        with each further K of a class's K + Q pictures as support.
 
         Raises:
             InputError: if the pictures of a class do not divide so.

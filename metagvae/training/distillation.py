@@ -24,9 +24,9 @@ from metagvae.zoo.build import check_pictures
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean over queries of T^2 KL(p || q), a scalar in nats.
 
-    With p = softmax(teacher / T) and q = softmax(student / T), eq. 1 of the paper. Its cross entropy of p and q (section
-    2) differs from the divergence by the entropy of p, which no student changes. The factor T^2, which it asks for at
-    the end of section 2, keeps the size of the gradients.
+    Here p = softmax(teacher / T) and q = softmax(student / T), eq. 1 of the paper. Its section 2 takes the cross
+    entropy of p and q, which differs by the entropy of p: no student changes that. It asks for the factor T^2 too, by
+    which gradients keep their size whatever T is.
 
     Args:
         student: logits ``[T, M, N]``.

@@ -1,4 +1,4 @@
-"""The loss terms of a step of episodes: the learner's, its teacher's, and of mode guided the VAE's and its guidance's."""
+"""The loss terms of a step of episodes: of the learner, its teacher, and in mode guided the VAE and its guidance."""
 
 from __future__ import annotations
 

@@ -163,8 +163,8 @@ class EpisodeDraws:
 
 
 def _resolved(config: TrainConfig, ready: Prepared) -> dict[str, Any]:
-    """The config as the run folder keeps it: with the teacher's fingerprints, and the VAE that mode guided goes on with,
-    as `Trained.vae` reads it."""
+    """The config as the run folder keeps it: with the teacher's fingerprints, and the VAE that mode guided goes on
+    with, as `Trained.vae` reads it."""
     content = to_dict(config)
     if ready.parts.teacher is not None:  # the files, not only their names: it is asked at every step
         content["taught_by"] = ready.parts.teacher.fingerprints

@@ -236,7 +236,7 @@ def read_card(name: str | Path | Trained) -> EncoderCard:
 
 
 def classes_seen(bank: ImageBank, sources: Sequence[Trained] = ()) -> dict[str, list[str]]:
-    """`EncoderCard.trained_classes` of an encoder trained on a bank, what it starts from and is taught by counted in."""
+    """`EncoderCard.trained_classes` of an encoder trained on a bank that starts from, or is taught by, ``sources``."""
     known = [classes_by_family(bank.dataset, bank.class_names), *(source.card.trained_classes for source in sources)]
     seen: dict[str, set[str]] = {}
     for classes in known:
@@ -246,7 +246,7 @@ def classes_seen(bank: ImageBank, sources: Sequence[Trained] = ()) -> dict[str, 
 
 
 def images_seen(bank: ImageBank, sources: Sequence[Trained] = ()) -> list[str]:
-    """`EncoderCard.trained_images` of an encoder trained on a bank, what it starts from and is taught by counted in."""
+    """`EncoderCard.trained_images` of an encoder trained on a bank that starts from, or is taught by, ``sources``."""
     return class_marks(bank, [mark for source in sources for mark in source.card.trained_images])
 
 
