@@ -237,11 +237,10 @@ def read_card(name: str | Path | Trained) -> EncoderCard:
 
 def classes_seen(bank: ImageBank, sources: Sequence[Trained] = ()) -> dict[str, list[str]]:
     """`EncoderCard.trained_classes` of an encoder trained on a bank that starts from, or is taught by, ``sources``."""
-    known = [classes_by_family(bank.dataset, bank.class_names), *(source.card.trained_classes for source in sources)]
-    seen: dict[str, set[str]] = {}
-    for classes in known:
-        for family, names in classes.items():
-            seen.setdefault(family, set()).update(names)
+    seen = {family: set(names) for family, names in classes_by_family(bank.dataset, bank.class_names).items()}
+    for source in sources:
+        for family, known in source.card.trained_classes.items():
+            seen.setdefault(family, set()).update(known)
     return {family: sorted(names) for family, names in seen.items()}
 
 
