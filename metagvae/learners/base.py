@@ -203,8 +203,11 @@ class FeatureLearner(Learner):
         return self.roles == "every" and self.training
 
     def logits_by_role(self, batch: EpisodeBatch, every: bool) -> list[Tensor]:
-        """Logits ``[T, N * Q, N]`` of the pictures that are not support: of the episode as it is and, if ``every``,
-        with each further K of a class's K + Q pictures as support.
+        """Logits ``[T, N * Q, N]`` of the pictures that are not support, for one or every choice of support.
+
+        Args:
+            batch: whose first K pictures of a class are the first choice.
+            every: whether each further K of the K + Q pictures of a class are support too.
 
         Raises:
             InputError: if the pictures of a class do not divide so.
