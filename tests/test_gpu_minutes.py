@@ -100,9 +100,7 @@ def test_every_training_is_a_command_that_can_be_given(chain: trainings.Chain, t
 
 def test_what_an_earlier_call_finished_is_not_trained_again(tmp_path: Path) -> None:
     plan = tmp_path / "own.yaml"
-    plan.write_text(
-        "one:\n  commands: ['train --config none.yaml --run.folder {runs}/a', 'evaluate --nothing']\n"
-    )
+    plan.write_text("one:\n  commands: ['train --config none.yaml --run.folder {runs}/a', 'evaluate --nothing']\n")
     (chain,) = trainings.chains(plan)
     setup = Setup(str(tmp_path), str(tmp_path / "work"), "cpu", trainings=str(plan))
     assert not trainings.finished(chain.arguments(chain.commands[0], setup))

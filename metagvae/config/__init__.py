@@ -12,6 +12,7 @@ from metagvae.config.sections import (
     VAESection,
     to_dict,
 )
+from metagvae.config.teacher import TeacherSection
 
 __all__ = [
     "AdversarySection",
@@ -22,6 +23,7 @@ __all__ = [
     "OptimSection",
     "PretrainConfig",
     "RunSection",
+    "TeacherSection",
     "TrainConfig",
     "VAESection",
     "ValidationSection",

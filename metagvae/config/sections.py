@@ -11,6 +11,7 @@ from metagvae.config.adversary import AdversarySection
 from metagvae.config.dictionary import DictionarySection
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.teacher import TeacherSection
 
 
 @dataclass
@@ -177,6 +178,7 @@ class TrainConfig:
         validation: how the best state is chosen.
         optim: the optimiser.
         run: the run folder.
+        teacher: trained runs that the learner is taught by; null for none.
 
     Example:
         >>> from metagvae.config import EncoderSection, TrainConfig
@@ -196,6 +198,7 @@ class TrainConfig:
     validation: ValidationSection = field(default_factory=ValidationSection)
     optim: OptimSection = field(default_factory=OptimSection)
     run: RunSection = field(default_factory=RunSection)
+    teacher: TeacherSection | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("finetune", "frozen", "guided"):

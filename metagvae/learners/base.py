@@ -194,23 +194,40 @@ class FeatureLearner(Learner):
         Raises:
             InputError: if every picture is to be support once and the pictures of a class do not divide so.
         """
-        support, query = self.embed_batch(batch)
-        logits = self._ask(self._fit(support), query)
-        loss = episode_loss(logits, batch.query_labels)
-        if self.roles == "every" and self.training:
-            loss = self._other_roles(torch.cat((support, query), 2), batch.shot, loss, batch.query_labels)
-        return loss, logits
+        logits = self.logits_by_role(batch, self.takes_every_role)
+        return self.loss_by_role(logits, batch), logits[0]
 
-    def _other_roles(self, features: Tensor, shot: int, first: Tensor, labels: Tensor) -> Tensor:
-        """The mean of ``first`` and the losses with each further K of features ``[T, N, K + Q, D]`` as support."""
+    @property
+    def takes_every_role(self) -> bool:
+        """Whether every picture of an episode is support once, as ``roles`` asks for in training."""
+        return self.roles == "every" and self.training
+
+    def logits_by_role(self, batch: EpisodeBatch, every: bool) -> list[Tensor]:
+        """Logits ``[T, N * Q, N]`` of the pictures that are not support, for one or every choice of support.
+
+        Args:
+            batch: whose first K pictures of a class are the first choice.
+            every: whether each further K of the K + Q pictures of a class are support too.
+
+        Raises:
+            InputError: if the pictures of a class do not divide so.
+        """
+        support, query = self.embed_batch(batch)
+        logits = [self._ask(self._fit(support), query)]
+        if not every:
+            return logits
+        shot, features = batch.shot, torch.cat((support, query), 2)
         pictures = features.shape[2]
         if pictures % shot:
             raise InputError(
                 f"roles 'every' needs the pictures of a class, shot + query = {pictures}, to be a multiple of shot = "
                 f"{shot}; choose a query that is."
             )
-        losses = [first]
         for turn in range(shot, pictures, shot):
             turned = features.roll(-turn, 2)
-            losses.append(episode_loss(self._ask(self._fit(turned[:, :, :shot]), turned[:, :, shot:]), labels))
-        return torch.stack(losses).mean()
+            logits.append(self._ask(self._fit(turned[:, :, :shot]), turned[:, :, shot:]))
+        return logits
+
+    def loss_by_role(self, logits: list[Tensor], batch: EpisodeBatch) -> Tensor:
+        """The mean of `episode_loss` over the logits that `logits_by_role` gives of a batch, a scalar."""
+        return torch.stack([episode_loss(each, batch.query_labels) for each in logits]).mean()

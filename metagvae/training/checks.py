@@ -5,7 +5,7 @@ from __future__ import annotations
 from episodes import InputError
 from metagvae.config.sections import PretrainConfig, TrainConfig, VAESection
 from metagvae.encoders.text import TextConfig
-from metagvae.learners import FeatureLearner, Learner
+from metagvae.learners import FeatureLearner, Learner, PrototypicalNetwork
 from metagvae.vae.priors import UniformCodes
 from metagvae.zoo.build import check_sections
 
@@ -65,6 +65,11 @@ def check_training(config: TrainConfig, kind: type[Learner]) -> None:
         raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
     if config.encoder.source is None:
         check_sections(config.encoder, config.vae)
+    if config.teacher is not None and kind.name != PrototypicalNetwork.name:
+        raise InputError(
+            f"a teacher is for the learner 'prototypes', whose logits can be taught; received '{config.learner.name}'. "
+            "Leave the section teacher out."
+        )
     if config.optim.compile and not issubclass(kind, FeatureLearner):
         raise InputError(
             f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "

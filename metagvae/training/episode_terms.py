@@ -1,4 +1,4 @@
-"""The loss terms of a step of episodes: the learner's, and of mode guided the VAE's and its guidance's."""
+"""The loss terms of a step of episodes: of the learner, its teacher, and in mode guided the VAE and its guidance."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from episodes import EpisodeBatch, ImageBank, to_float, warp
 from metagvae.compute.device import Device
 from metagvae.config.sections import TrainConfig
 from metagvae.guidance import Views
+from metagvae.learners.base import FeatureLearner
 from metagvae.training.step import StepInputs, as_tensor
 from metagvae.training.trainee import Parts
 
@@ -23,6 +24,8 @@ class EpisodeTerms:
 
     def __init__(self, config: TrainConfig, parts: Parts, bank: ImageBank, device: Device) -> None:
         self.config, self.parts, self.device = config, parts, device
+        if parts.teacher is not None:
+            device.place(parts.teacher.learner)
         # beside the networks, wherever the pictures lie
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
         self.of_images = {name: a.values.to(device.device) for name, a in bank.image_attributes.items()}
@@ -38,8 +41,7 @@ class EpisodeTerms:
         warped = warp(raw, config.augment, shared=self._class_matrices(raw))
         batch = EpisodeBatch(_laid_out(warped.images, self.device), shot, classes, indices)
         self.parts.learner.progress = inputs["progress"]
-        loss, _ = self.parts.learner(batch)
-        terms = {"episodes": loss}
+        terms = self._learner_terms(batch)
         if vae is not None and config.vae_weight:
             seen = _vae_batch(config, self.attributes, batch, raw, warped.parameters)
             if seen.rows is not None:
@@ -52,6 +54,14 @@ class EpisodeTerms:
             for name, term in named.items():
                 terms[f"vae/{name}"] = config.vae_weight * term
         return terms
+
+    def _learner_terms(self, batch: EpisodeBatch) -> dict[str, Tensor]:
+        learner, teacher = self.parts.learner, self.parts.teacher
+        if teacher is not None:
+            assert isinstance(learner, FeatureLearner)
+            return teacher.terms(learner, batch)
+        loss, _ = learner(batch)
+        return {"episodes": loss}
 
     def _class_matrices(self, images: Tensor) -> Tensor | None:
         """A motion for each class of the episodes, ``[T, N, 1, 2, 3]``, where one is asked for."""

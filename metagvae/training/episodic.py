@@ -19,11 +19,13 @@ from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.sections import TrainConfig, to_dict
 from metagvae.encoders.encoder import Encoder
+from metagvae.encoders.joined import SIGN
 from metagvae.learners import Learner, learner_class
 from metagvae.runs.run import Run, open_run, without_places
 from metagvae.storage.atomic_files import write_json
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.checks import check_training
+from metagvae.training.distillation import Teacher
 from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.loop import Selection, Task, fit, run_device
 from metagvae.training.pseudo_classes import picture_groups
@@ -109,6 +111,7 @@ def prepare(config: TrainConfig, bank: ImageBank | None = None, validation: Imag
     source = None if config.encoder.source is None else zoo.open(config.encoder.source)
     if source is not None:
         _ = source.card  # says so at once if it is damaged
+    teacher = None if config.teacher is None else Teacher(config.teacher)
     share = ranks().share(shape.tasks, "episodes.tasks")
     if bank is None and shape.labelled:
         dataset.check_episodes("train", shape.shape)
@@ -121,7 +124,7 @@ def prepare(config: TrainConfig, bank: ImageBank | None = None, validation: Imag
     shape.sampler(shape.bank(bank), seed, "train", rotations)  # says so if the images cannot give such episodes
     if validation is not None and chosen.every:
         measured = Validation(chosen, seed, rotations, validation, device)
-    return Prepared(device, share, source, bank, rotations, measured, build_parts(config, bank, source))
+    return Prepared(device, share, source, bank, rotations, measured, build_parts(config, bank, source, teacher))
 
 
 class EpisodeDraws:
@@ -160,8 +163,11 @@ class EpisodeDraws:
 
 
 def _resolved(config: TrainConfig, ready: Prepared) -> dict[str, Any]:
-    """The config as the run folder keeps it: with the VAE that mode guided goes on with, as `Trained.vae` reads it."""
+    """The config as the run folder keeps it: with the teacher's fingerprints, and the VAE that mode guided goes on
+    with, as `Trained.vae` reads it."""
     content = to_dict(config)
+    if ready.parts.teacher is not None:  # the files, not only their names: it is asked at every step
+        content["taught_by"] = ready.parts.teacher.fingerprints
     if ready.parts.vae is None:
         return content
     if ready.source is not None:
@@ -179,18 +185,25 @@ def _export(config: TrainConfig, run: Run, ready: Prepared, outcome: dict[str, A
     if ready.parts.vae is not None:
         write_tensors(run.folder / "vae.safetensors", ready.parts.vae.to("cpu").state_dict())
     write_tensors(run.folder / "learner.safetensors", learner.state_dict())
-    origin = f" from {Path(source.name).name}" if source else ""
+    origin, teacher = f" from {Path(source.name).name}" if source else "", ready.parts.teacher
+    origins = [*([source] if source else []), *(teacher.sources if teacher else [])]
+    details: dict[str, Any] = {"provenance": without_places(run.provenance), "seed": config.run.seed}
+    taught = ""
+    if teacher is not None:
+        told = {Path(name).name: mark for name, mark in teacher.fingerprints.items()}
+        details["teacher"] = told
+        taught = f" taught by {SIGN.join(told)} (share {teacher.section.share:g}, T {teacher.section.temperature:g})"
     shape, kept = config.episodes, "best of validation" if config.validation.every else "kept"
     dataset = config.data.make()
     card = EncoderCard(
         name=run.folder.name,
         trained_on=trained_on(ready.bank, dataset.caution),
-        method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{origin}, "
+        method=f"{learner.name}, {shape.way}-way {shape.shot}-shot episodes, mode {config.mode}{origin}{taught}, "
         f"{kept} at step {step} of {config.optim.steps}",
         licence=f"of the pictures: {dataset.licence}",
-        trained_classes=classes_seen(ready.bank, source),
-        trained_images=images_seen(ready.bank, source),
-        details={"provenance": without_places(run.provenance), "seed": config.run.seed},
+        trained_classes=classes_seen(ready.bank, origins),
+        trained_images=images_seen(ready.bank, origins),
+        details=details,
     )
     assert isinstance(learner.encoder, Encoder)
     save_encoder(learner.encoder, run.folder / "encoder", card)

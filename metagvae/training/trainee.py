@@ -10,6 +10,7 @@ from torch import nn
 from episodes import ImageBank, InputError
 from metagvae.config.sections import TrainConfig
 from metagvae.learners import Learner, make_learner
+from metagvae.training.distillation import Teacher
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import (
     attribute_sizes,
@@ -30,17 +31,22 @@ class Parts:
     Args:
         learner: with the encoder.
         vae: around the same encoder, whose losses stay on in mode guided.
+        teacher: of the learner, not trained itself.
     """
 
     learner: Learner
     vae: GuidedVAE | None = None
+    teacher: Teacher | None = None
 
 
-def build_parts(config: TrainConfig, bank: ImageBank, source: Trained | None = None) -> Parts:
+def build_parts(
+    config: TrainConfig, bank: ImageBank, source: Trained | None = None, teacher: Teacher | None = None
+) -> Parts:
     """The learner, and the VAE whose losses stay on in mode guided.
 
     Args:
         source: what ``encoder.source`` names, opened.
+        teacher: what the section ``teacher`` names, opened.
     """
     section, vae = config.encoder, None
     sizes = attribute_sizes(bank) if config.episodes.labelled else {}
@@ -59,6 +65,8 @@ def build_parts(config: TrainConfig, bank: ImageBank, source: Trained | None = N
         vae.check_views(config.views)
     check_source_settings(section, encoder)
     check_pictures(encoder, bank, source or "of this config")
+    if teacher is not None:
+        teacher.check(bank)
     if section.features:
         encoder.features = section.features
     torch.manual_seed(config.run.seed)
@@ -71,7 +79,7 @@ def build_parts(config: TrainConfig, bank: ImageBank, source: Trained | None = N
                 f"mode 'frozen' leaves the learner '{learner.name}' nothing to train. Measure the encoder as it is "
                 "(metagvae evaluate --encoder), or choose another mode, or a learner with weights of its own."
             )
-    return Parts(learner, vae)
+    return Parts(learner, vae, teacher)
 
 
 class Trainee(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -234,17 +235,18 @@ def read_card(name: str | Path | Trained) -> EncoderCard:
     return open(name).card
 
 
-def classes_seen(bank: ImageBank, source: Trained | None = None) -> dict[str, list[str]]:
-    """`EncoderCard.trained_classes` of an encoder trained on a bank, starting from the encoder ``source``."""
-    seen = dict(source.card.trained_classes) if source else {}
-    for family, names in classes_by_family(bank.dataset, bank.class_names).items():
-        seen[family] = sorted(names | set(seen.get(family, [])))
-    return seen
+def classes_seen(bank: ImageBank, sources: Sequence[Trained] = ()) -> dict[str, list[str]]:
+    """`EncoderCard.trained_classes` of an encoder trained on a bank that starts from, or is taught by, ``sources``."""
+    seen = {family: set(names) for family, names in classes_by_family(bank.dataset, bank.class_names).items()}
+    for source in sources:
+        for family, known in source.card.trained_classes.items():
+            seen.setdefault(family, set()).update(known)
+    return {family: sorted(names) for family, names in seen.items()}
 
 
-def images_seen(bank: ImageBank, source: Trained | None = None) -> list[str]:
-    """`EncoderCard.trained_images` of an encoder trained on a bank, starting from the encoder ``source``."""
-    return class_marks(bank, source.card.trained_images if source else ())
+def images_seen(bank: ImageBank, sources: Sequence[Trained] = ()) -> list[str]:
+    """`EncoderCard.trained_images` of an encoder trained on a bank that starts from, or is taught by, ``sources``."""
+    return class_marks(bank, [mark for source in sources for mark in source.card.trained_images])
 
 
 def _encoder_folder(name: str) -> Path:
