@@ -17,9 +17,11 @@ from episodes.paths import expanded
 from metagvae.compute.device import Device
 from metagvae.config.sections import TrainConfig
 from metagvae.encoders.controls import fitted_controls
+from metagvae.encoders.joined import parts
 from metagvae.evaluation.class_interval import student_quantile
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.storage.atomic_files import check_links
+from metagvae.studies.leakage import refuse_trained_classes, refuse_trained_sources
 from metagvae.studies.methods import encoder_learner
 from metagvae.studies.protocol import Head
 from metagvae.training.episodic import train
@@ -97,7 +99,8 @@ def cross_validate(
         training: False only measures ``methods``.
 
     Raises:
-        InputError: before any training, if a fold has too few classes or pictures.
+        InputError: before any training, if a fold has too few classes or pictures, or if a method, the encoder that
+            the training starts from, or a teacher of it was trained on some of them.
     """
     check_links(expanded(config.run.folder))  # a fold's folder may be one
     bank = all_classes(config)
@@ -123,6 +126,10 @@ def cross_validate(
         drawn = Episodes(shape.shape, seed, "test", turns)
         evaluators.append(Evaluator(part(names, "test"), drawn, episodes, device))
         evaluators[-1].check(shape.way, shape.shot)
+        if training:
+            refuse_trained_sources(config, evaluators[-1].bank)
+        for method in (one for name in methods for one in parts(name)):
+            refuse_trained_classes(method, evaluators[-1].bank)
     errors: dict[str, list[float]] = {}
     for fold, evaluator in enumerate(evaluators):
         learners = {name: encoder_learner(name, evaluator.bank, evaluator.bank, Head()) for name in methods}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from episodes import ImageBank, InputError
 from episodes.picture_marks import classes_with
 from metagvae import zoo
+from metagvae.config.sections import TrainConfig
 from metagvae.encoders.controls import CONTROLS
 from metagvae.runs.class_families import classes_by_family
 from metagvae.zoo.trained import Trained
@@ -24,3 +25,10 @@ def refuse_trained_classes(source: str | Trained, bank: ImageBank) -> None:
             f"on by {source}, {sorted(shared)[0]!r} among them, so its error on them would mean nothing. Measure with "
             "the run's own data options, or on another data set."
         )
+
+
+def refuse_trained_sources(config: TrainConfig, bank: ImageBank) -> None:
+    """Raises `InputError` if a training starts from, or is taught by, what knows classes that it is measured on."""
+    taught_by = config.teacher.sources if config.teacher else []
+    for source in [*([config.encoder.source] if config.encoder.source else []), *taught_by]:
+        refuse_trained_classes(source, bank)

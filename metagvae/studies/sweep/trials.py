@@ -26,6 +26,7 @@ from metagvae.learners import Learner, make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
+from metagvae.studies.leakage import refuse_trained_sources
 from metagvae.studies.selection import view_errors
 from metagvae.studies.sweep.database import check_trials, open_study, readable
 from metagvae.studies.sweep.results import MEASURED, Sweep, Trial, collect, run_folder, write
@@ -126,6 +127,8 @@ class _Judge:
         turns = dataset.rotations == "episode"
         within = config.validation.within if isinstance(config, TrainConfig) else None
         bank = dataset.load("validation")
+        if isinstance(config, TrainConfig):
+            refuse_trained_sources(config, bank)
         return Evaluator(bank, Episodes(self.shape, plan.seed, "validation", turns, within), plan.episodes, device)
 
     def errors(self, config: Base, watch: Callable[[int, float], None]) -> np.ndarray:

@@ -155,6 +155,25 @@ def test_every_fold_of_classes_is_held_out_once(tmp_path: Path, capsys: pytest.C
         assert message in err
 
 
+def test_what_knows_the_classes_is_refused_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An encoder to start from, a teacher, or a method beside, trained on classes that would be held out."""
+    root, known = pictures(tmp_path / "pictures", 9, 4), str(tmp_path / "known")
+    few = ["--config", str(CONFIGS / "folder" / "protonet.yaml"), "--data.root", str(root), "--optim.steps", "2",
+           "--encoder.width", "8", "--data.size", "32", "--validation.every", "0"]  # fmt: skip
+    options = ["--data.options", '{"fractions": [0.8, 0.1, 0.1]}', "--episodes.way", "3"]
+    assert call(capsys, "train", *few, *options, "--run.folder", known)[0] == 0
+    asked = ["cross-validate", *few, "--run.folder", str(tmp_path / "run"), "--folds", "3", "--test_episodes", "5"]
+    start = [word for word in asked if word not in ("--encoder.width", "8")]
+    for arguments in ([*start, "--encoder.source", known], [*asked, "--methods", f"[{known}]"],
+                      [*asked, "--teacher.sources", f"[{known}]"]):  # fmt: skip
+        status, _, err = call(capsys, *arguments)
+        assert status == 2
+        assert f"trained on by {known}" in err
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_class_and_its_turns_are_held_out_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = pictures(tmp_path / "pictures", 9, 4)
     parts: list[tuple[ImageBank, ImageBank]] = []

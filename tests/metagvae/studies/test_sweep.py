@@ -258,6 +258,26 @@ def test_what_cannot_be_swept_is_refused_before_any_training(
     assert not list(Path(plan["folder"]).glob("trial-*"))
 
 
+def test_a_start_that_knows_the_validation_classes_is_refused(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known, fixed = str(tmp_path / "known"), plan["fixed"]
+    status, _, err = call(
+        capsys, "train", "--config", plan["base"], "--data.root", fixed["data.root"], "--data.size", "16",
+        "--encoder.width", "4", "--optim.steps", "2", "--validation.every", "0", "--run.folder", known,
+        "--data.options", '{"fractions": [1.0, 0.0, 0.0]}',
+    )  # fmt: skip
+    assert status == 0, err
+    left = {key: value for key, value in fixed.items() if key != "encoder.width"}
+    search = {"optim.lr": LR}
+    status, _, err = call(
+        capsys, *arguments(plan, tmp_path / "s.yaml", fixed={**left, "encoder.source": known}, search=search)
+    )
+    assert status == 2
+    assert f"trained on by {known}" in err
+    assert not list(Path(plan["folder"]).glob("trial-*"))
+
+
 def test_another_sweeps_folder_is_refused(
     plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
