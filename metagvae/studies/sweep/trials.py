@@ -72,8 +72,9 @@ def run_sweep(base: Base, plan: SweepConfig, tell: Callable[[Trial], None] = lam
     for key, range_ in ranges.items():
         for value in range_.ends():
             with_values(base, {key: value})
-    judge = _Judge(base, plan)
     folder = expanded(plan.folder)
+    check_links(folder)
+    judge = _Judge(base, plan)
     lock = _open(folder, base, plan)
     try:
         with readable(folder):

@@ -209,6 +209,7 @@ CHOICES = {
     "views": [1],
     "vae_share": [0.25, 1.0],
     "within": [None],
+    "class_warp": [None, {"rotation": 10.0, "scale": 0.5, "shear": 0.0, "flip": 0.5}],
 }
 
 
