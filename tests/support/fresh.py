@@ -39,7 +39,10 @@ def python(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
 
 @cache
 def _server() -> subprocess.Popen[str]:
-    server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    one = {**os.environ, "OMP_NUM_THREADS": "1"}  # whatever the caller set: what forks may have no other threads
+    server = subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one
+    )
     atexit.register(server.communicate)
     return server
 
