@@ -35,9 +35,9 @@ def calibrate(
     from metagvae.classifier.calibration import calibrate
     from metagvae.classifier.conformal import embedded_sets
     from metagvae.storage.atomic_files import check_links, write_json
-    from metagvae.studies.leakage import refuse_trained_classes
     from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
+    from metagvae.zoo.leakage import refuse_trained_classes
     from metagvae.zoo.load import CONFIG
 
     if expanded(source).is_dir():

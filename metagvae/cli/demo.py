@@ -49,7 +49,7 @@ def _serve(encoder: str, run: str | None, data: str, root: str | None, way: int,
     from metagvae.demo.moving import LatentView
     from metagvae.demo.page import build, serve
     from metagvae.demo.playing import Game
-    from metagvae.studies.leakage import refuse_trained_classes
+    from metagvae.zoo.leakage import refuse_trained_classes
 
     if not 2 <= way <= 10:
         raise InputError(f"--way must be between 2 and 10 for a page; received {way}.")

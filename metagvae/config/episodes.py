@@ -85,7 +85,7 @@ class EpisodeSection:
 
 @dataclass
 class ValidationSection:
-    """How the best state is chosen, on validation classes.
+    """How the best state is chosen, on validation classes. A start or a teacher that was trained on one is refused.
 
     Args:
         every: steps between validations; 0 for none (the last state is then the best).

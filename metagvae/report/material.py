@@ -21,9 +21,9 @@ from metagvae.learners import Learner
 from metagvae.report.section import LeftOut
 from metagvae.report.shape import Shape
 from metagvae.runs.metrics_log import read_metrics
-from metagvae.studies.leakage import refuse_trained_classes
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.trained import Trained
 
 

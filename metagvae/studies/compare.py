@@ -20,9 +20,9 @@ from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.learners.joined import join_learners
 from metagvae.studies.comparison import Comparison
-from metagvae.studies.leakage import refuse_trained_classes
 from metagvae.studies.methods import counterfactual_learner, describe, encoder_learners, run_learner
 from metagvae.studies.protocol import Head, Protocol
+from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.trained import Trained
 
 Opened = dict[str, list[str | Trained]]  # a method's parts by its name; a control is known by its name alone

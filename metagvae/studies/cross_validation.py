@@ -21,10 +21,10 @@ from metagvae.encoders.joined import parts
 from metagvae.evaluation.class_interval import student_quantile
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.storage.atomic_files import check_links
-from metagvae.studies.leakage import refuse_trained_classes, refuse_trained_sources
 from metagvae.studies.methods import encoder_learner
 from metagvae.studies.protocol import Head
 from metagvae.training.episodic import train
+from metagvae.zoo.leakage import refuse_trained_classes, refuse_trained_sources
 
 LEAST = 3  # folds: of two, Student's t has one degree of freedom, and its interval is of no use
 TRAINED = "trained on the other folds"

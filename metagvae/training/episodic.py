@@ -34,6 +34,7 @@ from metagvae.training.trainee import Parts, Trainee, build_parts
 from metagvae.training.validation import Validation
 from metagvae.zoo.build import attribute_sizes, factor_ranges, listed
 from metagvae.zoo.card import EncoderCard, trained_on
+from metagvae.zoo.leakage import refuse_trained_sources
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import Trained, classes_seen, images_seen
 
@@ -123,6 +124,9 @@ def prepare(config: TrainConfig, bank: ImageBank | None = None, validation: Imag
     rotations, seed, measured = dataset.rotations == "episode", config.run.seed, None
     shape.sampler(shape.bank(bank), seed, "train", rotations)  # says so if the images cannot give such episodes
     if validation is not None and chosen.every:
+        refuse_trained_sources(
+            config, validation, "Set validation.every 0, which keeps the last weights, or start from another encoder."
+        )
         measured = Validation(chosen, seed, rotations, validation, device)
     return Prepared(device, share, source, bank, rotations, measured, build_parts(config, bank, source, teacher))
 

@@ -26,7 +26,6 @@ from metagvae.learners import Learner, make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
-from metagvae.studies.leakage import refuse_trained_sources
 from metagvae.studies.selection import view_errors
 from metagvae.studies.sweep.database import check_trials, open_study, readable
 from metagvae.studies.sweep.results import MEASURED, Sweep, Trial, collect, run_folder, write
@@ -34,6 +33,7 @@ from metagvae.studies.sweep.search_space import Range, SweepConfig, get_value, p
 from metagvae.training.episodic import train
 from metagvae.training.loop import run_device
 from metagvae.training.pretraining import pretrain
+from metagvae.zoo.leakage import refuse_trained_sources
 
 Base = TrainConfig | PretrainConfig
 _PLAN = "sweep.yaml"

@@ -13,8 +13,8 @@ from episodes.datasets import handwriting as module
 from episodes.datasets import make_dataset
 from episodes.datasets.glyphs import letters_of
 from metagvae.encoders.encoder import Encoder, EncoderConfig
-from metagvae.studies.leakage import refuse_trained_classes
 from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import classes_seen
 from tests.support.omniglot_files import members, write

@@ -17,11 +17,11 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import ForeignEncoder, describe_foreign, load_foreign
 from metagvae.encoders.norm import norm_policy
 from metagvae.studies.compare import compare
-from metagvae.studies.leakage import refuse_trained_classes
 from metagvae.studies.methods import describe
 from metagvae.studies.protocol import Protocol
 from metagvae.zoo import hub
 from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import load_encoder, read_card
 from tests.support.banks import stripes

@@ -31,6 +31,7 @@ from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
+from metagvae.config.teacher import TeacherSection
 from metagvae.learners.base import FeatureLearner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import read_config
@@ -170,6 +171,19 @@ def test_pretrained_encoder_frozen_finetuned_and_guided(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to train"):
         do_train(train_config(tmp_path / "none", encoder=source, mode="frozen"))
     assert not (tmp_path / "none").exists()
+
+
+def test_validation_on_classes_that_the_start_or_the_teacher_knows_is_refused(tmp_path: Path) -> None:
+    """The best state by them would be the one that remembers them best."""
+    known = str(tmp_path / "known")
+    do_train(train_config(Path(known), 2, validation=ValidationSection(every=0)))
+    held_out, run = replace(bank("validation"), split="validation"), tmp_path / "run"
+    start = EncoderSection(source=known)
+    for changes in ({"encoder": start}, {"teacher": TeacherSection([known])}):
+        with pytest.raises(InputError, match=r"12 of the 12 classes .* by .*known, .*validation.every 0"):
+            train(train_config(run, 2, **changes), bank(), held_out)
+    assert not run.exists()
+    train(train_config(run, 2, encoder=start, validation=ValidationSection(every=0)), bank(), held_out)
 
 
 def test_guided_from_scratch(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from episodes import InputError, to_float
 from episodes.datasets import make_dataset
 from metagvae import zoo
 from metagvae.storage.tensors import read_tensors, write_tensors
-from metagvae.studies.leakage import refuse_trained_classes
 from metagvae.zoo import wheels
+from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.load import read_folder
 from metagvae.zoo.wheels import WHEELS, find_wheel, in_order, read_wheel
 
