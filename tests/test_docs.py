@@ -105,7 +105,7 @@ def test_the_overview_gives_figures_of_its_pages_tables(row: list[str]) -> None:
     page = ROOT / "docs" / re.findall(r"\]\((results/[\w-]+\.md)", row[0])[0]
     tables = "".join(re.findall(r"<!-- table .*?<!-- end -->", page.read_text(), re.DOTALL))
     measured = [float(number) for number in re.findall(r"\d+\.\d+", tables)]
-    for figure in re.findall(r"\d+\.\d+", "".join(re.findall(r"\*\*(.*?)\*\*", row[1]))):
+    for figure in re.findall(r"\d+\.\d+", " ".join(re.findall(r"\*\*(.*?)\*\*", row[1]))):
         assert float(figure) in {round(number, len(figure.split(".")[1])) for number in measured}, figure
 
 

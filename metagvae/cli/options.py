@@ -18,8 +18,8 @@ class DataOptions:
     """The images.
 
     Args:
-        data: a registered data set; leave out for the first run's. What is not said of a run's own data set is
-            taken from the run.
+        data: a registered data set; leave out for the first run's, or without a run for glyphs. What is not said of a
+            run's own data set is taken from the run.
         root: where its images are; leave out to look under METAGVAE_DATA and ./data.
         size: side of the images in pixels; leave out for the data set's usual one, or of a folder the encoder's.
         rotations: none | classes | episode.

@@ -18,7 +18,7 @@ HEADS = ("learnt", "zero")
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """Options of an inner loop; the last four are cures of MAML's unsteady training.
+    """Options of an inner loop; the last six change MAML's unsteady training.
 
     ``second_order_from``, ``rates`` and ``every_loss_until`` are of Antoniou, Edwards & Storkey (How to train your
     MAML, ICLR 2019, section 4), ``head`` of Kao, Chiu & Chen (MAML is a noisy contrastive learner in classification,

@@ -60,7 +60,7 @@ class Head:
     Args:
         learner: for --encoder, a row for each: prototypes | ridge | soft-k-means | easyfsl:METHOD (such as
             easyfsl:SimpleShot); leave out for prototypes.
-        head: the same of one, as it was called before.
+        head: the older name of learner, for a single one.
         head_options: options of that learner, such as distance: cosine.
         features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
         warps: average each image's features with those of so many mildly warped copies.
