@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from episodes.bank import ImageBank
 from episodes.datasets.base import DATASETS, SPLITS, Dataset
@@ -22,6 +22,8 @@ class Handwriting(SideBySide):
     For an encoder that is to meet other people's handwriting, not for a benchmark: by default its training split is all
     fifty alphabets of Omniglot and all fifteen scripts of glyphs. A class is named by the data set that it comes from,
     ``omniglot:Greek/character01``, so that an encoder trained here is refused on Omniglot and on glyphs.
+
+    A class has the attribute ``script``, of Omniglot's its alphabet.
 
     With ``rotations`` ``classes`` only Omniglot's characters are turned: many glyphs are others turned by a quarter.
 
@@ -55,5 +57,11 @@ class Handwriting(SideBySide):
             )
         sources: list[Dataset] = [Omniglot(self.root, self.side, rotations), Glyphs(size=self.side)]
         parts = SPLITS if self.splits == "all" else (split,)
-        banks = [(source.name, source.load(part)) for source in sources for part in parts]
+        banks = [(source.name, _with_script(source.load(part))) for source in sources for part in parts]
         return side_by_side(banks, f"{self.name}-{self.splits}", split)
+
+
+def _with_script(bank: ImageBank) -> ImageBank:
+    """A bank whose classes have a script: Omniglot calls it an alphabet."""
+    attributes = {("script" if name == "alphabet" else name): values for name, values in bank.attributes.items()}
+    return replace(bank, attributes=attributes)

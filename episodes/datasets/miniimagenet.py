@@ -86,9 +86,8 @@ class MiniImageNet(Dataset):
         wanted = _read_table(table, text, split)
         by_file: dict[str, list[tuple[Source, str]]] = defaultdict(list)
         for source in sources:
-            by_file_here = {PurePosixPath(name).name: name for name in reversed(source.names)}
-            for file, name in by_file_here.items():
-                by_file[file].append((source, name))
+            for name in source.names:
+                by_file[PurePosixPath(name).name].append((source, name))
         absent = [file for names in wanted.values() for file in names if file not in by_file]
         if absent:
             total = sum(map(len, wanted.values()))
@@ -107,8 +106,8 @@ class MiniImageNet(Dataset):
                 for other, its_name in others:
                     if other.read(its_name) != data:
                         raise InputError(
-                            f"{file} is in {source.path} and in {other.path}, and the two differ; leave one of the "
-                            "zip files out of the folder."
+                            f"{file} is {name} of {source.path} and {its_name} of {other.path}, and the two differ; "
+                            "leave one of them out."
                         )
                 prints[hashlib.sha256(data).digest()].append(file)
                 picture = open_picture(data, f"{name} in {source.path}")

@@ -57,9 +57,9 @@ def side_by_side(banks: Sequence[tuple[str, ImageBank]], dataset: str, split: st
 def _attribute(name: str, banks: Sequence[tuple[str, ImageBank]]) -> Attribute:
     """An attribute of all classes; the values of two sources are never one, whatever they are called."""
     values: list[Tensor] = []
-    names: list[str] = []
+    places: dict[str, int] = {}
     for source, bank in banks:
         own = bank.attributes[name]
-        values.append(torch.where(own.values < 0, own.values, own.values + len(names)))
-        names += [f"{source}:{value}" for value in own.names]
-    return Attribute(torch.cat(values), tuple(names))
+        here = torch.tensor([places.setdefault(f"{source}:{value}", len(places)) for value in own.names])
+        values.append(torch.where(own.values < 0, own.values, here[own.values.clamp(min=0)]))
+    return Attribute(torch.cat(values), tuple(places))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from episodes import InputError
+from episodes.paths import expanded
+
+COLDEST = 0.01  # a temperature at which the likeliest way alone is taught; beyond, its square leaves float32
 
 
 @dataclass
@@ -16,8 +18,8 @@ class TeacherSection:
         sources: folders of finished runs of prototypes; several are joined into one teacher, as `metagvae evaluate`
             joins A+B.
         share: of the learner's loss, in [0, 1]: 1 - share counts the labels of the episode, share the teacher.
-        temperature: above 0; logits are divided by it before they are compared, and the term is multiplied by its
-            square, so that its gradients keep their size.
+        temperature: from 0.01 to 100; logits are divided by it before they are compared, and the term is multiplied
+            by its square, so that its gradients keep their size.
 
     Example:
         >>> from metagvae.config import TeacherSection
@@ -29,12 +31,14 @@ class TeacherSection:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sources or len(set(self.sources)) < len(self.sources):
+        if not self.sources or len({expanded(name).resolve() for name in self.sources}) < len(self.sources):
             raise InputError(
                 "teacher.sources must name one or more different folders of finished runs; received "
                 f"{', '.join(self.sources) or 'none'}."
             )
         if not 0 <= self.share <= 1:
             raise InputError(f"teacher.share must be in [0, 1]; received {self.share}.")
-        if not 0 < self.temperature < math.inf:
-            raise InputError(f"teacher.temperature must be above 0 and finite; received {self.temperature}.")
+        if not COLDEST <= self.temperature <= 1 / COLDEST:
+            raise InputError(
+                f"teacher.temperature must be in [{COLDEST}, {1 / COLDEST:g}]; received {self.temperature}."
+            )

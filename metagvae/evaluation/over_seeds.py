@@ -10,17 +10,29 @@ from itertools import combinations
 
 import numpy as np
 
+from metagvae.encoders.joined import SIGN
 from metagvae.evaluation.class_interval import ClassJackknife, student_quantile
 from metagvae.evaluation.results import PairedDifference, Result, interval, paired_difference
 
 SEED = re.compile(r"[-_/]seed(0|[1-9]\d*)$")
+NUMBER = re.compile(rf"(?<=[-_/]seed)(0|[1-9]\d*)(?=$|{re.escape(SIGN)})")
 SAME = ("learner", "norm", "features", "transductive", "warps", "precision")  # in all seeds of one method
 LEAST = 3  # seeds: of two, Student's t has one degree of freedom, and its interval is of no use
 
 
 def stem(method: str) -> str:
-    """A method's name without a trailing ``-seedN``."""
-    return SEED.sub("", method)
+    """A method's name without a trailing ``-seedN``, of a joined one that of its parts; see `seed_named`."""
+    found = seed_named(method)
+    return method if found is None else SIGN.join(SEED.sub("", part) for part in method.split(SIGN))
+
+
+def seed_named(method: str) -> int | None:
+    """The training seed that a method's name ends in, of a joined one that all parts with a seed have.
+
+    None without one, or if they differ: ``A-seed0+A-seed1`` is one method of two networks, of no seed.
+    """
+    numbers = {int(found[1]) for found in map(SEED.search, method.split(SIGN)) if found}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -107,14 +119,14 @@ def by_method(results: Sequence[Result]) -> list[Trained]:
     """Joins results that are one method trained from several seeds, in the order they were first named.
 
     They are if their names differ in the number after ``seed`` alone, and they were measured alike (`SAME`). A name
-    without such a number stands for itself.
+    without such a number stands for itself, and so does one that joins networks of several (`seed_named`).
     """
     groups: dict[tuple[object, ...], dict[int, Result]] = {}
     for result in results:
-        found = SEED.search(result.method)
+        seed = seed_named(result.method)
         alike = tuple(getattr(result, key) for key in ("dataset", "way", "shot", *SAME))
-        name = result.method[: found.start(1)] if found else result.method
-        groups.setdefault((name, found is None, *alike), {})[int(found[1]) if found else -1] = result
+        name = result.method if seed is None else NUMBER.sub("", result.method)
+        groups.setdefault((name, seed is None, *alike), {})[-1 if seed is None else seed] = result
     joined: list[Trained] = []
     for members in groups.values():
         first = next(iter(members.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ class Learner(nn.Module, ABC):
     Attributes:
         encoder: pictures ``[B, C, H, W]`` to features ``[B, D]``.
         transductive: whether a query's logits depend on the other queries.
-        any_way: whether it can be asked for another number of ways than it was trained for.
+        any_way: whether it is made without a number of ways, and answers any; see `answers_any_way`.
         needs_float32: whether bfloat16 spoils its gradient; ``precision: auto`` then takes float32.
         classifies: whether its loss is the cross entropy of its logits; else it has an objective of its own.
         sees_queries: whether its head looks at all queries of an episode together, whatever the encoder's norm policy.
@@ -50,6 +51,11 @@ class Learner(nn.Module, ABC):
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+
+    @classmethod
+    def answers_any_way(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a learner of these options can be asked for other numbers of ways than it is trained for."""
+        return cls.any_way
 
     @property
     def transductive(self) -> bool:

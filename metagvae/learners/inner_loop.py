@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,10 @@ class InnerLoopLearner(Learner):
         self.rates: nn.Parameter | None = None
         if options.rates == "learnt":
             self.rates = nn.Parameter(torch.tensor([self._first_rates()] * options.inner_steps))
+
+    @classmethod
+    def answers_any_way(cls, options: Mapping[str, Any]) -> bool:
+        return bool(options.get("head", "learnt") == "zero")
 
     def tensors(self) -> int:
         """How many tensors of weights the inner loop steps, each with a rate of its own."""

@@ -10,6 +10,8 @@ from metagvae.encoders.joined import JoinedEncoder
 from metagvae.encoders.norm import norm_policy
 from metagvae.learners.base import FeatureLearner, Learner
 
+HEAD = ("distance", "normalise")  # options of a head that change which class is nearest
+
 
 def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float] | None = None) -> Learner:
     """The first learner's head on the features of all, side by side; a single learner is returned as it is.
@@ -19,8 +21,8 @@ def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float]
         votes: as of `JoinedEncoder`.
 
     Raises:
-        InputError: if a learner has no features, or they differ in kind or in how pictures are normalised; if the votes
-            are not a positive one for each.
+        InputError: if a learner has no features, or they differ in kind, in how pictures are normalised or in their
+            head's distance or normalise; if the votes are not a positive one for each.
     """
     first = learners[0]
     if len(learners) == 1:
@@ -37,6 +39,13 @@ def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float]
                 f"{name} joins the learners '{first.name}' and '{learner.name}'; only runs of the same learner can "
                 "be joined."
             )
+        for option in HEAD:
+            one, other = (getattr(each, option, None) for each in (first, learner))
+            if one != other:
+                raise InputError(
+                    f"{name} joins heads whose {option} is {one!r} and {other!r}, and one head stands on all features; "
+                    "join runs of the same learner.options, or name them as encoders, under a head of your own."
+                )
     if votes is not None and (len(votes) != len(learners) or not all(0 < vote < math.inf for vote in votes)):
         raise InputError(
             f"{name} joins {len(learners)} encoders, and votes gives each a weight above 0; received "

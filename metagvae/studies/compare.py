@@ -14,13 +14,14 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.encoders.controls import CONTROLS, fitted_controls
-from metagvae.encoders.joined import joined_name, parts
+from metagvae.encoders.joined import parts
 from metagvae.encoders.warp_average import WarpAverage
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.learners import FeatureLearner, Learner
 from metagvae.learners.joined import join_learners
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.methods import counterfactual_learner, describe, encoder_learners, run_learner
+from metagvae.studies.naming import short_names, unlike_seeds
 from metagvae.studies.protocol import Head, Protocol
 from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.trained import Trained
@@ -81,17 +82,18 @@ def compare(
         for name in runs
     ]
     learners: dict[str, Learner] = {}
-    methods = {}
+    methods, short = {}, short_names([*encoders, *runs])
     for name, learner in asked:
         of = f"{learner.name} on " if len(head.names) > 1 and name in encoders else ""
-        method = of + (joined_name(name) if of + joined_name(name) not in learners else name)
+        method = of + (short[name] if of + short[name] not in learners else name)
         learners[method] = learner
         _check_way(name, learner, shapes)
         methods[method] = describe(opened[name][0], len(opened[name]))
     if head.warps:
         _average_warps(learners, head.warps)
     results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
-    return Comparison.of(results, methods)
+    trained = {name: each[0] for name, each in opened.items() if len(each) == 1 and isinstance(each[0], Trained)}
+    return Comparison.of(results, methods, unlike_seeds({short[name]: run for name, run in trained.items()}))
 
 
 def _run_learner(run: str | Trained, bank: ImageBank, head: Head) -> Learner:

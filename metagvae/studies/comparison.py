@@ -30,7 +30,7 @@ class Comparison:
         single: the results before joining.
         spreads: over training seeds.
         reductions: of each method's error against that of every method named before it, over training seeds.
-        notes: what of these could not be, and why.
+        notes: what of these could not be, and why; in what seeds of one method differ beside the seed.
         methods: what each method is: the encoder's card, and the seconds its training took.
     """
 
@@ -43,8 +43,14 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, results: Sequence[Result], methods: dict[str, Any] | None = None) -> Comparison:
-        """Joins seeds and pairs every method with the first on the same data and shape."""
+    def of(
+        cls, results: Sequence[Result], methods: dict[str, Any] | None = None, notes: Sequence[str] = ()
+    ) -> Comparison:
+        """Joins seeds and pairs every method with the first on the same data and shape.
+
+        Args:
+            notes: what is known already that a reader must be told.
+        """
         trained = by_method(results)
         baseline = trained[0].result.method
         base = {(t.result.dataset, t.result.way, t.result.shot): t for t in trained if t.result.method == baseline}
@@ -54,7 +60,7 @@ class Comparison:
             for r in [other.result]
             if r.method != baseline and (r.dataset, r.way, r.shot) in base
         ]
-        reductions, notes = seed_reductions(trained)
+        reductions, unreduced = seed_reductions(trained)
         return cls(
             results=[t.result for t in trained],
             differences=[difference for difference, _ in pairs if difference],
@@ -62,7 +68,7 @@ class Comparison:
             spreads=spreads_over_seeds(trained),
             methods=methods or {},
             reductions=reductions,
-            notes=[note for _, note in pairs if note] + notes,
+            notes=[*notes, *(note for _, note in pairs if note), *unreduced],
         )
 
     def table(self) -> str:

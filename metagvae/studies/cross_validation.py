@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,11 @@ TRAINED = "trained on the other folds"
 
 @dataclass(frozen=True)
 class FoldErrors:
-    """Errors in [0, 1] on each fold's held-out classes, by method, and those classes."""
+    """Errors in [0, 1] on each fold's held-out classes, by method, those classes, and the ones with too few images."""
 
     classes: list[list[str]]
     errors: dict[str, list[float]]
+    left_out: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         folds = len(self.classes)
@@ -52,6 +53,8 @@ class FoldErrors:
             bounds = f" [{', '.join(f'{100 * end:.2f}' for end in ends)}]" if ends else ""
             lines.append(f"  {method:<28} {100 * mean:6.2f}{bounds}   folds {each}")
         lines += [f"  fold {number}: {', '.join(names)}" for number, names in enumerate(self.classes)]
+        if self.left_out:
+            lines.append(f"  left out, as they have too few images: {', '.join(self.left_out)}")
         return "\n".join(lines)
 
 
@@ -104,15 +107,21 @@ def cross_validate(
     """
     check_links(expanded(config.run.folder))  # a fold's folder may be one
     bank = all_classes(config)
-    if not 2 + training <= folds <= bank.num_classes:
+    shape, seed = config.validation, config.run.seed
+    needed = shape.shot + shape.query
+    left_out = [name for name, count in zip(bank.class_names, bank.counts.tolist(), strict=True) if count < needed]
+    usable = [name for name in bank.class_names if name not in left_out]
+    if not methods and not training:
+        raise InputError("there is nothing to measure: methods names none, and training is false.")
+    if not 2 + training <= folds <= len(usable):
         raise InputError(
-            f"folds must be between {2 + training} and the {bank.num_classes} classes there are; received {folds}."
+            f"folds must be between {2 + training} and the {len(usable)} classes that have {needed} images or more "
+            f"({shape.shape} with {shape.query} queries, of {bank.num_classes} classes); received {folds}."
         )
     fitted = sorted(fitted_controls(methods))
     if fitted:
         raise InputError(f"the method {fitted[0]!r} is fitted on training pictures; cross-validate takes others.")
-    dealt = fold_classes(bank.class_names, folds, config.run.seed)
-    shape, seed = config.validation, config.run.seed
+    dealt = fold_classes(usable, folds, seed)
     device = Device.choose(config.run.device, config.optim.precision)
 
     def part(names: Sequence[str], split: str) -> ImageBank:
@@ -123,7 +132,7 @@ def cross_validate(
 
     evaluators, turns = [], config.data.rotations == "episode"
     for names in dealt:
-        drawn = Episodes(shape.shape, seed, "test", turns)
+        drawn = Episodes(shape.shape, seed, "test", turns, shape.within)
         evaluators.append(Evaluator(part(names, "test"), drawn, episodes, device))
         evaluators[-1].check(shape.way, shape.shot)
         if training:
@@ -143,4 +152,4 @@ def cross_validate(
         for name, learner in learners.items():
             wrong = evaluator.errors(learner, [(shape.way, shape.shot)])[0]
             errors.setdefault(name, []).append(float(wrong.mean()))
-    return FoldErrors(dealt, errors)
+    return FoldErrors(dealt, errors, left_out)

@@ -75,7 +75,7 @@ def check_training(config: TrainConfig, kind: type[Learner]) -> None:
             f"optim.compile is for learners that embed pictures with one set of weights; '{config.learner.name}' "
             "adapts them per task. Leave it off."
         )
-    if chosen.every and not kind.any_way and chosen.way != shape.way:
+    if chosen.every and not kind.answers_any_way(config.learner.options) and chosen.way != shape.way:
         raise InputError(
             f"the learner '{config.learner.name}' has a head of {shape.way} ways; set validation.way to that "
             f"(received {chosen.way})."

@@ -194,9 +194,10 @@ def _export(config: TrainConfig, run: Run, ready: Prepared, outcome: dict[str, A
     details: dict[str, Any] = {"provenance": without_places(run.provenance), "seed": config.run.seed}
     taught = ""
     if teacher is not None:
-        told = {Path(name).name: mark for name, mark in teacher.fingerprints.items()}
-        details["teacher"] = told
-        taught = f" taught by {SIGN.join(told)} (share {teacher.section.share:g}, T {teacher.section.temperature:g})"
+        told, section = [(Path(name).name, mark) for name, mark in teacher.fingerprints.items()], teacher.section
+        details["teacher"] = [{"run": name, "learner": mark} for name, mark in told]
+        names = SIGN.join(name for name, _ in told)
+        taught = f" taught by {names} (share {section.share:g}, T {section.temperature:g})"
     shape, kept = config.episodes, "best of validation" if config.validation.every else "kept"
     dataset = config.data.make()
     card = EncoderCard(

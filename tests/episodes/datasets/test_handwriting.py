@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from episodes import ImageBank, InputError
+from episodes import Attribute, ImageBank, InputError
 from episodes.datasets import handwriting as module
 from episodes.datasets import make_dataset
 from episodes.datasets.glyphs import letters_of
+from episodes.datasets.side_by_side import side_by_side
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.leakage import refuse_trained_classes
@@ -27,12 +28,13 @@ class FewGlyphs(module.Glyphs):
         script = {"train": "latin", "validation": "lao", "test": "hebrew"}[split]
         codes = letters_of(script)[:2]
         images = [torch.full((20, 1, self.side, self.side), number, dtype=torch.uint8) for number in range(2)]
-        return ImageBank.from_classes(
+        bank = ImageBank.from_classes(
             [(f"{script}/U+{code:04X}", drawings) for code, drawings in zip(codes, images, strict=True)],
             dataset=f"glyphs-seed{self.seed}",
             split=split,
             polarity="ink",
         )
+        return replace(bank, attributes={"script": Attribute(torch.zeros(2, dtype=torch.int64), (script,))})
 
 
 @pytest.fixture
@@ -61,6 +63,26 @@ def test_all_alphabets_and_all_scripts_are_there_once(omniglot: str) -> None:
     source = make_dataset("omniglot", root=omniglot).load("test")
     place = bank.class_names.index("omniglot:Z/character02")
     assert torch.equal(bank.images[bank.offsets[place] : bank.offsets[place + 1]], source.images[-3:])
+
+
+def test_an_alphabet_is_a_script_whatever_split_it_came_from(omniglot: str) -> None:
+    """Its interval over classes is then one over scripts."""
+    root = omniglot
+    for part in ("train", "validation"):
+        bank = make_dataset("handwriting", root=root, splits="vinyals").load(part)
+        assert list(bank.attributes) == ["script"]
+    whole = make_dataset("handwriting", root=root).load("train").attributes["script"]
+    assert len(set(whole.names)) == len(whole.names) == 9 + 3
+    assert [whole.names[value] for value in whole.values[:2]] == ["omniglot:A", "omniglot:A"]
+    parts = [("one", _lettered("A", "B")), ("other", _lettered("A")), ("one", _lettered("B", "C"))]
+    joined = side_by_side(parts, "mixed", "train").attributes["script"]
+    assert [joined.names[value] for value in joined.values] == ["one:A", "one:B", "other:A", "one:B", "one:C"]
+
+
+def _lettered(*scripts: str) -> ImageBank:
+    pictures = [(script, torch.zeros(2, 1, 8, 8, dtype=torch.uint8)) for script in scripts]
+    bank = ImageBank.from_classes(pictures, dataset="letters", split="train", polarity="ink")
+    return replace(bank, attributes={"script": Attribute(torch.arange(len(scripts)), scripts)})
 
 
 def test_only_omniglots_characters_are_turned(omniglot: str) -> None:

@@ -138,10 +138,25 @@ def test_several_zips_are_one(tmp_path: Path) -> None:
     assert MiniImageNet(root=str(tmp_path)).load("train").images.equal(apart.images)
     (tmp_path / "images.zip").unlink()
     write_zip(tmp_path / "two.zip", {**{name: pictures[name] for name in names[1::2]}, names[0]: jpeg(99)})
-    with pytest.raises(InputError, match=f"{names[0]} is in .*one.zip and in .*two.zip, and the two differ"):
+    with pytest.raises(InputError, match=f"{names[0]} is .* of .*one.zip and .* of .*two.zip, and the two differ"):
         MiniImageNet(root=str(tmp_path)).load("train")
     (tmp_path / "two.zip").unlink()
     with pytest.raises(InputError, match=r"one.zip lacks 6 of the 12 pictures"):
+        MiniImageNet(root=str(tmp_path)).load("train")
+
+
+@pytest.mark.parametrize("other", ["another picture", "the same"])
+def test_a_name_twice_in_one_zip_is_one_picture_or_refused(tmp_path: Path, other: str) -> None:
+    pictures = write_csv(tmp_path)
+    name, data = next(iter(pictures.items()))
+    write_zip(tmp_path / "one.zip", pictures)
+    alone = MiniImageNet(root=str(tmp_path)).load("train")
+    with zipfile.ZipFile(tmp_path / "one.zip", "a") as archive:
+        archive.writestr(f"else/{name}", data if other == "the same" else jpeg(99))
+    if other == "the same":
+        assert MiniImageNet(root=str(tmp_path)).load("train").images.equal(alone.images)
+        return
+    with pytest.raises(InputError, match=f"{name} is else/{name} of .*one.zip and images/{name} of .*one.zip, and"):
         MiniImageNet(root=str(tmp_path)).load("train")
 
 

@@ -146,6 +146,8 @@ def test_every_fold_of_classes_is_held_out_once(tmp_path: Path, capsys: pytest.C
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["fold0", "fold1", "fold2"]
     for change, message in (
         (["--folds", "2"], "between 3 and the 9 classes"),
+        (["--methods", "[]", "--training", "false"], "nothing to measure"),
+        (["--validation.within.attribute", "alphabet", "--training", "false"], "'alphabet'"),
         (["--folds", "9", "--training", "false"], "3-way"),
         (["--methods", "[pca]"], "fitted on training pictures"),
         (["--data.name", "digits", "--data.options", "{}"], "folders of pictures"),
@@ -153,6 +155,25 @@ def test_every_fold_of_classes_is_held_out_once(tmp_path: Path, capsys: pytest.C
         status, _, err = call(capsys, *arguments, *change)
         assert status == 2
         assert message in err
+
+
+def test_a_class_of_too_few_pictures_is_left_out_of_the_folds_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = pictures(tmp_path / "pictures", 9, 4)
+    (alone,) = [root / "lonely"]
+    alone.mkdir()
+    shutil.copy(next((root / "kind00").iterdir()), alone)
+    asked = ["cross-validate", "--config", str(CONFIGS / "folder" / "protonet.yaml"), "--data.root", str(root),
+             "--data.size", "32", "--folds", "3", "--test_episodes", "5", "--training", "false",
+             "--run.folder", str(tmp_path / "run")]  # fmt: skip
+    status, out, err = call(capsys, *asked)
+    assert status == 0, err
+    assert "left out, as they have too few images: lonely" in out
+    assert sum(out.count(f"kind{number:02d}") for number in range(9)) == 9
+    status, _, err = call(capsys, *asked, "--validation.query", "4")
+    assert status == 2
+    assert "the 0 classes that have 5 images or more" in err
 
 
 def test_what_knows_the_classes_is_refused_before_any_training(

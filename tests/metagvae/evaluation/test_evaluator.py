@@ -174,6 +174,23 @@ def test_a_name_without_a_seed_is_no_seed_of_another() -> None:
     assert [r.method for r in alone.results] == ["x", "x-seed0"]
 
 
+def test_networks_of_several_seeds_side_by_side_are_of_no_seed() -> None:
+    """a-seed0+a-seed1 is one method, not seed 1 of a method that is called a-seed0+a."""
+    one, *others = results("a-seed0+a-seed1", "a-seed0+a-seed2", a_1=0.1, a_2=0.2)
+    joined = replace(one, error=0.05, per_episode=np.full(50, 0.05))
+    found = Comparison.of([joined, *others])
+    assert [r.method for r in found.results] == ["a-seed0+a-seed1", "a-seed0+a-seed2", "a (2 seeds)"]
+    assert [d.difference for d in found.differences][1] == pytest.approx(0.15 - 0.05)
+    assert not found.reductions
+    assert not found.notes
+    # of one seed, or where one part alone names a seed, it is a method trained from several seeds
+    for name in ("x-seed{}+y-seed{}", "shipped+y-seed{}", "y-seed{}+shipped"):
+        pair = [replace(r, method=name.format(seed, seed)) for seed, r in enumerate(others[-2:])]
+        (mean,) = Comparison.of(pair).results
+        assert mean.method == f"{name.replace('-seed{}', '')} (2 seeds)"
+        assert mean.error == pytest.approx(0.15)
+
+
 def test_what_was_measured_in_another_way_is_no_seed_of_it() -> None:
     one, two, three, four = results(x_0=0.1, x_1=0.2, x_2=0.3, x_3=0.4)
     ridge = [replace(r, learner="ridge") for r in (three, four)]

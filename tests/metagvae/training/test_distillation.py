@@ -248,7 +248,25 @@ def test_the_card_counts_what_the_teachers_were_trained_on(tmp_path: Path, teach
     assert marks
     assert marks < set(card.trained_images)
     assert "taught by seed1+strange (share 0.25, T 1)" in card.method
-    assert set(card.details["teacher"]) == {"seed1", "strange"}
+    assert [told["run"] for told in card.details["teacher"]] == ["seed1", "strange"]
+
+
+def test_teachers_of_one_folder_name_are_all_on_the_card(tmp_path: Path, teachers: list[str]) -> None:
+    names = [str(shutil.copytree(teacher, tmp_path / str(number) / "net")) for number, teacher in enumerate(teachers)]
+    do_train(taught(tmp_path / "run", names, 2))
+    card = zoo.read_card(tmp_path / "run")
+    assert "taught by net+net" in card.method
+    marks = [told["learner"] for told in card.details["teacher"]]
+    assert len(set(marks)) == 2
+
+
+def test_teachers_of_unlike_heads_are_refused(tmp_path: Path, teachers: list[str]) -> None:
+    """One head stands on all features, and would be the first teacher's in silence."""
+    angles = LearnerSection("prototypes", {"distance": "cosine"})
+    quiet = ValidationSection(every=0)
+    do_train(train_config(tmp_path / "angles", 2, encoder=RUNNING, learner=angles, validation=quiet))
+    with pytest.raises(InputError, match="heads whose distance is 'euclidean' and 'cosine'"):
+        do_train(taught(tmp_path / "run", [teachers[0], str(tmp_path / "angles")]))
 
 
 def test_a_step_with_a_teacher_can_be_captured(tmp_path: Path, teachers: list[str]) -> None:
@@ -284,9 +302,12 @@ def test_a_step_with_a_teacher_can_be_captured(tmp_path: Path, teachers: list[st
         ({"share": 1.1}, r"teacher.share must be in \[0, 1\]; received 1.1"),
         ({"share": -0.1}, r"teacher.share must be in \[0, 1\]"),
         ({"share": float("nan")}, r"teacher.share must be in \[0, 1\]"),
-        ({"temperature": 0.0}, "teacher.temperature must be above 0"),
+        ({"temperature": 0.0}, r"teacher.temperature must be in \[0.01, 100\]; received 0.0"),
+        ({"temperature": 1e300}, "teacher.temperature"),
+        ({"temperature": float("nan")}, "teacher.temperature"),
         ({"sources": []}, "received none"),
         ({"sources": ["runs/a", "runs/a"]}, "different folders"),
+        ({"sources": ["runs/a", "./runs/b/../a"]}, "different folders"),
     ],
 )
 def test_a_section_out_of_range_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -544,6 +544,14 @@ def test_schedules() -> None:
 
 
 @pytest.mark.parametrize("learner", ["maml", "anil"])
+def test_a_head_that_starts_at_zero_is_validated_at_other_ways(tmp_path: Path, learner: str) -> None:
+    two = ValidationSection(2, 2, 1, 2, 5)
+    with pytest.raises(InputError, match=r"has a head of 3 ways; set validation\.way"):
+        do_train(train_config(tmp_path / "learnt", 2, learner, validation=two))
+    do_train(train_config(tmp_path / "zero", 2, LearnerSection(learner, {"head": "zero"}), validation=two))
+
+
+@pytest.mark.parametrize("learner", ["maml", "anil"])
 def test_a_head_of_fixed_ways_is_measured_at_those_ways(
     tmp_path: Path, learner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
