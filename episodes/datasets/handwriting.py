@@ -26,6 +26,7 @@ class Handwriting(SideBySide):
     A class has the attribute ``script``, of Omniglot's its alphabet.
 
     With ``rotations`` ``classes`` only Omniglot's characters are turned: many glyphs are others turned by a quarter.
+    ``episode`` turns the classes of both.
 
     Args:
         root: Omniglot's folder.

@@ -20,6 +20,7 @@ class Synthetic(SideBySide):
     those of the two. Nothing is read from ``root``.
 
     With ``rotations`` ``classes`` only the scribbles are turned: many glyphs are others turned by a quarter.
+    ``episode`` turns the classes of both.
     """
 
     name = "synthetic"

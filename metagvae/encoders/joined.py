@@ -34,9 +34,10 @@ def joined_name(name: str) -> str:
 class JoinedEncoder(nn.Module):
     """Encoders of the same pictures whose features stand side by side.
 
-    Squared distances of such features are the sums of each encoder's own, so nearest prototypes let the encoders
-    vote with their distances: an ensemble of few-shot learners, as in Dvornik, Schmid & Mairal (Diversity with
-    Cooperation, ICCV 2019), averaged before the softmax and without their training.
+    Squared distances of such features are the sums of each encoder's own, unless a head shortens them
+    (``normalise``). So nearest prototypes let the encoders vote with their distances: an ensemble of few-shot
+    learners, as in Dvornik, Schmid & Mairal (Diversity with Cooperation, ICCV 2019), averaged before the softmax and
+    without their training.
 
     Args:
         encoders: at least one; pictures ``[B, C, H, W]`` to features ``[B, D_i]``.
