@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from episodes.errors import InputError
@@ -18,3 +19,21 @@ def expanded(path: str | Path) -> Path:
     except RuntimeError as error:
         name = Path(path).parts[0]
         raise InputError(f"{path} cannot be found: nobody here is known as {name}; write the path in full.") from error
+
+
+def all_different(names: Iterable[str]) -> bool:
+    """Whether each name stands for something else: a path is the same however it is spelt; other names are themselves.
+
+    Raises:
+        InputError: as `expanded`.
+    """
+    places = [_place(name) for name in names]
+    return len(set(places)) == len(places)
+
+
+def _place(name: str) -> str:
+    path = expanded(name)
+    try:
+        return str(path.resolve()) if path.exists() else name
+    except OSError:  # a name of an encoder that no file could have
+        return name

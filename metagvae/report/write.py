@@ -8,7 +8,7 @@ from typing import Any
 
 from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.datasets import Dataset
-from episodes.paths import expanded
+from episodes.paths import all_different, expanded
 from episodes.samplers.prescribed import FixedEpisodes
 from episodes.tokens import TEXT
 from metagvae import zoo
@@ -181,7 +181,7 @@ def write_report(
         InputError: if a folder is no finished run, the data cannot give such episodes, the runs take different
             pictures, or the page would be 5 MB or more.
     """
-    if not 1 <= len(set(runs)) == len(runs) <= MAX_RUNS:
+    if not (1 <= len(runs) <= MAX_RUNS and all_different(runs)):
         raise InputError(
             f"a report is about 1 to {MAX_RUNS} runs, each named once; received {len(runs)}: {list(runs)}."
         )
