@@ -27,13 +27,7 @@ def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ())
     """
     given = [expanded(path) for path in paths if path is not None]
     for number, path in enumerate(given):
-        folder = path.absolute().parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {folder} cannot be made ({error.strerror}).") from error
-        if not os.access(folder, os.W_OK):
-            raise InputError(f"cannot write {path}: you may not write to {folder}. Choose another place.")
+        _check_folder(path)
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; give the name of a file in it.")
         if any(_same(path, other) for other in given[:number]):
@@ -42,6 +36,43 @@ def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ())
             if source is not None:
                 for part in (str(source), *str(source).split("+")):  # A+B are two runs
                     _check_beside(path, Path(os.path.expanduser(part)))
+
+
+def check_link(link: str | None, *outputs: str | None) -> None:
+    """Makes a link's folder, and raises before long work if no link can be made there.
+
+    Args:
+        outputs: files that the command writes too.
+    """
+    if link is None:
+        return
+    place = expanded(link)
+    if os.path.lexists(place) and not place.is_symlink():
+        raise InputError(f"--link {link}: something else than a link is there; choose another place.")
+    if any(_same(place, expanded(output)) for output in outputs if output is not None):
+        raise InputError(f"--link {link} is one of the files to be written too; choose another place.")
+    _check_folder(place)
+
+
+def make_link(link: str, target: str) -> None:
+    """Makes a link, relative so that both can be moved together, or points the one that is there to another target."""
+    place = expanded(link)
+    way = os.path.relpath(expanded(target).resolve(), place.parent.resolve())  # from where the link will really lie
+    beside = place.with_name(f".{place.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(way)
+    os.replace(beside, place)
+
+
+def _check_folder(path: Path) -> None:
+    """Makes the folder of an output, and raises `InputError` if it cannot be made or written to."""
+    folder = path.absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {folder} cannot be made ({error.strerror}).") from error
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write {path}: you may not write to {folder}. Choose another place.")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from episodes.errors import InputError
 from episodes.paths import expanded
 from metagvae.cli.options import DataOptions
-from metagvae.cli.outputs import check_figure, check_writable, say
+from metagvae.cli.outputs import check_figure, check_link, check_writable, make_link, say
 
 
 def select(
@@ -46,9 +43,7 @@ def select(
     check_writable(json, figure, inputs=[data.root, *runs])
     if by not in CRITERIA:
         raise InputError(f"--by must be one of {', '.join(CRITERIA)}; received {by!r}.")
-    place = None if link is None else expanded(link)
-    if place is not None and os.path.lexists(place) and not place.is_symlink():
-        raise InputError(f"--link {link}: something else than a link is there; choose another place.")
+    check_link(link, json, figure)
     found = choose(runs, data.dataset(runs).load(split), groups, images, seed, Device.choose(device))
     if json:
         found.save(expanded(json))
@@ -59,10 +54,6 @@ def select(
         agreement(found, expanded(figure))
     chosen = runs[found.best(by)]
     say(f"chosen by {CRITERIA[by][0]}: {chosen}")
-    if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".{place.name}.new")
-        beside.unlink(missing_ok=True)
-        beside.symlink_to(Path(os.path.relpath(expanded(chosen).absolute(), place.parent.absolute())))
-        os.replace(beside, place)
+    if link is not None:
+        make_link(link, chosen)
         say(f"{link} now points to it")

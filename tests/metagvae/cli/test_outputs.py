@@ -12,6 +12,7 @@ import pytest
 import metagvae.zoo.load
 from episodes import InputError
 from episodes.errors import printable
+from metagvae.cli.outputs import check_link, make_link
 from metagvae.storage.spreadsheet import cell, write_table
 from tests.support.commands import call, pictures
 
@@ -90,6 +91,40 @@ def test_a_name_that_steers_is_shown_as_escapes_by_data_check(
     assert status == 0
     assert "\\x1b[2J" in said
     assert printable(said + err) == said + err
+
+
+# --- links
+
+
+def test_a_link_leads_to_its_target_through_a_linked_folder_and_is_moved_with_it(tmp_path: Path) -> None:
+    runs = [tmp_path / "all" / "runs" / name for name in "ab"]
+    for folder in (*runs, tmp_path / "all" / "real" / "deep"):
+        folder.mkdir(parents=True)
+    (tmp_path / "all" / "short").symlink_to(Path("real", "deep"))
+    link = tmp_path / "all" / "short" / "best"
+    for run in runs:
+        check_link(str(link))
+        make_link(str(link), str(run))
+        assert link.resolve(strict=True) == run.resolve()
+    make_link(str(link), str(link))  # itself chosen again: what it stands for
+    assert link.resolve(strict=True) == runs[1].resolve()
+    (tmp_path / "all").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "short" / "best").resolve(strict=True) == (tmp_path / "moved" / "runs" / "b").resolve()
+
+
+def test_where_no_link_can_be_made_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, json = tmp_path / "odd.py", tmp_path / "s.json"
+    file.write_text("")
+    for link, outputs, says in (
+        (file, (), "something else than a link"),
+        (file / "x", (), "cannot be made"),
+        (json, (None, str(tmp_path / "." / "s.json")), "one of the files to be written"),
+    ):
+        with pytest.raises(InputError, match=says):
+            check_link(str(link), *outputs)
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    with pytest.raises(InputError, match="you may not write to"):
+        check_link(str(tmp_path / "x"))
 
 
 # --- outputs that are inputs
