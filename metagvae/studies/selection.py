@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from episodes import AugmentConfig, ImageBank, InputError, to_float, warp
+from episodes.counter_rng import check_seed
+from episodes.paths import all_different
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.norm import full_precision
@@ -22,6 +24,7 @@ from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import check_pictures
+from metagvae.zoo.leakage import refuse_trained_images
 
 # by name: what the criterion is called in tables, and whether more of it is better
 CRITERIA = {
@@ -128,22 +131,27 @@ def select(
 
     Args:
         runs: folders of finished pretraining runs, two or more.
-        bank: images that no run was trained on; their labels are not looked at.
+        bank: images that no run was trained on, or a training split asked for as such; their labels are not looked at.
         groups: that each model draws; a multiple of its live units is best.
         images: of a group.
+        seed: of images, warps and groups, from 0 on.
 
     Raises:
-        InputError: if a run has no decoder, or takes other images.
+        InputError: if a run has no decoder, takes other images, or was trained on some of these.
     """
-    if len(runs) < 2 or len(set(runs)) < len(runs):
+    if len(runs) < 2 or not all_different(runs):
         raise InputError(f"select needs two runs or more, each once; received {', '.join(runs) or 'none'}.")
+    check_seed(seed, "--seed", 0)
+    check_view_images(len(bank))
     if groups < 20 or images < 2:
         raise InputError(f"select needs --groups of 20 or more and --images of 2 or more; received {groups}, {images}.")
     device = device or Device.choose("cpu")
     models: list[GuidedVAE] = []
     for name in runs:
-        vae = zoo.open(name).vae()
+        trained = zoo.open(name)
+        vae = trained.vae()
         check_pictures(vae.encoder, bank, name)
+        refuse_trained_images(trained, bank)
         device.place(vae)
         models.append(vae)
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(seed))[:1024]
@@ -222,22 +230,51 @@ def view_errors(encoder: nn.Module, images: Tensor, seed: int, episodes: int = E
     It asks for what a few-shot learner needs, the same thing known again, and needs no label. The encoder returns
     its own choice of features.
 
+    An episode is of `WAY` images, or all where there are fewer. Each image is warped once for all episodes, which then
+    differ by their images; of less than twice `WAY` images, most are in every episode, and each episode warps its own
+    anew. So the spread over episodes is never nil because all are the same one.
+
     Args:
-        images: ``[B, C, H, W]`` in [0, 1], on the encoder's device.
+        images: ``[B, C, H, W]`` in [0, 1], on the encoder's device; two or more.
         seed: of warps and episodes.
 
     Returns:
         float64 ``[episodes]``, in [0, 1].
+
+    Raises:
+        InputError: if there are too few images, or features are not finite.
     """
+    check_view_images(len(images))
+    rng = np.random.default_rng(seed)
+    drawn = [torch.from_numpy(rng.permutation(len(images))[:WAY]) for _ in range(episodes)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shown = [warp(images, WARP).images for _ in range(VIEWS)]
+        if len(images) < 2 * WAY:
+            return np.array([_missed(_features_of_views(encoder, images[rows])) for rows in drawn])
+        features = _features_of_views(encoder, images)
+    return np.array([_missed(features[rows]) for rows in drawn])
+
+
+def check_view_images(count: int) -> None:
+    """Raises `InputError` for so few images that none could be taken for another."""
+    if count < 2:
+        raise InputError(
+            f"the error on warped images needs 2 images or more, to tell apart; received {count}. Choose a split or a "
+            "data set that has more."
+        )
+
+
+def _features_of_views(encoder: nn.Module, images: Tensor) -> Tensor:
+    """``[B, VIEWS, D]``: features of images under as many warps, on the CPU."""
+    shown = [warp(images, WARP).images for _ in range(VIEWS)]
     features = torch.stack([torch.cat([encoder(rows) for rows in view.split(512)]) for view in shown], 1).cpu()
-    rng = np.random.default_rng(seed)
-    wrong = np.zeros(episodes)
-    for number in range(episodes):
-        chosen = features[torch.from_numpy(rng.permutation(len(images))[:WAY])]
-        apart = torch.cdist(chosen[:, 1:].flatten(0, 1), chosen[:, 0])
-        missed = apart.argmin(1) != torch.arange(len(chosen)).repeat_interleave(VIEWS - 1)
-        wrong[number] = float(missed.double().mean())
-    return wrong
+    if not features.isfinite().all():
+        raise InputError("the encoder's features of warped images are not finite; train it with a lower optim.lr.")
+    return features
+
+
+def _missed(features: Tensor) -> float:
+    """The share of views of N images ``[N, VIEWS, D]`` that lie nearer to another's first view than to their own's."""
+    apart = torch.cdist(features[:, 1:].flatten(0, 1), features[:, 0])
+    missed = apart.argmin(1) != torch.arange(len(features)).repeat_interleave(VIEWS - 1)
+    return float(missed.double().mean())

@@ -12,6 +12,7 @@ import torch
 
 from episodes import AugmentConfig, ImageBank, InputError, to_float, warp
 from episodes.augment import PARAMETERS
+from episodes.counter_rng import check_seed
 from metagvae.compute.device import Device
 from metagvae.config.parse import section
 from metagvae.evaluation.identifiability import Rows, correlations, mcc
@@ -67,6 +68,7 @@ def warp_units(trained: Trained, group: str, split: str, seed: int, device: Devi
     Raises:
         InputError: if the run has no such units, or did not warp.
     """
+    check_seed(seed, "--seed")
     strengths = section(AugmentConfig, trained.config, "augment", trained.name)
     encoder = trained.encoder([group])
     bank = trained.data.make().load(split)

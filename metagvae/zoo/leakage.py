@@ -32,6 +32,25 @@ def refuse_trained_classes(source: str | Trained, bank: ImageBank, advice: str =
         )
 
 
+def refuse_trained_images(source: str | Trained, bank: ImageBank, advice: str = ELSEWHERE) -> None:
+    """Raises `InputError` if images to be measured on are among those that the run ``source`` was trained on.
+
+    For what looks at no label: other images of a class that was trained on may be measured on. The card marks some
+    images of each class (`episodes.picture_marks`), so a bank that shares but few images with a training may pass.
+
+    Args:
+        advice: what to do instead, the end of the message.
+    """
+    if bank.split == "train":
+        return
+    known = classes_with(bank, set(open_trained(source).card.trained_images))
+    if known:
+        raise InputError(
+            f"{source} was trained on images of {len(known)} of the {bank.num_classes} classes of the {bank.split} "
+            f"split, {sorted(known)[0]!r} among them, so what is measured on them would mean nothing. {advice}"
+        )
+
+
 def refuse_trained_sources(config: TrainConfig, bank: ImageBank, advice: str = ELSEWHERE) -> None:
     """Raises `InputError` if a training starts from, or is taught by, what knows classes that it is measured on.
 

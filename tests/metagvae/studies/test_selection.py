@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,17 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import Lasso
 from torch import Tensor, nn
 
-from episodes import InputError
+from episodes import ImageBank, InputError
 from metagvae.cli import main
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, VAESection
+from metagvae.encoders.controls import Pixels
 from metagvae.encoders.encoder import Posterior
 from metagvae.evaluation.centrality import Agreement, above_chance, held_out_accuracy, least_varying
+from metagvae.evaluation.results import interval
 from metagvae.evaluation.udr import likeness, one_to_one, udr
 from metagvae.guidance import GuidanceContext
-from metagvae.studies.selection import CRITERIA, Selection, agree, live_units, traversals
+from metagvae.studies.selection import CRITERIA, Selection, agree, live_units, select, traversals, view_errors
 from metagvae.training.pretraining import pretrain
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.priors import StandardNormal
@@ -239,9 +242,49 @@ def test_the_command_chooses_links_and_writes(tmp_path: Path, capsys: pytest.Cap
         (["select", runs[0], runs[0]], "needs two runs or more, each once"),
         ([*words, "--link", str(tmp_path / "run0")], "something else than a link is there"),
         ([*words, "--data", "glyphs"], "takes pictures of 3 channel"),
+        (["select", runs[0], f"{tmp_path}/../{tmp_path.name}/run0"], "needs two runs or more, each once"),
+        ([*words, "--seed", "-1"], "--seed must be between 0"),
+        ([*words, "--seed", "9" * 23], "--seed must be between 0"),
+        ([*words, "--link", str(out / "chosen")], "cannot be made"),
     ):
         assert main(given) == 2
         assert says in capsys.readouterr().err
+
+
+def test_images_that_a_run_was_trained_on_are_refused_and_others_of_its_classes_are_not(tmp_path: Path) -> None:
+    runs = [small(tmp_path / f"run{seed}", seed) for seed in range(2)]
+    seen, unseen = (DataConfig("pendulum", size=16).make().load(split) for split in ("train", "validation"))
+    with pytest.raises(InputError, match=r"run0 was trained on images of 14 of the 14 classes of the validation split"):
+        select(runs, replace(seen, split="validation"))
+    classes = unseen.num_classes  # as a folder of unlabelled images has one class in every split
+    namesakes = replace(unseen, class_names=seen.class_names[:classes])
+    found = select(runs, namesakes, groups=20, images=2)
+    assert found.values == select(runs, unseen, groups=20, images=2).values
+
+
+@pytest.mark.parametrize("count", [2, 18, 20, 21, 39, 60])
+def test_errors_on_views_spread_over_episodes_however_few_the_images_are(count: int) -> None:
+    images = 0.3 + 0.1 * torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    errors = view_errors(Pixels(), images, 0, 40)
+    assert np.array_equal(errors, view_errors(Pixels(), images, 0, 40))
+    assert 0 < errors.mean() < 1
+    assert interval(errors) > 0
+
+
+def test_the_interval_of_few_images_is_that_of_other_seeds() -> None:
+    images = 0.3 + 0.1 * torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = [view_errors(Pixels(), images, seed, 40) for seed in range(12)]
+    spread = 1.96 * np.std([errors.mean() for errors in found], ddof=1)
+    assert 0.5 < spread / np.mean([interval(errors) for errors in found]) < 2
+
+
+def test_one_image_has_no_error_on_views_nor_have_features_that_are_not_finite() -> None:
+    with pytest.raises(InputError, match="needs 2 images or more, to tell apart; received 1"):
+        view_errors(Pixels(), torch.rand(1, 1, 8, 8), 0)
+    with pytest.raises(InputError, match="2 images or more"):
+        select(["one", "other"], ImageBank.from_classes([("a", torch.zeros(1, 1, 8, 8).byte())], dataset="one"))
+    with pytest.raises(InputError, match="not finite"):
+        view_errors(nn.Sequential(nn.Flatten(), nn.Threshold(9, torch.nan)), torch.rand(4, 1, 8, 8), 0)
 
 
 def test_a_pool_that_does_not_know_itself_chooses_nothing_by_agreement() -> None:
