@@ -288,7 +288,7 @@ def sweep(found: Sweep, path: Path) -> None:
             names = [_plain(_shortened(value)) for value in range_.ends()]
             axis.set_xticks(range(len(names)), names, fontsize=7)
             axis.set_xlim(-0.5, len(names) - 0.5)
-            values = [range_.ends().index(value) for value in values]
+            values = [range_.choices.index(range_.stored(value)) for value in values]  # false is no 0 there
         elif range_.log:
             axis.set_xscale("log")
         axis.errorbar(values, errors, bars, fmt="o", ms=4, lw=1, color="0.35")

@@ -84,7 +84,7 @@ def _check_trial(trial: Any, ranges: Mapping[str, Range]) -> None:
     name = f"trial {trial.number}"
     waiting = trial.system_attrs.get("fixed_params", {})
     for key, stored in {**waiting, **trial.params}.items():
-        if key not in ranges or ranges[key].stored(ranges[key].value(stored)) is None:
+        if key not in ranges or ranges[key].stored(ranges[key].value(stored)) != stored:
             raise ValueError(f"{name} has {key[:60]} = {str(stored)[:60]}, which is not searched")
     for key, value in trial.user_attrs.items():
         if key not in _ATTRIBUTES or not fits(value, _ATTRIBUTES[key]):

@@ -40,12 +40,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Findings of a sweep so far. ``gain`` is the best trial's error minus that of the base's own values."""
+    """Findings of a sweep so far.
+
+    Args:
+        base: the trial of the base's own values, the last one if it was redone; None if none was run.
+        gain: the best trial's error minus that of ``base``, with half of its 95 % interval.
+    """
 
     folder: Path
     ranges: dict[str, Range]
     trials: list[Trial]
     best: Trial | None
+    base: Trial | None
     gain: tuple[float, float] | None
 
     def rows(self) -> list[dict[str, str]]:
@@ -72,9 +78,18 @@ class Sweep:
         return text_table([list(rows[0]), *(list(row.values()) for row in rows)] if rows else [])
 
     def about(self) -> str:
-        """The gain over the base's own values, in a sentence; empty where there is none to tell."""
+        """The gain over the base's own values, or why there is none to tell; empty where no trial was completed."""
+        if self.best is None:
+            return ""
+        if self.base is None:
+            return (
+                "No trial ran the base's own values, which do not all lie in the ranges: nothing says whether the best "
+                "is better than the base."
+            )
+        if self.best == self.base:
+            return "None did better than the base's own values."
         if self.gain is None:
-            return "None did better than the base's own values." if self.best and self.best.number == 0 else ""
+            return f"The base's own values gave no error to compare with (trial {self.base.number}: {self.base.state})."
         gap, half = (100 * part for part in self.gain)
         mark = "" if abs(gap) > half else " (not clear of zero)"
         return f"The best against the base's own values, on the same episodes: {gap:+.2f} ± {half:.2f} points{mark}."
@@ -109,15 +124,15 @@ def collect(study: Any, folder: Path, base: TrainConfig | PretrainConfig, ranges
                 problem=problem,
             )
         )
-        if t.user_attrs.get("base") and state == "complete":
+        if t.user_attrs.get("base"):
             own = trials[-1]
     complete = [trial for trial in trials if trial.error is not None]
     best = min(complete, key=lambda trial: trial.error or 0.0, default=None)
     gain = None
-    if best and own and best != own:
+    if best and own and own.error is not None and best != own:
         gap = _per_episode(folder / best.folder) - _per_episode(folder / own.folder)
         gain = float(gap.mean()), interval(gap)
-    return Sweep(folder, ranges, trials, best, gain)
+    return Sweep(folder, ranges, trials, best, own, gain)
 
 
 def _per_episode(run: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, TypeVar
 
 from episodes import InputError
@@ -45,7 +46,7 @@ class SweepConfig:
         way: classes per validation episode that judges; null for the base's validation.way, for pretrain 5.
         shot: support pictures per class; null for the base's validation.shot, for pretrain 1.
         query: query pictures per class; null for the base's validation.query, for pretrain 15.
-        episodes: how many.
+        episodes: how many, 2 or more.
     """
 
     command: str = "train"
@@ -80,6 +81,8 @@ class SweepConfig:
             raise InputError(
                 f"a sweep needs trials >= 1 and minutes > 0 or null; received {self.trials} and {self.minutes}."
             )
+        if self.episodes < 2:
+            raise InputError(f"an interval needs episodes >= 2; received {self.episodes}.")
         check_seed(self.seed, "seed", 0)
         if self.prune and self.command == "pretrain":
             raise InputError("prune goes by the validation curve of a run, which pretrain has none of; leave it out.")
@@ -111,7 +114,7 @@ class Range:
             raise _no_range(key, text)
         if kind == "choice":
             choices = tuple(json.dumps(value, sort_keys=True) for value in values)
-            if not choices or len(set(choices)) < len(choices):
+            if not choices or any(_alike(one, other) for one, other in combinations(values, 2)):
                 raise InputError(f"search.{key} needs one choice or more, all different; received {values}.")
             return cls(kind, choices=choices)
         if len(values) != 2 or not all(_is_number(value, kind) for value in values):
@@ -144,12 +147,25 @@ class Range:
         """A config's value as the database holds it; None if it is out of the range."""
         if self.kind == "choice":
             text = json.dumps(value, sort_keys=True)
-            return text if text in self.choices else None
+            if text in self.choices:
+                return text
+            return next((choice for choice in self.choices if _alike(json.loads(choice), json.loads(text))), None)
         return value if _is_number(value, self.kind) and self.low <= value <= self.high else None
 
     def value(self, stored: Any) -> Any:
         """The config's value of what the database holds."""
         return json.loads(stored) if self.kind == "choice" else stored
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are one setting: 0 is 0.0, and neither is false."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    return bool(one == other)
 
 
 def _is_number(value: Any, kind: str) -> bool:

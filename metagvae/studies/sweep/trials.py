@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from episodes import Episodes, EpisodeShape, InputError, to_float
+from episodes import Episodes, EpisodeShape, ImageBank, InputError, to_float
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_yaml, yaml_text
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.evaluation.results import interval
-from metagvae.learners import Learner, make_learner
+from metagvae.learners import Learner, learner_class, make_learner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
 from metagvae.storage.folder_lock import FolderLock
-from metagvae.studies.selection import view_errors
+from metagvae.studies.selection import check_view_images, view_errors
 from metagvae.studies.sweep.database import check_trials, open_study, readable
 from metagvae.studies.sweep.results import MEASURED, Sweep, Trial, collect, run_folder, write
 from metagvae.studies.sweep.search_space import Range, SweepConfig, get_value, parse_search, with_values
@@ -73,6 +73,8 @@ def run_sweep(base: Base, plan: SweepConfig, tell: Callable[[Trial], None] = lam
         for value in range_.ends():
             with_values(base, {key: value})
     folder = expanded(plan.folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"a sweep needs a folder of its own; {folder} is a file. Choose another --folder.")
     check_links(folder)
     judge = _Judge(base, plan)
     lock = _open(folder, base, plan)
@@ -118,34 +120,62 @@ class _Judge:
         if plan.prune and isinstance(base, TrainConfig) and not base.validation.every:
             raise InputError("prune goes by the validation curve; set validation.every in the base.")
         if plan.judge == "views":  # whose episodes are of single images
+            check_view_images(len(self._unknown(base)))
             return
+        if not any(key == "episodes.way" or key.startswith("learner.") for key in plan.search):
+            self._check_way(base)
         base.data.make().check_episodes("validation", self.shape)
-        self._evaluator(base).check(self.shape.way, self.shape.shot)
+        self._evaluator(base, self._unknown(base)).check(self.shape.way, self.shape.shot)
 
-    def _evaluator(self, config: Base) -> Evaluator:
-        dataset, plan = config.data.make(), self.plan
-        device = run_device(config.run, config.optim)
-        turns = dataset.rotations == "episode"
-        within = config.validation.within if isinstance(config, TrainConfig) else None
-        bank = dataset.load("validation")
+    def _check_way(self, config: Base) -> None:
+        """Raises `InputError` if the learner, once trained, could not answer the episodes that judge it."""
+        if self.plan.judge == "views" or not isinstance(config, TrainConfig):
+            return
+        chosen, way = config.learner, config.episodes.way
+        kind = learner_class(chosen.name, chosen.options)
+        if way != self.shape.way and not kind.answers_any_way(chosen.options):
+            raise InputError(
+                f"the learner '{chosen.name}' has a head of {way} ways, and trials are judged on {self.shape.way}-way "
+                f"episodes; give the sweep --way {way}, or set episodes.way {self.shape.way} in the base."
+            )
+
+    def _unknown(self, config: Base) -> ImageBank:
+        """The validation images; raises `InputError` if the config's start or teacher was trained on their classes."""
+        bank = config.data.make().load("validation")
         if isinstance(config, TrainConfig):
             refuse_trained_sources(config, bank)
+        return bank
+
+    def _evaluator(self, config: Base, bank: ImageBank) -> Evaluator:
+        plan, device = self.plan, run_device(config.run, config.optim)
+        turns = config.data.make().rotations == "episode"
+        within = config.validation.within if isinstance(config, TrainConfig) else None
         return Evaluator(bank, Episodes(self.shape, plan.seed, "validation", turns, within), plan.episodes, device)
 
     def errors(self, config: Base, watch: Callable[[int, float], None]) -> np.ndarray:
-        """Trains, or goes on with, one config, and measures it: float64 ``[episodes]``."""
+        """Trains, or goes on with, one config, and measures it: float64 ``[episodes]``.
+
+        Raises:
+            InputError: before the training if it could not be judged; after it if an error is not finite.
+        """
+        self._check_way(config)
+        bank = self._unknown(config)
         learner: Learner
         if isinstance(config, TrainConfig):
             learner = train(config, watch=watch)
         else:
             learner = make_learner("prototypes", pretrain(config).encoder, self.shape.way)
         if self.plan.judge == "views":
-            return self._without_labels(config, learner)
-        (errors,) = self._evaluator(config).errors(learner, [(self.shape.way, self.shape.shot)])
+            errors = self._without_labels(config, bank, learner)
+        else:
+            (errors,) = self._evaluator(config, bank).errors(learner, [(self.shape.way, self.shape.shot)])
+        lost = len(errors) - np.isfinite(errors).sum()
+        if lost:  # optuna would drop such a trial without a word
+            raise InputError(f"the error of {lost} of {len(errors)} episodes is not finite; try a lower optim.lr.")
         return errors
 
-    def _without_labels(self, config: Base, learner: Learner) -> np.ndarray:
-        bank, device = config.data.make().load("validation"), run_device(config.run, config.optim)
+    def _without_labels(self, config: Base, bank: ImageBank, learner: Learner) -> np.ndarray:
+        device = run_device(config.run, config.optim)
         rows = torch.randperm(len(bank), generator=torch.Generator().manual_seed(self.plan.seed))[:JUDGED]
         device.place(learner.eval())
         shown = to_float(bank.gather(rows)).to(device.device)

@@ -15,6 +15,8 @@ from episodes import InputError, to_float
 from episodes.datasets.base import Dataset
 from metagvae import zoo
 from metagvae.config.sections import DataConfig, PretrainConfig, TrainConfig
+from metagvae.encoders.controls import Pixels
+from metagvae.learners import make_learner
 from metagvae.studies.selection import view_errors
 from metagvae.studies.sweep.search_space import Range, parse_search, with_values
 from tests.support.commands import CONFIGS, call, pictures
@@ -224,6 +226,96 @@ def test_a_sweep_without_labels_is_judged_as_select_does(
     assert 0 < errors[0].mean() < 1
 
 
+def without_training(monkeypatch: pytest.MonkeyPatch, errors: list[float]) -> list[str]:
+    """Makes trials train nothing and have these mean errors, in their order; the list grows by each run's folder."""
+    from metagvae.studies.sweep import trials as sweeping
+
+    left, trained = iter(errors), []
+
+    def train(config: TrainConfig, watch: Any) -> Any:
+        trained.append(config.run.folder)
+        Path(config.run.folder).mkdir()
+        return make_learner("prototypes", Pixels(), 3)
+
+    monkeypatch.setattr(sweeping, "train", train)
+    monkeypatch.setattr(
+        sweeping.Evaluator, "errors", lambda self, learner, shapes: [next(left) + np.linspace(-0.1, 0.1, 20)]
+    )
+    return trained
+
+
+@pytest.mark.parametrize(
+    ("search", "errors", "says"),
+    [
+        ({"optim.lr": {"float": [2e-3, 1e-2]}}, [0.2, 0.3], "No trial ran the base's own values"),
+        ({"optim.average": {"choice": [0, 0.9]}}, [0.3, 0.2], "against the base's own values, on the same episodes: -10.00"),
+        ({"optim.average": {"choice": [0, 0.9]}}, [0.2, 0.3], "None did better than the base's own values."),
+        ({"optim.lr": LR}, [0.3, 0.2], "against the base's own values, on the same episodes: -10.00 ± 0.00 points"),
+        ({"optim.lr": LR}, [np.nan, 0.2], "gave no error to compare with (trial 0: failed)"),
+    ],
+)
+def test_the_best_is_compared_with_the_base_or_it_says_that_none_was_run(
+    plan: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    search: dict[str, Any],
+    errors: list[float],
+    says: str,
+) -> None:
+    without_training(monkeypatch, errors)
+    status, out, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", search=search, trials=len(errors)))
+    assert status == 0, err
+    assert says in out
+    assert says in results(plan)["about"]
+    assert ("None did better" in out) == says.startswith("None")
+
+
+def test_an_error_that_is_not_finite_is_a_failure_that_counts(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_training(monkeypatch, [np.nan, np.nan])
+    status, out, err = call(capsys, *arguments(plan, tmp_path / "s.yaml"))
+    assert status == 0, err
+    assert "no trial was completed" in out
+    trials = results(plan)["trials"]
+    assert [t["state"] for t in trials] == ["failed"] * 2
+    assert "20 of 20 episodes is not finite" in trials[0]["problem"]
+
+
+@pytest.mark.parametrize(("head", "judge"), [("learnt", "labels"), ("zero", "labels"), ("learnt", "views")])
+def test_a_head_of_other_ways_than_the_episodes_that_judge_is_refused_before_any_training(
+    head: str,
+    judge: str,
+    plan: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained = without_training(monkeypatch, [0.5] * 3)
+    fixed = {**plan["fixed"], "learner.name": "anil", "learner.options": {"head": head}, "validation.every": 0}
+    changes: dict[str, Any] = {"fixed": fixed, "search": {"optim.lr": LR}, "trials": 1, "judge": judge}
+    if judge == "labels":
+        changes["way"] = 2
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", **changes))
+    refused = (head, judge) == ("learnt", "labels")
+    assert status == (2 if refused else 0), err
+    assert ("a head of 3 ways, and trials are judged on 2-way" in err) == refused
+    assert len(trained) == (0 if refused else 1)
+
+
+def test_a_searched_way_that_cannot_be_judged_fails_before_its_training(
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = without_training(monkeypatch, [0.5])
+    fixed = {**plan["fixed"], "learner.name": "anil", "learner.options": {}, "validation.every": 0}
+    changes = {"fixed": fixed, "search": {"episodes.way": {"choice": [4]}}}
+    status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", **changes, trials=1))
+    assert status == 0, err
+    assert "a head of 4 ways" in results(plan)["trials"][0]["problem"]
+    assert not trained
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -247,6 +339,11 @@ def test_a_sweep_without_labels_is_judged_as_select_does(
         ({"way": 9}, "9-way"),
         ({"method": "grid"}, "'tpe' or 'random'"),
         ({"trials": 0}, "trials >= 1"),
+        ({"episodes": 0}, "episodes >= 2"),
+        ({"episodes": -5, "judge": "views"}, "episodes >= 2; received -5"),
+        ({"episodes": 1, "judge": "views"}, "episodes >= 2"),
+        ({"folder": str(CONFIGS / "folder" / "protonet.yaml")}, "is a file"),
+        ({"search": {"optim.average": {"choice": [0, 0.0]}}}, "all different"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_any_training(
@@ -259,7 +356,7 @@ def test_what_cannot_be_swept_is_refused_before_any_training(
 
 
 def test_a_start_that_knows_the_validation_classes_is_refused(
-    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, fixed = str(tmp_path / "known"), plan["fixed"]
     status, _, err = call(
@@ -269,13 +366,21 @@ def test_a_start_that_knows_the_validation_classes_is_refused(
     )  # fmt: skip
     assert status == 0, err
     left = {key: value for key, value in fixed.items() if key != "encoder.width"}
-    search = {"optim.lr": LR}
-    status, _, err = call(
-        capsys, *arguments(plan, tmp_path / "s.yaml", fixed={**left, "encoder.source": known}, search=search)
-    )
-    assert status == 2
-    assert f"trained on by {known}" in err
-    assert not list(Path(plan["folder"]).glob("trial-*"))
+    trained = without_training(monkeypatch, [])
+    every = {**left, "validation.every": 0}  # with which train itself refuses nothing
+    for number, (fixed, search) in enumerate(
+        (
+            ({**every, "encoder.source": known}, {"optim.lr": LR}),
+            ({**every, "teacher": {"sources": [known]}}, {"optim.lr": LR}),
+            (every, {"encoder.source": {"choice": [known]}}),
+        )
+    ):
+        for judge in ("labels", "views"):
+            changes = {"fixed": fixed, "search": search, "judge": judge, "folder": str(tmp_path / f"{judge}{number}")}
+            status, _, err = call(capsys, *arguments(plan, tmp_path / "s.yaml", **changes, trials=3))
+            assert status == 2
+            assert f"trained on by {known}" in err
+    assert not trained
 
 
 def test_another_sweeps_folder_is_refused(
@@ -314,6 +419,9 @@ def test_ranges() -> None:
     choice = ranges["vae.guidance"]
     assert choice.value(choice.stored([{"name": "x"}])) == [{"name": "x"}]
     assert choice.ends() == [[], [{"name": "x"}]]
+    same = Range.parse("x", {"choice": [False, 0, [0.5, {"a": 1}], None]})
+    assert [same.stored(value) for value in (False, 0.0, (0.5, {"a": 1.0}), None)] == list(same.choices)
+    assert same.stored(True) is None
     drawn = ranges["optim.lr"].distribution()
     assert (drawn.low, drawn.high, drawn.log) == (1e-4, 1e-2, True)
     with pytest.raises(InputError, match="all different"):
