@@ -248,7 +248,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch, errors: list[float]) -> li
     ("search", "errors", "says"),
     [
         ({"optim.lr": {"float": [2e-3, 1e-2]}}, [0.2, 0.3], "No trial ran the base's own values"),
-        ({"optim.average": {"choice": [0, 0.9]}}, [0.3, 0.2], "against the base's own values, on the same episodes: -10.00"),
+        ({"optim.average": {"choice": [0, 0.9]}}, [0.3, 0.2], "own values, on the same episodes: -10.00"),
         ({"optim.average": {"choice": [0, 0.9]}}, [0.2, 0.3], "None did better than the base's own values."),
         ({"optim.lr": LR}, [0.3, 0.2], "against the base's own values, on the same episodes: -10.00 ± 0.00 points"),
         ({"optim.lr": LR}, [np.nan, 0.2], "gave no error to compare with (trial 0: failed)"),
