@@ -79,3 +79,8 @@ def test_mixed_units_are_read_together_and_not_one_by_one(tmp_path: Path, monkey
 def test_a_run_that_did_not_warp_is_refused() -> None:
     with pytest.raises(InputError, match="did not warp its images"):
         warp_units(trained(0.0, brightness=0.1), "geometry", "test", 0, Device.choose("cpu", "float32"))
+
+
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    with pytest.raises(InputError, match="--seed must be between"):
+        warp_units(trained(0.0), "geometry", "test", 10**23, Device.choose("cpu", "float32"))
