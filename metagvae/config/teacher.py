@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from episodes import InputError
-from episodes.paths import expanded
+from episodes.paths import all_different
 
 COLDEST = 0.01  # a temperature at which the likeliest way alone is taught; beyond, its square leaves float32
 
@@ -31,7 +31,7 @@ class TeacherSection:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.sources or len({expanded(name).resolve() for name in self.sources}) < len(self.sources):
+        if not self.sources or not all_different(self.sources):
             raise InputError(
                 "teacher.sources must name one or more different folders of finished runs; received "
                 f"{', '.join(self.sources) or 'none'}."

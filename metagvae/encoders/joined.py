@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes import InputError
-from episodes.paths import expanded
+from episodes.paths import all_different, expanded
 from metagvae.encoders.norm import full_precision
 
 SIGN = "+"
@@ -21,7 +21,7 @@ def parts(name: str) -> list[str]:
     if SIGN not in name or expanded(name).exists():
         return [name]
     found = name.split(SIGN)
-    if "" in found or len({str(Path(part)) for part in found}) < len(found):
+    if "" in found or not all_different(found):
         raise InputError(f"{name!r} must join different names by {SIGN!r}, such as runs/a-seed0+runs/a-seed1.")
     return found
 
