@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from episodes import InputError
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -31,7 +32,11 @@ def report(
     """
     from metagvae.compute.device import Device
     from metagvae.report import write_report
+    from metagvae.report.write import report_path
 
     check_writable(out, inputs=runs)
+    place = report_path(runs, out)
+    if place.is_dir():
+        raise InputError(f"cannot write {place}: it is a folder; give --out the name of a file.")
     path = write_report(runs, out, way, shot, query, episodes, seed, split, Device.choose(device))
     say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")

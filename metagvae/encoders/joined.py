@@ -27,8 +27,13 @@ def parts(name: str) -> list[str]:
 
 
 def joined_name(name: str) -> str:
-    """The name of a joined method in results: the last folder of each part."""
-    return SIGN.join(Path(part).name for part in parts(name))
+    """The name of a joined method in results: the last folder of each part, of ``.`` the one that it is."""
+    return SIGN.join(_last_folder(part) for part in parts(name))
+
+
+def _last_folder(path: str) -> str:
+    last = Path(path).name
+    return last if last not in ("", "..") else expanded(path).resolve().name
 
 
 class JoinedEncoder(nn.Module):

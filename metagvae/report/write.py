@@ -97,7 +97,11 @@ def _materials(
     evaluator = Evaluator(bank, drawn, episodes, device)
     for shot in shape.shots:
         evaluator.check(shape.way, shot)
-    return [Material(run, learner, evaluator, shape) for run, learner in zip(opened, learners, strict=True)]
+    made = [Material(run, learner, evaluator, shape) for run, learner in zip(opened, learners, strict=True)]
+    if len({run.name for run in made}) < len(made):  # of folders that are called alike, all of their paths
+        for run in made:
+            run.name = str(run.folder)
+    return made
 
 
 def _one_run(run: Material, results: Section) -> list[Section]:
@@ -181,6 +185,7 @@ def write_report(
         InputError: if a folder is no finished run, the data cannot give such episodes, the runs take different
             pictures, or the page would be 5 MB or more.
     """
+    path = report_path(runs, out)
     if not (1 <= len(runs) <= MAX_RUNS and all_different(runs)):
         raise InputError(
             f"a report is about 1 to {MAX_RUNS} runs, each named once; received {len(runs)}: {list(runs)}."
@@ -216,6 +221,12 @@ def write_report(
             f"the report of {', '.join(names)} would have {len(data):,} bytes; at most {MAX_BYTES:,} are written. Give "
             "fewer runs, or a smaller --query."
         )
-    path = expanded(out) if out else (made[0].folder / "report.html" if len(made) == 1 else Path("comparison.html"))
     write_beside(path, data)
     return path
+
+
+def report_path(runs: Sequence[str], out: str | Path | None = None) -> Path:
+    """The file of a report: ``out``, ``report.html`` in a run's folder, or for several ``comparison.html`` here."""
+    if out:
+        return expanded(out)
+    return expanded(runs[0]) / "report.html" if len(runs) == 1 else Path("comparison.html")

@@ -17,6 +17,7 @@ from metagvae.storage.atomic_files import write_json
 from metagvae.studies.attribute_control import AttributeControl, control_of_attributes
 from metagvae.studies.control import UnitControl, control_of_units, named_units, pose_spread, spread_images
 from metagvae.studies.identity import Features, Identity, Trial, identity_kept
+from metagvae.studies.naming import short_names
 from metagvae.zoo.build import check_pictures
 from metagvae.zoo.trained import Trained
 
@@ -63,13 +64,20 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
         root: where the runs' images are; None looks in the usual places.
 
     Raises:
-        InputError: if a run has no VAE, or the judge takes other images.
+        InputError: if a run has no VAE or is of other images than the first, or the judge takes others.
     """
     found = ControlTable()
     judges: dict[str, LeNet] = {}  # of attributes, by the training images' fingerprint
-    for trained in runs:
-        vae, name = trained.vae(), Path(trained.name).name
-        bank = trained.dataset(root=root).load("test")
+    short = short_names([str(trained.name) for trained in runs])
+    banks = [trained.dataset(root=root).load("test") for trained in runs]
+    for trained, bank in zip(runs, banks, strict=True):
+        if bank.fingerprint != banks[0].fingerprint:
+            raise InputError(
+                f"control puts VAEs beside each other on the same test images; {runs[0].name} is of {banks[0].dataset} "
+                f"and {trained.name} of {bank.dataset}. Measure them one at a time."
+            )
+    for trained, bank in zip(runs, banks, strict=True):
+        vae, name = trained.vae(), short[str(trained.name)]
         check_pictures(vae.encoder, bank, trained.name)
         guided = [group for group in vae.encoder.units if group in bank.attributes]
         if guided:
@@ -84,10 +92,10 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
             features = _judge(trial, bank, trained.dataset(root=root))
             found.identity[name] = identity_kept(vae, bank, features, named_units(vae), trial)
     found.about = (
-        f"{count} test images; each unit takes 9 values from -2 to 2 standard deviations of the prior, and moments of "
-        "the drawn images say the pose. The share of another pose is its movement over that of the pose named, both in "
-        "deviations among drawings of one class. A VAE without named units: for each pose the unit that moves it best."
-        + _how(trial)
+        f"{min(count, len(banks[0]))} test images of {banks[0].dataset}; each unit takes 9 values from -2 to 2 "
+        "standard deviations of the prior, and moments of the drawn images say the pose. The share of another pose is "
+        "its movement over that of the pose named, both in deviations among drawings of one class. A VAE without named "
+        "units: for each pose the unit that moves it best." + _how(trial)
     )
     return found
 

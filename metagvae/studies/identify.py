@@ -187,10 +187,11 @@ class Finding:
 def identify(mixture: Mixture, rows: int, learning: Learning) -> Finding:
     """Learns codes of ``rows`` rows of a mixture and scores the one of least held-out contrast; no source is used."""
     known, fresh = (_single(mixture.draw(count, seed)) for count, seed in ((rows, 0), (SCORED, 1)))
-    found = [one for width in learning.widths for one in learn(known.x, known.segments, width, learning)]
+    widths = list(dict.fromkeys(learning.widths))
+    found = [one for width in widths for one in learn(known.x, known.segments, width, learning)]
     scored = [(one.width, score(one.code, known, fresh), one.contrast) for one in found]
     best = min(found, key=lambda one: one.contrast)
-    by_width = [min((row for row in scored if row[0] == width), key=lambda row: row[2]) for width in learning.widths]
+    by_width = [min((row for row in scored if row[0] == width), key=lambda row: row[2]) for width in widths]
     torch.manual_seed(0)
     shuffled = known.segments[torch.randperm(len(known))]
     fooled = min(learn(known.x, shuffled, best.width, learning), key=lambda one: one.contrast)
@@ -240,17 +241,18 @@ class Curve:
                 "untrained": [finding.untrained for finding in of],
                 "segments shuffled": [finding.shuffled for finding in of],
             }
-            cells = {name: f"{np.mean(values):.3f} ± {_half(values):.3f}" for name, values in columns.items()}
+            cells = {name: f"{np.mean(values):.3f}{_half(values)}" for name, values in columns.items()}
             widths = " ".join(str(finding.width) for finding in of)
             table.append({"rows": f"{rows:,}", **cells, "widths chosen": widths})
         return table
 
     def save(self, path: Path, command: str | None = None) -> None:
         """Writes everything as JSON."""
+        mixtures = len({finding.mixture for finding in self.findings})
         about = (
-            f"Mean correlation with the sources on {SCORED:,} fresh rows, ± the 95 % interval over "
-            f"{len({finding.mixture for finding in self.findings})} mixtures; restart, width and step chosen by the "
-            "contrast of rows held out."
+            f"Mean correlation with the sources on {SCORED:,} fresh rows, "
+            f"{f'± the 95 % interval over {mixtures} mixtures' if mixtures > 1 else 'one mixture'}; restart, width "
+            "and step chosen by the contrast of rows held out."
         )
         facts: dict[str, Any] = {
             "provenance": provenance(),
@@ -269,13 +271,13 @@ def _written(finding: Finding) -> dict[str, Any]:
     return {**facts, "by_width": [[width, round(one, 4), round(loss, 4)] for width, one, loss in finding.by_width]}
 
 
-def _half(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean, by Student's t; 0 of a single value."""
+def _half(values: Sequence[float]) -> str:
+    """Half of the 95 % interval of a mean, by Student's t, as a table has it; of a single value there is none."""
     from scipy.stats import t
 
     if len(values) < 2:
-        return 0.0
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+        return ""
+    return f" ± {t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def curve(mixture: Mixture, samples: Sequence[int], mixtures: int, learning: Learning) -> Iterator[Finding]:
@@ -288,6 +290,6 @@ def curve(mixture: Mixture, samples: Sequence[int], mixtures: int, learning: Lea
     if mixtures < 1:
         raise InputError(f"there must be 1 mixture or more; received {mixtures}.")
     settings = {key: getattr(mixture, key) for key in ("sources", "segments", "layers", "base", "means")}
-    for rows in samples:
+    for rows in dict.fromkeys(samples):
         for seed in range(mixture.seed, mixture.seed + mixtures):
             yield identify(Mixture(**settings, seed=seed), rows, learning)

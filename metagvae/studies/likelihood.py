@@ -26,9 +26,12 @@ from metagvae.evaluation.log_likelihood import (
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.studies.naming import short_names
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.likelihoods import LEVELS
 from metagvae.zoo.build import check_pictures
+from metagvae.zoo.leakage import refuse_trained_images
+from metagvae.zoo.trained import Trained
 
 _BLOCK = 16  # images whose chains run together
 _MOST = 10_000  # images that the use of the latent is told from
@@ -71,6 +74,11 @@ class Sampling:
                 raise InputError(f"--{name} must be between {least} and 1,000,000; received {getattr(self, name)}.")
         if not 1 <= self.temperatures <= 10**6:
             raise InputError(f"--temperatures must be between 1 and 1,000,000; received {self.temperatures}.")
+
+    def binarises(self, likelihood: str) -> bool:
+        """Whether a VAE of this likelihood is shown images of 0 and 1 alone."""
+        wanted = likelihood == "bernoulli" if self.binarise is None else self.binarise
+        return wanted and likelihood != "categorical"
 
 
 @dataclass
@@ -150,20 +158,13 @@ def _latent_use(vae: GuidedVAE, bank: ImageBank, device: Device) -> tuple[dict[s
     return groups, mutual_information(mean, log_var), math.log(len(chosen))
 
 
-def measure(run: str, bank: ImageBank, sampling: Sampling, device: Device) -> Likelihood:
-    """The figures of one run on evenly spread images of a bank.
-
-    Raises:
-        InputError: if it is no run with a decoder, or the images do not fit it.
-    """
-    trained = zoo.open(run)
+def measure(trained: Trained, name: str, bank: ImageBank, sampling: Sampling, device: Device) -> Likelihood:
+    """The figures of one run, by its name in results, on evenly spread images of a bank."""
     vae = trained.vae()
-    check_pictures(vae.encoder, bank, run)
     device.place(vae)
     chosen = torch.linspace(0, len(bank) - 1, min(len(bank), sampling.images)).long()
     images = to_float(bank.images[chosen].to(device.device))
-    bernoulli = vae.likelihood == "bernoulli"
-    if (bernoulli if sampling.binarise is None else sampling.binarise) and vae.likelihood != "categorical":
+    if sampling.binarises(vae.likelihood):
         images = (images >= 0.5).to(images)
     found, annealed, bounds = estimate(vae, images, sampling)
     groups, information, limit = _latent_use(vae, bank, device)
@@ -171,7 +172,7 @@ def measure(run: str, bank: ImageBank, sampling: Sampling, device: Device) -> Li
     dimensions = math.prod(images.shape[1:])
     levels = 0.0 if vae.likelihood != "gaussian" else math.log(LEVELS)  # a density's mass on one grey value
     return Likelihood(
-        run=Path(run).name,
+        run=name,
         log_p=[round(value, 3) for value in found.log_p.tolist()],
         error=error,
         sampling_error=float(found.error.square().sum().sqrt() / len(images)),
@@ -205,6 +206,7 @@ class LikelihoodTable:
         first, cells = self.rows[0], []
         for row in self.rows:
             gap, error = _mean_and_error([a - b for a, b in zip(row.log_p, first.log_p, strict=True)])
+            paired = row is not first and row.about["likelihood"] == first.about["likelihood"]
             ais = row.annealed
             second, spread = _mean_and_error([a - b for a, b in zip(ais, row.log_p, strict=False)]) if ais else (0, 0)
             effective = sorted(row.effective)
@@ -212,7 +214,7 @@ class LikelihoodTable:
                 {
                     "run": row.run,
                     "log p(x), nats": f"{row.mean:.2f} ± {1.96 * row.error:.2f}",
-                    "less the first's": "–" if row is first else f"{gap:+.2f} ± {1.96 * error:.2f}",
+                    "less the first's": f"{gap:+.2f} ± {1.96 * error:.2f}" if paired else "–",
                     "error of the draws": f"{row.sampling_error:.3f}",
                     f"bits per {'character' if self.of_texts else 'dimension'}": f"{row.bits:.4f}",
                     "ELBO": f"{row.elbo:.2f}",
@@ -232,12 +234,16 @@ class LikelihoodTable:
     def about(self) -> str:
         """A sentence that says how it was measured."""
         s = self.sampling
-        kinds = {row.about["likelihood"] for row in self.rows}
-        binary = s.binarise if s.binarise is not None else kinds == {"bernoulli"}
+        kinds = sorted({row.about["likelihood"] for row in self.rows})
+        binary = [kind for kind in kinds if s.binarises(kind)]
         shown = ", pixels at or above half taken as 1, others as 0" if binary else ""
+        if binary and binary != kinds:
+            shown += f" for the likelihood {' and '.join(binary)}"
         note = ""
-        if not binary and "bernoulli" in kinds:
+        if "bernoulli" in kinds and "bernoulli" not in binary:
             note = " A Bernoulli of grey pixels is no density: its figure is a cross entropy."
+        if len(kinds) > 1:
+            note += f" The likelihoods {' and '.join(kinds)} are of different things, so their figures are not paired."
         thing, annealed = "text" if self.of_texts else "image", len(self.rows[0].annealed)
         second = f"; annealing over {s.temperatures} temperatures on {annealed} {thing}s" if annealed else ""
         return (
@@ -264,8 +270,12 @@ def likelihoods(runs: Sequence[str], bank: ImageBank, sampling: Sampling, device
     """The figures of every run on the same images.
 
     Raises:
-        InputError: before any sampling, if one is no run with a decoder.
+        InputError: before any sampling, if one is no run with a decoder, takes other images, or was trained on some of
+            these (a training split asked for as such may be).
     """
-    for run in runs:
-        zoo.open(run).vae()
-    return LikelihoodTable([measure(run, bank, sampling, device) for run in runs], sampling, bank.dataset)
+    opened, names = {run: zoo.open(run) for run in runs}, short_names(runs)
+    for run, trained in opened.items():
+        check_pictures(trained.vae().encoder, bank, run)
+        refuse_trained_images(trained, bank)
+    rows = [measure(trained, names[run], bank, sampling, device) for run, trained in opened.items()]
+    return LikelihoodTable(rows, sampling, bank.dataset)

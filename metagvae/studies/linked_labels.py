@@ -38,7 +38,8 @@ class LabelLink:
         images: how many labelled training images, and how many test images.
         from_image: error of the label from an image by ridge regression, by features: ``codes`` and ``pixels``; in %.
         read_out: the same by logistic regression, the field's linear read-out.
-        few: the same with so many labels a class: mean and standard deviation over draws.
+        few: the same with so many labels a class, fewer than the rarest class has: mean and standard deviation over
+            draws.
         from_label: classes whose image, made of the label alone, is nearest to the mean training image of that class.
         made: that image of each class, ``[classes, C, size, size]``.
     """
@@ -116,7 +117,8 @@ def link_labels(dataset: Dataset, config: SparseConfig, count: int, seed: int = 
         found.penalties[name] = penalty
         found.from_image[name] = _error(x, labels, y, test.labels, train.num_classes, penalty)
         found.read_out[name] = _read_out(x, labels, y, test.labels)
-    for few in LABELS:
+    least = int(labels.bincount(minlength=train.num_classes).min())
+    for few in (few for few in LABELS if few < least):  # of as many, every draw would be the same
         found.few[few] = _few(features, labels, test.labels, train.num_classes, few, seed)
     found.made, found.from_label = _from_labels(encoder, images, labels, train.num_classes)
     return found

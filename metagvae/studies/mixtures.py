@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.counter_rng import check_seed
 
 SLOPE = 0.2  # of the leaky ReLU for numbers below 0
 
@@ -63,6 +64,7 @@ class Mixture:
     matrices: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed, "--seed", 0)
         if self.base not in ("gaussian", "laplace"):
             raise InputError(f"sources are 'gaussian' or 'laplace'; received {self.base!r}.")
         if min(self.sources, self.segments) < 2 or self.layers < 1:

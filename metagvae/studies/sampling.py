@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import check_seed, seed_for
 from metagvae import zoo
 from metagvae.evaluation.lenet import LENET, class_features, train_lenet
+from metagvae.evaluation.over_seeds import seed_named, stem
 from metagvae.evaluation.sample_quality import (
     DRAWS,
     Estimate,
@@ -28,13 +28,15 @@ from metagvae.evaluation.sample_quality import (
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.studies.naming import short_names
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
+from metagvae.zoo.build import check_pictures
+from metagvae.zoo.leakage import refuse_trained_images
 from metagvae.zoo.trained import Trained
 
 Features = Callable[[Tensor], Tensor]
 Measure = Callable[[Tensor, Tensor], float]
-SEEDED = re.compile(r"-seed\d+$")
 KERNEL_DRAWS = 50  # of its bootstrap; each is three matrices of all pairs
 
 
@@ -73,7 +75,7 @@ class SampleTable:
 
     def rows(self) -> list[dict[str, str]]:
         """Rows of text, a table's cells by column."""
-        first = SEEDED.sub("", next(iter(self.scores), ""))
+        first = stem(next(iter(self.scores), ""))
         return [
             {
                 "VAE": name,
@@ -129,34 +131,36 @@ class Samples:
 
 
 def reference_of(name: str, names: Sequence[str]) -> str:
-    """The run that another is compared with: the first one, or the first of the same training seed."""
-    seed = SEEDED.search(name)
-    return next((other for other in names if seed and other.endswith(seed[0])), names[0])
+    """The run that another is compared with: the first one, or its like of the same training seed."""
+    seed, like = seed_named(name), stem(names[0])
+    return next((other for other in names if seed == seed_named(other) and stem(other) == like), names[0])
 
 
 def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None) -> SampleTable:
     """Scores of samples from each VAE's prior, on as many images of the first one's data set.
 
-    Runs named NAME-seedN are compared with the first run of the same seed, all others with the first run.
+    Runs named NAME-seedN are compared with the first run's like of the same seed if there is one, all others with the
+    first run.
+
+    Raises:
+        InputError: before any measuring, if a run draws other images or was trained on some of these, or count is out
+            of range.
     """
     dataset, count, seed = runs[0].dataset(root=root), samples.count, samples.seed
     train, bank = dataset.load("train"), dataset.load(samples.split)
     if not 100 <= count <= len(bank):
         raise InputError(f"--count must be between 100 and the {len(bank):,} {samples.split} images; received {count}.")
+    vaes = [_vae(trained, bank) for trained in runs]
     features = _features(samples.judge, train, seed)
     real = _some(bank, count, seed)
     seen = _some(train, min(20_000, len(train)), seed)
     of_real = _each(features, real)
-    names = [Path(trained.name).name for trained in runs]
+    short = short_names([str(trained.name) for trained in runs])
+    names = [short[str(trained.name)] for trained in runs]
     of_drawn: dict[str, Tensor] = {}
     found = SampleTable()
-    for name, trained in zip(names, runs, strict=True):
-        vae = trained.vae()
+    for name, vae in zip(names, vaes, strict=True):
         drawn = Synthesis(vae, samples.temperature, seed).samples(count).images[0]
-        if drawn.shape != real.shape:
-            raise InputError(
-                f"{trained.name} draws images {list(drawn.shape[1:])}; {bank.dataset} has {list(real.shape[1:])}."
-            )
         own = of_drawn[name] = _each(features, drawn)
         other = reference_of(name, names)
         precise, recalled = precision_and_recall(of_real, own)
@@ -182,6 +186,14 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
         "Rebuilt: real images from their posterior means, error summed over pixels."
     )
     return found
+
+
+def _vae(trained: Trained, bank: ImageBank) -> GuidedVAE:
+    """A run's VAE, which must draw images like the bank's and not have been trained on these."""
+    vae = trained.vae()
+    check_pictures(vae.encoder, bank, trained.name)
+    refuse_trained_images(trained, bank)
+    return vae
 
 
 def _against(

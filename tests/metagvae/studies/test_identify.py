@@ -61,8 +61,15 @@ def test_the_command_writes_its_curve(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(content["findings"]) == 4
     assert "FastICA" in said
     assert figure.stat().st_size > 1000
+    one = ["--sources", "2", "--segments", "4", "--layers", "2", "--mixtures", "1", "--samples", "200", "200"]
+    assert call(capsys, "identify", "mixtures", *one, *quick, "--json", str(out))[0] == 0
+    content = json.loads(out.read_text())  # one number of rows, and of one mixture no interval
+    assert len(content["findings"]) == 1
+    assert "±" not in content["rows"][0]["MCC"]
+    assert "rows, one mixture;" in content["about"]
     for bad, message in (
         (["--samples", "10"], "needs 40 rows or more"),
+        (["--seed", "-1"], "--seed"),
         (["--base", "cauchy"], "'gaussian' or 'laplace'"),
         (["--restarts", "0"], "1 or more"),
     ):

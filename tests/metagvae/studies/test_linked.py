@@ -123,6 +123,11 @@ def test_labels_and_images_say_each_other(tmp_path: Path) -> None:
     assert found.read_out["codes"] < found.read_out["pixels"] < 10
     assert found.read_out["codes"] < found.from_image["codes"] + 1
     assert found.from_label == 10
+    assert list(found.few) == [1, 5, 20, 100]
+    assert list(link_labels(SplitDigits(), config, count=150).few) == [
+        1,
+        5,
+    ]  # of 20, all draws would be alike
     assert found.few[1]["codes"][0] > found.few[20]["codes"][0] > found.from_image["codes"] - 2
     found.save(tmp_path / "b.json")
     assert json.loads((tmp_path / "b.json").read_text())["from_label"] == 10

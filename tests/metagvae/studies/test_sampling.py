@@ -28,6 +28,11 @@ def test_runs_are_compared_with_the_first_of_their_seed(name: str, expected: str
     assert reference_of(name, ["a-seed0", "a-seed1", "b-seed0", "b-seed1", "b"]) == expected
 
 
+def test_a_run_is_never_compared_with_a_third_of_its_seed() -> None:
+    """The column is called by the first run's name."""
+    assert [reference_of(name, ["a-seed0", "b-seed1", "c-seed1"]) for name in ("b-seed1", "c-seed1")] == ["a-seed0"] * 2
+
+
 def test_a_discriminator_cannot_tell_images_of_one_kind_and_tells_those_of_another() -> None:
     generator = torch.Generator().manual_seed(0)
     real, same, blurred = (torch.rand(300, 1, 28, 28, generator=generator) for _ in range(3))
@@ -77,6 +82,7 @@ def test_the_worse_generator_is_told_with_an_interval_clear_of_zero(monkeypatch:
             return type("Row", (), {"images": self.drawn[None, :count]})
 
     monkeypatch.setattr("metagvae.studies.sampling.Synthesis", Drawn)
+    monkeypatch.setattr("metagvae.studies.sampling._vae", lambda run, bank: run.vae())
     monkeypatch.setattr("metagvae.studies.sampling.discriminator_accuracy", lambda *_: 0.5)
     monkeypatch.setattr("metagvae.studies.sampling.rebuilding_error", lambda *_: 0.0)
     generator = torch.Generator().manual_seed(7)
