@@ -71,7 +71,7 @@ def measure_control(runs: Sequence[Trained], count: int, trial: Trial, root: str
     short = short_names([str(trained.name) for trained in runs])
     banks = [trained.dataset(root=root).load("test") for trained in runs]
     for trained, bank in zip(runs, banks, strict=True):
-        if bank.fingerprint != banks[0].fingerprint:
+        if bank.pixels != banks[0].pixels:
             raise InputError(
                 f"control puts VAEs beside each other on the same test images; {runs[0].name} is of {banks[0].dataset} "
                 f"and {trained.name} of {bank.dataset}. Measure them one at a time."

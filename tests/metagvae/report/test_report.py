@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
@@ -237,6 +238,20 @@ def test_refusals(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="need 50 classes"):
         write_report([str(runs / "plain")], tmp_path / "x.html", way=50)
     assert not (tmp_path / "x.html").exists()
+
+
+def test_runs_of_one_folder_name_keep_their_paths(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else one's curve would stand for both."""
+    other = shutil.copytree(runs / "plain", tmp_path / "plain")
+    page = write_report([str(runs / "plain"), str(other)], tmp_path / "two.html", episodes=4).read_text()
+    for folder in (runs / "plain", other):
+        assert str(folder) in unescape(page)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "comparison.html").mkdir()
+    assert main(["report", str(runs / "plain"), str(other)]) == 2  # before anything is measured
+    assert "cannot write comparison.html: it is a folder" in capsys.readouterr().err
 
 
 def test_the_shape_is_what_the_data_can_give() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from episodes import Attribute, ImageBank
+from episodes import Attribute, ImageBank, InputError
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.evaluation.lenet import train_lenet
 from metagvae.evaluation.pose import POSES, pose
@@ -19,6 +19,7 @@ from metagvae.studies.attribute_control import (
     image_labels,
 )
 from metagvae.studies.control import VALUES, control_of_units, measured, moved_poses, named_units
+from metagvae.studies.control_table import measure_control
 from metagvae.studies.identity import Trial, identity_kept, moved_alike
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import VAESection, new_vae
@@ -247,3 +248,19 @@ def test_lenet_learns_each_label_and_takes_no_part_of_unknown_ones() -> None:
 def test_values_go_from_minus_two_to_two() -> None:
     assert VALUES.tolist() == [-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2]
     assert pose(torch.rand(2, 1, 28, 28), torch.rand(2, 1, 28, 28)).shape == (2, 6)
+
+
+def test_vaes_of_other_test_images_are_not_put_beside_each_other() -> None:
+    class Run:
+        def __init__(self, name: str, grey: int) -> None:
+            self.name, self.grey = name, grey
+
+        def dataset(self, root: str | None) -> Run:
+            return self
+
+        def load(self, split: str) -> ImageBank:
+            images = torch.full((4, 1, 28, 28), self.grey, dtype=torch.uint8)
+            return ImageBank.from_classes([("one", images)], dataset=f"grey{self.grey}", split=split)
+
+    with pytest.raises(InputError, match="the same test images; a is of grey1 and b of grey2"):
+        measure_control([Run("a", 1), Run("b", 2)], 4, Trial(), None)  # type: ignore[list-item]
