@@ -32,6 +32,7 @@ class Digits(Dataset):
 
     name = "digits"
     default_size = 28
+    reads_root = False
     licence = "CC BY 4.0 (UCI Machine Learning Repository, shipped with scikit-learn)"
 
     redrawn: bool = False

@@ -222,6 +222,7 @@ class Glyphs(Dataset):
 
     name = "glyphs"
     default_size = 28
+    reads_root = False
     licence = "made here; fonts: DejaVu (Bitstream Vera licence) and STIX (STIX licence), in matplotlib"
 
     seed: int = 0

@@ -142,6 +142,7 @@ class SceneDataset(Dataset):
 
     default_size = 32
     channels = 3
+    reads_root = False
     licence = "MIT (drawn by this package)"
     bands: ClassVar[int]
 

@@ -226,6 +226,7 @@ class Scribbles(Dataset):
 
     name = "scribbles"
     default_size = 28
+    reads_root = False
     licence = "MIT (drawn by this package)"
 
     seed: int = 0

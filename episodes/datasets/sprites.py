@@ -71,6 +71,7 @@ class Sprites(Dataset):
 
     name = "sprites"
     default_size = 64
+    reads_root = False
     licence = "MIT (drawn by this package)"
 
     count: int = 20_000

@@ -25,6 +25,7 @@ class Synthetic(SideBySide):
 
     name = "synthetic"
     default_size = 28
+    reads_root = False
     licence = f"{Glyphs.licence}; {Scribbles.licence}"
 
     def joined(self, split: str, rotations: str) -> ImageBank:

@@ -26,7 +26,7 @@ from metagvae.classifier.pictures import Scale
 from metagvae.classifier.settings import check_settings, in_range
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.vectors import VECTORS
-from metagvae.storage.atomic_files import make_folder, write_beside
+from metagvae.storage.atomic_files import check_empty, make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import save_encoder
@@ -52,8 +52,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
     """
     if not hasattr(classifier, "support_"):
         raise InputError("the classifier is not fitted yet; call fit before save.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty; choose another folder.")
+    check_empty(folder)
     text = json.dumps(_content(classifier), indent=1) + "\n"
     if len(text) > MAX_JSON_BYTES:
         raise InputError(

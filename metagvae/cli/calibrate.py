@@ -48,7 +48,8 @@ def calibrate(
     dataset = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {}))
     bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)
     check_pictures(encoder, bank, source)
-    refuse_trained_classes(trained, bank)
+    elsewhere = "Fit on the validation split, or on another data set."
+    refuse_trained_classes(source, bank, elsewhere, train_split=False)
     fitted = calibrate(encoder, bank)
     sets = embedded_sets(encoder, bank, fitted)
     content = read_json(folder / CONFIG, "an encoder's config")

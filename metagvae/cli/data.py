@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
 
@@ -26,7 +28,7 @@ def data_fetch(name: str, folder: str | None = None) -> None:
     """
     from episodes.datasets import make_dataset
 
-    target = Path(folder) if folder else Path("data") / name
+    target = expanded(folder) if folder else Path("data") / name
     dataset = make_dataset(name)
     check_writable(str(target / "x"))
     dataset.fetch(target)
@@ -51,5 +53,9 @@ def data_check(
     from episodes.datasets.check import check_dataset
 
     if name not in DATASETS and Path(name).exists():
+        if root is not None:
+            raise InputError(f"--root goes with the name of a data set; {name} is where the images are. Leave it out.")
         name, root = "folder", name
+    elif root is not None and name in DATASETS and not DATASETS[name].reads_root:
+        raise InputError(f"--root {root}: the data set '{name}' reads no files; leave it out.")
     say(check_dataset(make_dataset(name, root=root, size=size, **(options or {}))))

@@ -25,7 +25,7 @@ def export_encoder(
 
     Args:
         source: a run folder, an encoder folder, a shipped name, timm:NAME, torchvision:NAME or hub:ID.
-        out: the folder to write config.json and model.safetensors to; else the .onnx or .pt2 file.
+        out: the folder to write config.json and model.safetensors to, new or empty; else the .onnx or .pt2 file.
         features: what a call of it returns; leave out to keep the stored choice.
         name: the encoder's name on its card; leave out for the folder's.
         to: safetensors | onnx | torch-export; the last two take any batch size and are compared with the module.
@@ -39,16 +39,22 @@ def export_encoder(
     from dataclasses import replace
 
     from metagvae import zoo
-    from metagvae.storage.atomic_files import write_beside
+    from metagvae.storage.atomic_files import check_empty, write_beside
     from metagvae.training.stopped import StoppedRun
     from metagvae.zoo.card import card_text
 
-    trained = StoppedRun(source, root) if stopped else zoo.open(source)
     path = expanded(out)
     if (decoder and to != "safetensors") or (half and not decoder):
         raise InputError("--decoder true goes with --to safetensors, and --half true with --decoder true.")
     if refinement is not None and not decoder:
         raise InputError("--refinement goes with --decoder true: its steps ask the decoder.")
+    if name is not None and to != "safetensors":
+        raise InputError(f"--name goes with --to safetensors: it stands on the card, and --to {to} writes none.")
+    if root is not None and not stopped:
+        raise InputError("--root goes with --stopped true: only a stopped run's training images are looked for.")
+    if to == "safetensors":
+        check_empty(path)
+    trained = StoppedRun(source, root) if stopped else zoo.open(source)
     if to != "safetensors":
         from metagvae.zoo.export import export_to
 
@@ -62,8 +68,6 @@ def export_encoder(
     if refinement is not None:
         config, card = zoo.refined_generator(config, card, refinement)
     check_writable(str(path / "config.json"))
-    if (path / "config.json").exists():
-        raise InputError(f"{path} already holds an encoder; choose another folder.")
     encoder, card = trained.encoder(features), replace(card, name=name or path.name)
     if decoder:
         vae = trained.vae()

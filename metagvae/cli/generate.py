@@ -30,6 +30,9 @@ def generate(
     from metagvae.compute.device import Device
     from metagvae.report.drawings import write_drawing
 
+    for name, given in (("data", data), ("root", root)):
+        if given is not None and not drawing.needs_data:
+            raise InputError(f"--{name} goes with --start data or --draw attribute: nothing else looks at images.")
     folder = expanded(out)
     for kind in drawing.kinds:
         check_writable(*(str(folder / f"{kind}.{ending}") for ending in ("png", "svg", "npz")))

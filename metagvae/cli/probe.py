@@ -53,14 +53,13 @@ def probe(
     dataset = make_dataset(data, root=root, size=size, **(data_options or {}))
     dataset = as_encoders_take(dataset, encoder, "train", size, data_options or {})
     train, test = dataset.load("train"), dataset.load("test")
+    modules: dict[str, Any] = {}
+    for name in encoder:  # all of them before the first is measured
+        modules[name] = make_control(name, train) if name in CONTROLS else zoo.open(name).encoder(features)
+        if name not in CONTROLS:
+            check_pictures(modules[name], train, name)
     results = []
-    for name in encoder:
-        if name in CONTROLS:
-            module: Any = make_control(name, train)
-        else:
-            trained = zoo.open(name)
-            module = trained.encoder(features)
-            check_pictures(module, train, name)
+    for name, module in modules.items():
         found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
         for result in found:
             result.about = describe(name)

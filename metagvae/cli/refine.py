@@ -28,7 +28,7 @@ def refine(
     Args:
         run: the folder of a finished run with a decoder.
         steps: numbers of steps to measure, 0 being the encoder alone; leave out for 0 1 2 5 10 20.
-        options: of short-run inference, such as step, temperature and chains.
+        options: of short-run inference, such as step, temperature and chains; the numbers of steps are --steps.
         features: what the encoder returns: latent, or groups such as content; leave out for its own choice.
         images: how many, evenly spread over the split, the reconstruction and the KL are measured on.
         device: auto | cpu | cuda.
@@ -40,10 +40,10 @@ def refine(
     from metagvae.studies.refine import refinement_curve, save_refined
 
     check_figure(figure)
-    check_writable(json, figure, inputs=[data.root, run])
     counts = steps or [0, 1, 2, 5, 10, 20]
     if out and (counts[-1] < 1 or expanded(out).exists()):
         raise InputError(f"--out takes a new folder and a last number of steps above 0; received {out}, {counts[-1]}.")
+    check_writable(json, figure, out, inputs=[data.root, run])
     dataset, chosen = data.dataset([run]), Device.choose(device)
     found = refinement_curve(run, counts, dict(options or {}), dataset, episodes.protocol, features, images, chosen)
     if json:

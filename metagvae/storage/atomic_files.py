@@ -60,6 +60,15 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def check_empty(folder: Path) -> None:
+    """Raises `InputError` unless a folder to be written is new or empty: what lies in it is somebody's work."""
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty; choose another folder.")
+    elif folder.exists():
+        raise InputError(f"{folder} is a file; choose a folder.")
+
+
 def _flush_names(folder: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -129,7 +138,10 @@ def write_beside(path: Path, data: bytes) -> None:
 
 
 def json_text(content: Any) -> str:
-    """JSON with a line for each setting of a mapping and each record of a list, so that a table's rows are lines."""
+    """JSON with a line for each setting of a mapping and each record of a list, so that a table's rows are lines.
+
+    A number that is not finite is written as null: JSON has no word for it.
+    """
 
     def lines(value: Any, indent: str) -> str:
         if isinstance(value, dict) and value:
@@ -142,7 +154,8 @@ def json_text(content: Any) -> str:
         body = ",\n".join(f"{indent} {each}" for each in inside)
         return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}"
 
-    plain = json.loads(json.dumps(content))  # tuples as lists, and every key as JSON spells it
+    # tuples as lists, every key as JSON spells it, and nothing for NaN and the infinities
+    plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     return lines(plain, "") + "\n"
 
 

@@ -27,6 +27,7 @@ from metagvae.studies.compare import compare
 from metagvae.studies.methods import describe
 from metagvae.studies.protocol import Head, Scoring
 from metagvae.zoo.build import check_pictures
+from metagvae.zoo.leakage import refuse_trained_classes
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,21 @@ def _load(name: str, group: str, bank: ImageBank, train: ImageBank) -> nn.Module
     return encoder
 
 
+def _asked(
+    names: Sequence[str], groups: Sequence[str], bank: ImageBank, train: ImageBank
+) -> list[tuple[str, str, nn.Module]]:
+    """Every encoder with every group of features that it has, loaded before the first is measured.
+
+    Raises:
+        InputError: if an encoder cannot be had or does not take the images, or there is nothing to score.
+    """
+    loaded = [(name, group, _load(name, group, bank, train)) for name in names for group in groups]
+    asked = [(name, group, encoder) for name, group, encoder in loaded if encoder is not None]
+    if not asked:
+        raise InputError(f"none of {', '.join(names)} has features {' or '.join(groups)}.")
+    return asked
+
+
 def _blocks(encoder: nn.Module, group: str, units: int) -> list[list[int]]:
     """The groups of units of a whole latent; of other features each unit by itself."""
     if isinstance(encoder, Encoder) and group == "latent":
@@ -116,33 +132,31 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
     bank = plain.load(scoring.split)
     train = plain.load("train") if any(name in CONTROLS for name in names) else bank
     pictures: FactorPictures | None = None if own else _pictures(scoring, bank)
-    rows, methods = [], {}
-    for name in names:
-        short = Path(name).name if Path(name).name not in methods else name
-        for group in groups:
-            encoder = _load(name, group, bank, train)
-            if encoder is None:
-                continue
-            device.place(encoder)
-            if pictures is None:
-                fitted, scored = encode_halves(encoder, bank, scoring.count, scoring.seed, device)
-            else:
-                fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
-                scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
-            error = half_width = over = None
-            if not drawn:
-                (result,) = compare(
-                    make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
-                    encoders=[name],
-                    protocol=scoring.protocol,
-                    head=Head(features=None if name in CONTROLS else [group]),
-                    device=device,
-                ).results
-                error, half_width, over = result.error, result.half_width, result.over_classes
-            units = fitted.codes.shape[1]
-            found = scores(fitted, scored, _blocks(encoder, group, fitted.codes.shape[1]) if own else None)
-            rows.append(Scores(short, group, units, found, error, half_width, over))
-            methods[short] = describe(name)
-    if not rows:
-        raise InputError(f"none of {', '.join(names)} has features {' or '.join(groups)}.")
+    if not drawn:
+        for name in names:
+            refuse_trained_classes(name, bank)
+    rows, methods, short = [], {}, {}
+    for name, group, encoder in _asked(names, groups, bank, train):
+        device.place(encoder)
+        if pictures is None:
+            fitted, scored = encode_halves(encoder, bank, scoring.count, scoring.seed, device)
+        else:
+            fitted = encode(encoder, pictures, scoring.count, 2 * scoring.seed, device)
+            scored = encode(encoder, pictures, scoring.count // 2, 2 * scoring.seed + 1, device)
+        error = half_width = over = None
+        if not drawn:
+            (result,) = compare(
+                make_dataset(scoring.data, root=scoring.root, size=size, rotations=scoring.rotations),
+                encoders=[name],
+                protocol=scoring.protocol,
+                head=Head(features=None if name in CONTROLS else [group]),
+                device=device,
+            ).results
+            error, half_width, over = result.error, result.half_width, result.over_classes
+        units = fitted.codes.shape[1]
+        found = scores(fitted, scored, _blocks(encoder, group, units) if own else None)
+        last = Path(name).name
+        called = short.setdefault(name, last if last not in short.values() else name)
+        rows.append(Scores(called, group, units, found, error, half_width, over))
+        methods[called] = describe(name)
     return ScoreTable(rows, scoring, methods)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -16,6 +16,14 @@ from metagvae.vae.synthesis import Drawn, Synthesis, unit_names
 
 KINDS = ("samples", "traversals", "interpolations", "exchange", "attribute")
 MOST = 100_000  # samples: their latents and images are held at once
+# options that only some kinds of drawings use
+USED_BY = {
+    "count": KINDS[:1],
+    "start": KINDS[1:],
+    "units": ("traversals",),
+    "keep": ("exchange",),
+    "attribute": ("attribute",),
+}
 ROWS, COLUMNS, REACH = 8, 9, 2.0
 CODED = 2_000  # training images that give an attribute's codes
 
@@ -37,7 +45,7 @@ class Drawing:
         seed: of the draws; the same seed gives the same files.
 
     Raises:
-        InputError: if a name or a number is out of its range.
+        InputError: if a name or a number is out of its range, or an option is one that no drawing asked for uses.
     """
 
     draw: list[str] | None = None
@@ -59,6 +67,18 @@ class Drawing:
         if self.start not in ("prior", "data"):
             raise InputError(f"--start must be 'prior' or 'data'; received {self.start!r}.")
         check_seed(self.seed, "--seed")
+        self._check_used()
+
+    def _check_used(self) -> None:
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        for name in given:
+            kinds = USED_BY.get(name, KINDS)
+            if not set(kinds) & set(self.kinds):
+                raise InputError(
+                    f"--{name} goes with --draw {' or '.join(kinds)}; received --draw {' '.join(self.kinds)}."
+                )
+        if "split" in given and self.start != "data":
+            raise InputError("--split goes with --start data: it names the images that drawings start from.")
 
     @property
     def kinds(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,9 +25,11 @@ from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.protocol import Head, Protocol
 from metagvae.vae.guided_vae import GuidedVAE
-from metagvae.vae.inference import Amortised, ShortRun
+from metagvae.vae.inference import INFERENCES, Amortised, ShortRun
 from metagvae.vae.inference.image_noise import image_keys, normal_noise
 from metagvae.vae.refined_encoder import RefinedEncoder, refined
+from metagvae.zoo.build import check_pictures
+from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import Trained
 
@@ -35,7 +38,10 @@ _DRAWS = 4  # of the posterior, per image
 
 @dataclass(frozen=True)
 class Bound:
-    """Means over images of the two terms of the ELBO, in nats: their sum is what refinement is to lower."""
+    """Means over images of the two terms of the ELBO, in nats: their sum is what refinement is to lower.
+
+    An answer that is a point, of chains that start at the prior, has no KL: it and the sum are NaN.
+    """
 
     reconstruction: float
     kl: float
@@ -108,9 +114,9 @@ class RefinementCurve:
             cells = {
                 "steps": str(steps),
                 "reconstruction, nats": f"{found.reconstruction:.2f}",
-                "KL, nats": f"{found.kl:.2f}",
-                "sum": f"{found.total:.2f}",
-                "change": f"{100 * (found.total / first - 1):+.2f} %",
+                "KL, nats": _said(found.kl, ".2f"),
+                "sum": _said(found.total, ".2f"),
+                "change": _said(100 * (found.total / first - 1), "+.2f", " %"),
             }
             for r in results:
                 if r.method == _name(steps):
@@ -156,6 +162,23 @@ def _name(steps: int) -> str:
     return f"steps-{steps}"
 
 
+def _said(number: float, digits: str, unit: str = "") -> str:
+    """A number as text; a dash for one that does not exist."""
+    return f"{number:{digits}}{unit}" if math.isfinite(number) else "–"
+
+
+def _check(steps: Sequence[int], refinement: dict[str, Any], images: int, context: GuidanceContext) -> None:
+    """Raises `InputError` if a number or an option is not allowed."""
+    if not steps or min(steps) < 0 or len(set(steps)) < len(steps):
+        raise InputError(f"--steps takes different numbers of 0 or more; received {list(steps)}.")
+    if images < 1:
+        raise InputError(f"--images must be 1 or more; received {images}.")
+    if "steps" in refinement:
+        raise InputError("--options takes no steps; give the numbers of steps to measure as --steps.")
+    options = {**refinement, "steps": max(1, *steps)}
+    INFERENCES.checked(ShortRun.name, options, "--options: ")(context, **options)
+
+
 def refinement_curve(
     run: str,
     steps: Sequence[int],
@@ -170,29 +193,32 @@ def refinement_curve(
 
     Args:
         steps: in the order of the rows; the first is what the others are compared with, 0 for the encoder alone.
-        refinement: further options of `ShortRun`.
+        refinement: further options of `ShortRun`, its steps not among them.
         images: how many the bound is measured on.
 
     Raises:
         InputError: before any measuring, if the run, the options or the data cannot be had.
     """
-    if not steps or min(steps) < 0 or len(set(steps)) < len(steps):
-        raise InputError(f"--steps takes different numbers of 0 or more; received {list(steps)}.")
     trained = zoo.open(run)
-    vae, bank = trained.vae(), dataset.load(protocol.split)
+    vae = trained.vae()
     shape = vae.encoder.config
     context = GuidanceContext(shape.channels, shape.size, shape.units)
+    _check(steps, refinement, images, context)
+    protocol.check(dataset)
+    bank = dataset.load(protocol.split)
+    refuse_trained_classes(run, bank)  # by its own name: what is compared lies in a temporary folder
+    check_pictures(trained.encoder(features), bank, run)
     with tempfile.TemporaryDirectory() as place:
         folders = [str(Path(place) / _name(k)) for k in steps]
-        bounds = []
         for k, folder in zip(steps, folders, strict=True):
-            options = {**refinement, "steps": k}
             if k:
-                save_refined(trained, options, folder)
-                vae.inference = ShortRun(context, **options)
+                save_refined(trained, {**refinement, "steps": k}, folder)
             else:
                 save_encoder(trained.encoder(), folder, trained.card)
-                vae.inference = Amortised(context)
-            bounds.append(bound(vae, bank, images, device))
+        # first, since it refuses episodes that the images cannot give
         found = compare(dataset, folders, protocol=protocol, head=Head(features=features), device=device, progress=True)
+    bounds = []
+    for k in steps:
+        vae.inference = ShortRun(context, **{**refinement, "steps": k}) if k else Amortised(context)
+        bounds.append(bound(vae, bank, images, device))
     return RefinementCurve(list(steps), bounds, found, refinement, min(images, len(bank)), Path(run).name)

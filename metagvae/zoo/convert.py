@@ -11,6 +11,7 @@ import torch
 from episodes import InputError
 from episodes.untrusted.plain_files import read_yaml
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.storage.atomic_files import check_empty
 from metagvae.storage.strict_load import build, load_strictly
 from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.fitting import Fit, advice, choose, shapes
@@ -64,8 +65,8 @@ def import_weights(
     """
     if not dry_run and out is None:
         raise InputError("import-encoder needs --out FOLDER to write to, or --dry_run true to only look.")
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not empty; choose another folder.")
+    if out is not None:
+        check_empty(out)
     settings, found = read_encoder_config(config), read_state_dicts(weights)
     with torch.device("meta"):  # nothing is allocated until the weights are known to fit
         needed = shapes(Encoder(settings).state_dict())

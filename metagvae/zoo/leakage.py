@@ -13,13 +13,16 @@ from metagvae.zoo.trained import open as open_trained
 ELSEWHERE = "Measure with the run's own data options, or on another data set."
 
 
-def refuse_trained_classes(source: str | Trained, bank: ImageBank, advice: str = ELSEWHERE) -> None:
+def refuse_trained_classes(
+    source: str | Trained, bank: ImageBank, advice: str = ELSEWHERE, train_split: bool = True
+) -> None:
     """Raises `InputError` if classes to be measured on are among those that the run ``source`` was trained on.
 
     Args:
         advice: what to do instead, the end of the message.
+        train_split: let a train split pass, whatever was trained on it: who measures on one means it.
     """
-    if bank.split == "train" or (isinstance(source, str) and source in CONTROLS):
+    if (train_split and bank.split == "train") or (isinstance(source, str) and source in CONTROLS):
         return
     card, asked = open_trained(source).card, classes_by_family(bank.dataset, bank.class_names)
     shared = {name for kin, names in asked.items() for name in names & set(card.trained_classes.get(kin, []))}

@@ -159,6 +159,26 @@ def test_a_corrupt_picture_is_named_and_skipped(tmp_path: Path, capsys: pytest.C
     assert "kind00/1.png" in out
 
 
+def test_data_check_passes_over_no_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = pictures(tmp_path / "pictures", 2, 2)
+    for name, says in ((str(root), "--root goes with the name of a data set"), ("glyphs", "'glyphs' reads no files")):
+        status, _, err = call(capsys, "data", "check", name, "--root", "/nonexistent")
+        assert (status, says in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_data_are_fetched_into_a_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    fetched: list[Path] = []
+    monkeypatch.setattr("episodes.datasets.omniglot.Omniglot.fetch", lambda _, folder: fetched.append(folder))
+    status, _, err = call(capsys, "data", "fetch", "omniglot", "--folder=~/x")
+    assert status == 0, err
+    assert fetched == [tmp_path / "home" / "x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     locked = tmp_path / "locked"

@@ -97,6 +97,33 @@ def test_a_generator_is_exported_with_its_decoder_and_draws_the_same(
     assert not (tmp_path / "out" / "samples.png").exists()
 
 
+def test_an_export_replaces_nobodys_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("my project")
+    weights = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for words in (["guided-vae-omniglot", str(project)], [str(run), str(run), "--decoder", "true"]):
+        status, _, err = call(capsys, "export-encoder", *words)
+        assert (status, "is not empty; choose another folder" in err) == (2, True), err
+    assert [path.name for path in project.iterdir()] == ["README.md"]
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == weights
+    status, _, err = call(capsys, "export-encoder", "guided-vae-omniglot", str(project / "README.md"))
+    assert (status, "is a file; choose a folder" in err) == (2, True), err
+    (tmp_path / "empty").mkdir()
+    status, _, err = call(capsys, "export-encoder", "guided-vae-omniglot", str(tmp_path / "empty"))
+    assert status == 0, err
+
+
+def test_an_export_passes_over_no_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, says in (
+        (["--to", "onnx", "--name", "Foo"], "--name goes with --to safetensors"),
+        (["--root", "nowhere"], "--root goes with --stopped true"),
+    ):
+        status, _, err = call(capsys, "export-encoder", "guided-vae-omniglot", str(tmp_path / "out"), *words)
+        assert (status, says in err) == (2, True), err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_generator_that_refines_its_answer_rebuilds_better_and_draws_the_same(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +215,14 @@ def test_what_cannot_be_exported_from_a_state_is_one_sentence(
         (["RUN", "--draw", "attribute", "--attribute", "colour"], "no attribute 'colour'"),
         (["RUN", "--draw", "exchange", "--keep", "style"], "'style'"),
         (["RUN", "--out", "RUN"], "choose another --out"),
+        (["RUN", "--draw", "samples", "--attribute", "class"], "--attribute goes with --draw attribute"),
+        (["RUN", "--draw", "samples", "--keep", "content"], "--keep goes with --draw exchange; received --draw samples"),
+        (["RUN", "--draw", "samples", "--units", "down"], "--units goes with --draw traversals"),
+        (["RUN", "--draw", "traversals", "--count", "9"], "--count goes with --draw samples"),
+        (["RUN", "--draw", "samples", "--start", "data"], "--start goes with --draw traversals or"),
+        (["RUN", "--split", "train"], "--split goes with --start data"),
+        (["RUN", "--data", "nosuch"], "--data goes with --start data"),
+        (["RUN", "--root", "nowhere"], "--root goes with --start data"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(

@@ -77,3 +77,14 @@ def test_the_command_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert status == 0
     assert "error 0.00" in capsys.readouterr().out
     assert json.loads(out.read_text())["rows"][0]["classifier"] == "linear"
+
+
+def test_all_encoders_are_opened_before_the_first_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "mnist.npz")
+    monkeypatch.setattr("metagvae.evaluation.linear_probe.probe", lambda *_: pytest.fail("pixels were measured"))
+    assert main(["probe", "--root", str(tmp_path), "--encoder", "pixels", "nosuch"]) == 2
+    out = capsys.readouterr()
+    assert "'nosuch'" in out.err
+    assert not out.out

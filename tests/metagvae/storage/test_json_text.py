@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metagvae.storage.atomic_files import json_text
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
 CONTENT = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
@@ -22,6 +24,12 @@ CONTENT = st.recursive(
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_it_reads_back_as_it_was(content: Any) -> None:
     assert json.loads(json_text(content)) == content
+
+
+def test_a_number_that_is_not_finite_is_null() -> None:
+    text = json_text({"error": math.nan, "rows": [{"kl": math.inf}, [-math.inf, 1.5]]})
+    strict = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert strict == {"error": None, "rows": [{"kl": None}, [None, 1.5]]}
 
 
 def test_a_record_of_a_list_is_a_line() -> None:

@@ -144,6 +144,16 @@ def test_what_cannot_be_linked_is_one_sentence(capsys: pytest.CaptureFixture[str
     assert Linking(grid=5, cell=6, components=99).of_labels().length == 99
     with pytest.raises(InputError, match="same classes in training and test"):
         link_labels(make_dataset("glyphs"), SparseConfig(), 100)
+    for pair, other, words in (
+        ("strokes", "labels", ["--count", "500"]),
+        ("strokes", "labels", ["--data", "mnist"]),
+        ("strokes", "labels", ["--cell", "5"]),
+        ("labels", "strokes", ["--atoms_of_strokes", "50"]),
+        ("labels", "strokes", ["--bins", "4"]),
+        ("labels", "strokes", ["--reach", "2"]),
+    ):
+        assert main(["link", "--pair", pair, *words]) == 2
+        assert f"{words[0]} goes with --pair {other}; received --pair {pair}" in capsys.readouterr().err
     assert main(["link", "--pair", "sounds"]) == 2
     assert "must be 'strokes' or 'labels'; received 'sounds'" in capsys.readouterr().err
 

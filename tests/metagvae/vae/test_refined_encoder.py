@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,51 @@ def test_senseless_steps_are_refused(run: Path, tmp_path: Path, capsys: pytest.C
         (["--steps", "-1"], "--steps takes different numbers of 0 or more"),
         (["--steps", "2", "2"], "--steps takes different numbers of 0 or more"),
         (["--steps", "0", "--out", str(tmp_path / "new")], "a last number of steps above 0"),
-        (["--options", '{"steps": 3, "stop": 1}'], "has no option 'stop'"),
+        (["--options", '{"stop": 1}'], "has no option 'stop'"),
+        (["--options", '{"steps": 7}', "--steps", "0", "1"], "--options takes no steps"),
+        (["--images", "0"], "--images must be 1 or more; received 0"),
+        (["--images", "-5"], "--images must be 1 or more; received -5"),
     ):
         assert main(["refine", str(run), *words]) == 2
         assert says in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_measured_is_refused_before_the_bounds_by_the_runs_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metagvae.studies.refine.bound", lambda *_: pytest.fail("a bound was measured"))
+    (tmp_path / "file").write_text("")
+    for words, says in (
+        (["--way", "50"], "50"),
+        (["--episodes", "0"], "episodes"),
+        (["--features", "style"], "style"),
+        (["--out", str(tmp_path / "file" / "x")], "cannot write"),
+    ):
+        assert main(["refine", str(run), "--steps", "0", "2", "--way", "3", *words]) == 2
+        err = capsys.readouterr().err
+        assert says in err
+        assert "steps-" not in err, "no temporary folder is named"
+
+
+def test_classes_that_were_trained_on_are_refused_by_the_runs_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metagvae.studies.refine.bound", lambda *_: pytest.fail("a bound was measured"))
+    root = tmp_path / "pictures"
+    shutil.copytree(run.parent / "pictures" / "train", root / "test")
+    words = ["--data", "folder", "--root", str(root), "--way", "3", "--shot", "1", "--query", "2"]
+    assert main(["refine", str(run), "--steps", "0", "2", *words]) == 2
+    assert f"trained on by {run}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_point_has_no_kl(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "refine.json"
+    words = ["--steps", "0", "1", "--options", '{"start": "prior"}', "--way", "3", "--episodes", "3", "--images", "9"]
+    assert main(["refine", str(run), *words, "--device", "cpu", "--json", str(file)]) == 0
+    assert "nan" not in capsys.readouterr().out
+    content = json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    encoder, point = content["bounds"]
+    assert encoder["kl"] > 0
+    assert (point["kl"], point["sum"]) == (None, None)
+    assert [content["rows"][1][name] for name in ("KL, nats", "sum", "change")] == ["–"] * 3
