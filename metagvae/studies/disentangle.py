@@ -135,7 +135,8 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
     if not drawn:
         for name in names:
             refuse_trained_classes(name, bank)
-    rows, methods, short = [], {}, {}
+    rows, methods = [], {}
+    short: dict[str, str] = {}
     for name, group, encoder in _asked(names, groups, bank, train):
         device.place(encoder)
         if pictures is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from episodes import ImageBank, InputError
+from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.classifier.calibration import (
     Calibration,
@@ -22,9 +24,14 @@ from metagvae.classifier.calibration import (
     shortened,
     squared_distances,
 )
+from metagvae.cli import main
 from metagvae.encoders.controls import Pixels
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import save_encoder
+from metagvae.zoo.trained import read_card
 from tests.support.banks import stripes
+from tests.support.commands import pictures
 
 
 def gaussians(classes: int, per_class: int, sigma: float = 0.5, size: int = 8, seed: int = 0):
@@ -173,3 +180,21 @@ def test_features_at_length_1_are_what_the_classifier_sees() -> None:
     classifier._open = lambda: (encoder, replace(prior, normalise=1.0))  # type: ignore[method-assign]
     lengths = np.linalg.norm(plain, axis=1, keepdims=True)
     np.testing.assert_allclose(classifier.fit(images, [0, 0, 1, 1]).support_, plain / lengths, rtol=1e-5)
+
+
+def test_a_train_split_is_fitted_on_only_by_an_encoder_that_never_saw_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(pictures(tmp_path / "pictures" / "train", 6, 8).parent)
+    bank = make_dataset("folder", root=root, size=16).load("train")
+    trained = {bank.dataset: bank.class_names[:1]}
+    encoder = Encoder(EncoderConfig(width=8, latent=8, channels=3, size=16, polarity="light"))
+    save_encoder(encoder, tmp_path / "new")
+    save_encoder(encoder, tmp_path / "knows", EncoderCard(trained_classes=trained))
+    before = (tmp_path / "knows" / "config.json").read_bytes()
+    words = ["folder", "--root", root, "--split", "train"]
+    assert main(["calibrate", str(tmp_path / "knows"), *words]) == 2
+    assert f"of the train split were trained on by {tmp_path / 'knows'}" in capsys.readouterr().err
+    assert (tmp_path / "knows" / "config.json").read_bytes() == before
+    assert main(["calibrate", str(tmp_path / "new"), *words]) == 0
+    assert "calibration" in read_card(tmp_path / "new").details

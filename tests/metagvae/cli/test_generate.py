@@ -216,7 +216,10 @@ def test_what_cannot_be_exported_from_a_state_is_one_sentence(
         (["RUN", "--draw", "exchange", "--keep", "style"], "'style'"),
         (["RUN", "--out", "RUN"], "choose another --out"),
         (["RUN", "--draw", "samples", "--attribute", "class"], "--attribute goes with --draw attribute"),
-        (["RUN", "--draw", "samples", "--keep", "content"], "--keep goes with --draw exchange; received --draw samples"),
+        (
+            ["RUN", "--draw", "samples", "--keep", "content"],
+            "--keep goes with --draw exchange",
+        ),
         (["RUN", "--draw", "samples", "--units", "down"], "--units goes with --draw traversals"),
         (["RUN", "--draw", "traversals", "--count", "9"], "--count goes with --draw samples"),
         (["RUN", "--draw", "samples", "--start", "data"], "--start goes with --draw traversals or"),

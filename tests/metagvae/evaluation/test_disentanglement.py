@@ -12,8 +12,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mutual_info_score
 
 from episodes import InputError
+from episodes.datasets import make_dataset
 from episodes.datasets.factors import Factor
 from episodes.datasets.sprites import SpritePictures
+from metagvae.cli import main
+from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.evaluation.codes import Coded, in_use
 from metagvae.evaluation.disentanglement import (
     dci,
@@ -27,6 +30,9 @@ from metagvae.evaluation.disentanglement import (
 from metagvae.report.figures import scores_against_errors
 from metagvae.studies.disentangle import Scores, ScoreTable
 from metagvae.studies.protocol import Scoring
+from metagvae.zoo.card import EncoderCard
+from metagvae.zoo.load import save_encoder
+from tests.support.commands import pictures
 
 FACTORS = (Factor("kind", 3, False), Factor("a", 6), Factor("b", 10))
 
@@ -197,3 +203,18 @@ def test_a_table_its_file_and_its_figure(tmp_path: Path) -> None:
         scores_against_errors([Scores("one", "latent", 3, found, None, None)], tmp_path / "f.png")
     with pytest.raises(InputError, match="'warped', 'sprites' or 'factors'"):
         Scoring(pictures="faces")
+
+
+def test_all_encoders_are_looked_at_before_the_first_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metagvae.studies.disentangle.encode", lambda *_: pytest.fail("the first was measured"))
+    root = str(pictures(tmp_path / "pictures" / "test", 6, 4).parent)
+    bank = make_dataset("folder", root=root, size=16).load("test")
+    encoder = Encoder(EncoderConfig(width=8, latent=6, channels=3, size=16, polarity="light"))
+    save_encoder(encoder, tmp_path / "new")
+    save_encoder(encoder, tmp_path / "knows", EncoderCard(trained_classes={bank.dataset: bank.class_names}))
+    for second, says in (("nosuch", "'nosuch'"), (str(tmp_path / "knows"), "were trained on by")):
+        words = ["--data", "folder", "--root", root, "--way", "3", "--encoder", str(tmp_path / "new"), second]
+        assert main(["disentangle", *words]) == 2
+        assert says in capsys.readouterr().err
