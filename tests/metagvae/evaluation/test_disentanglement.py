@@ -209,7 +209,7 @@ def test_all_encoders_are_looked_at_before_the_first_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metagvae.studies.disentangle.encode", lambda *_: pytest.fail("the first was measured"))
-    root = str(pictures(tmp_path / "pictures" / "test", 6, 4).parent)
+    root = str(pictures(tmp_path / "pictures" / "test", 12, 3).parent)
     bank = make_dataset("folder", root=root, size=16).load("test")
     encoder = Encoder(EncoderConfig(width=8, latent=6, channels=3, size=16, polarity="light"))
     save_encoder(encoder, tmp_path / "new")
