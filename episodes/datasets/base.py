@@ -45,7 +45,6 @@ class Dataset(ABC):
     channels: ClassVar[int] = 1
     licence: ClassVar[str] = "unknown"
     prescribed: ClassVar[tuple[int, int] | None] = None  # (way, shot) of the test episodes, where they are fixed
-
     reads_root: ClassVar[bool] = True  # False of images that are drawn, or come with a package
 
     root: str | None = None

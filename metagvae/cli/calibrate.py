@@ -49,7 +49,7 @@ def calibrate(
     bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)
     check_pictures(encoder, bank, source)
     elsewhere = "Fit on the validation split, or on another data set."
-    refuse_trained_classes(source, bank, elsewhere, train_split=False)
+    refuse_trained_classes(trained, bank, elsewhere, train_split=False)
     fitted = calibrate(encoder, bank)
     sets = embedded_sets(encoder, bank, fitted)
     content = read_json(folder / CONFIG, "an encoder's config")
