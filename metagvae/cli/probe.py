@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
@@ -41,6 +40,7 @@ def probe(
     from metagvae.evaluation.linear_probe import make_classifier, save_probes
     from metagvae.evaluation.linear_probe import probe as measure
     from metagvae.studies.methods import describe
+    from metagvae.studies.naming import short_names
     from metagvae.studies.own_images import as_encoders_take
     from metagvae.zoo.build import check_pictures
 
@@ -58,9 +58,9 @@ def probe(
         modules[name] = make_control(name, train) if name in CONTROLS else zoo.open(name).encoder(features)
         if name not in CONTROLS:
             check_pictures(modules[name], train, name)
-    results = []
+    results, short = [], short_names(encoder)
     for name, module in modules.items():
-        found = measure(Path(name).name, module, train, test, kinds, Device.choose(device))
+        found = measure(short[name], module, train, test, kinds, Device.choose(device))
         for result in found:
             result.about = describe(name)
             say(

@@ -16,6 +16,7 @@ from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
 from metagvae.studies.linked import Linked
 from metagvae.studies.linked_labels import LabelLink
+from metagvae.studies.naming import short_names
 from metagvae.studies.refine import RefinementCurve
 from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
@@ -312,7 +313,7 @@ def agreement(found: Selection, path: Path) -> None:
     """How far each run's encoder recognises each run's groups; the colours go from 0, guessing, to 1, never wrong."""
     from matplotlib.figure import Figure
 
-    names, table = [_plain(Path(name).name) for name in found.names], found.agreement.corrected
+    names, table = [_plain(name) for name in short_names(found.names).values()], found.agreement.corrected
     side = 2.2 + 0.42 * len(names)
     figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
     axis = figure.subplots()

@@ -1,4 +1,4 @@
-"""What methods are called in results, and whether the training seeds of one method are of one recipe."""
+"""Names of methods in results, and whether the training seeds of one method are of one recipe."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from metagvae.evaluation.text_table import text_table
 from metagvae.evaluation.udr import udr
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
+from metagvae.studies.naming import short_names
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import check_pictures
 from metagvae.zoo.leakage import refuse_trained_images
@@ -81,10 +82,10 @@ class Selection:
 
     def plain(self) -> list[dict[str, str]]:
         """Rows of text, a table's cells by column."""
-        own = self.agreement.corrected.diagonal()
+        own, short = self.agreement.corrected.diagonal(), short_names(self.names)
         return [
             {
-                "run": Path(name).name,
+                "run": short[name],
                 "live units": str(self.live[place]),
                 **{CRITERIA[by][0]: _shown(by, values[place]) for by, values in self.values.items()},
                 "recognises itself": f"{own[place]:.2f}",
@@ -103,7 +104,7 @@ class Selection:
         return {
             "provenance": provenance(),
             "rows": self.plain(),
-            "runs": [Path(name).name for name in self.names],
+            "runs": list(short_names(self.names).values()),
             "values": self.values,
             "live": self.live,
             "agreement": self.agreement.corrected.tolist(),

@@ -1,4 +1,4 @@
-"""What methods are called, and seeds that are of different recipes."""
+"""Names of methods, and seeds that are of different recipes."""
 
 from __future__ import annotations
 
