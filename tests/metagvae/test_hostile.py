@@ -50,7 +50,8 @@ def test_bad_files_are_refused_in_one_sentence(samples: Path, tmp_path: Path, mo
             longest = max(longest, len(str(error)))
         except Exception as error:
             raise AssertionError(f"case {number}, {name}, {target}: {type(error).__name__}") from error
-        assert time.process_time() - start < 2, (number, name, target)
+        # a tenth of that on a fast processor; what keeps a parser busy takes minutes on any
+        assert time.process_time() - start < 8, (number, name, target)
         shutil.rmtree(tmp_path / "case")
         assert set(tmp_path.rglob("*")) == known, (number, name, target)
     logging.disable(logging.NOTSET)
