@@ -25,6 +25,7 @@ from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 from metagvae.studies.compare import compare
 from metagvae.studies.methods import describe
+from metagvae.studies.naming import short_names
 from metagvae.studies.protocol import Head, Scoring
 from metagvae.zoo.build import check_pictures
 from metagvae.zoo.leakage import refuse_trained_classes
@@ -136,7 +137,7 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
         for name in names:
             refuse_trained_classes(name, bank)
     rows, methods = [], {}
-    short: dict[str, str] = {}
+    short = short_names(names)
     for name, group, encoder in _asked(names, groups, bank, train):
         device.place(encoder)
         if pictures is None:
@@ -156,8 +157,6 @@ def score_encoders(names: Sequence[str], groups: Sequence[str], scoring: Scoring
             error, half_width, over = result.error, result.half_width, result.over_classes
         units = fitted.codes.shape[1]
         found = scores(fitted, scored, _blocks(encoder, group, units) if own else None)
-        last = Path(name).name
-        called = short.setdefault(name, last if last not in short.values() else name)
-        rows.append(Scores(called, group, units, found, error, half_width, over))
-        methods[called] = describe(name)
+        rows.append(Scores(short[name], group, units, found, error, half_width, over))
+        methods[short[name]] = describe(name)
     return ScoreTable(rows, scoring, methods)

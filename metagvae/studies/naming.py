@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from episodes.paths import expanded
 from metagvae.encoders.joined import joined_name, parts
 from metagvae.evaluation.over_seeds import seed_named, stem
 from metagvae.zoo.trained import Trained
@@ -25,9 +26,9 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
         >>> short_names(["runs/a-seed0", "runs/a-seed1"])["runs/a-seed1"]
         'a-seed1'
     """
-    folders: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for name in names:
-        folders[stem(joined_name(name))].add(tuple(str(Path(part).parent) for part in parts(name)))
+    folders: dict[str, set[tuple[Path, ...]]] = defaultdict(set)
+    for name in names:  # the folder that a run lies in, however it is spelt; the run itself may be a link
+        folders[stem(joined_name(name))].add(tuple(expanded(part).parent.resolve() for part in parts(name)))
     return {name: name if len(folders[stem(joined_name(name))]) > 1 else joined_name(name) for name in names}
 
 

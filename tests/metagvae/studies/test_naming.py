@@ -18,6 +18,8 @@ def test_methods_of_other_folders_that_are_called_alike_keep_their_folders() -> 
     asked = ["new/f-seed0", "old/f-seed0", "old/f-seed1", "old/g-seed0", "pixels"]
     short = short_names(asked)
     assert [short[name] for name in asked] == ["new/f-seed0", "old/f-seed0", "old/f-seed1", "g-seed0", "pixels"]
+    spelt = ["a-seed0", "./a-seed1", str(Path("a-seed2").resolve())]  # one folder, so seeds of one method
+    assert list(short_names(spelt).values()) == ["a-seed0", "a-seed1", "a-seed2"]
     assert short_names(["a/x+b/y", "a/x"]) == {"a/x+b/y": "x+y", "a/x": "x"}
 
 
