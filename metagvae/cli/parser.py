@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import metagvae
 from metagvae.cli.arguments import headline, made, of_config, of_function, parser_class
 from metagvae.cli.commands import COMMANDS, CONFIGURED, GROUPS
 from metagvae.cli.settings import in_order
@@ -20,6 +21,7 @@ def build_parser(command: str | None = None) -> Any:
         prog="metagvae",
         description="Few-shot meta-learning with guided variational autoencoders. Every command takes --import MODULE, "
         "a Python module whose own data sets, guidances, learners or other parts are registered first.",
+        version=metagvae.__version__,
     )
     asked = {command} if command in {*CONFIGURED, *COMMANDS, *GROUPS} else {*CONFIGURED, *COMMANDS, *GROUPS}
     commands = parser.add_subcommands(dest="command")

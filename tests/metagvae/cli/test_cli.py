@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import metagvae
 from tests.support.commands import CONFIGS, FAST, call, pictures
 from tests.support.fresh import python
 
@@ -215,6 +216,10 @@ def test_help_explains(command: list[str], capsys: pytest.CaptureFixture[str]) -
     status, out, _ = call(capsys, *command, "--help")
     assert status == 0
     assert len(out) > 120
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version") == (0, f"metagvae {metagvae.__version__}\n", "")
 
 
 def test_every_setting_has_an_explanation(capsys: pytest.CaptureFixture[str]) -> None:
