@@ -81,7 +81,16 @@ def uniform(count: int, *sizes: int, device: torch.device, generator: torch.Gene
     return _own_rows(lambda rows: draw(rows, *sizes), count).to(device)
 
 
+def normal(count: int, *sizes: int, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Standard normal numbers ``[count, *sizes]``, for ``count`` rows of the share that is held."""
+    return _own_rows(lambda rows: torch.randn(rows, *sizes, dtype=dtype, device=device), count)
+
+
 def normal_like(values: Tensor) -> Tensor:
     """Standard normal numbers of the shape and kind of ``values``, rows of the share that is held."""
-    sizes, dtype, device = values.shape[1:], values.dtype, values.device
-    return _own_rows(lambda rows: torch.randn(rows, *sizes, dtype=dtype, device=device), len(values))
+    return normal(len(values), *values.shape[1:], device=values.device, dtype=values.dtype)
+
+
+def chosen(shares: Tensor, count: int) -> Tensor:
+    """Numbers of ``shares``, int64 ``[count]``, each as often as its share, for ``count`` rows of the share held."""
+    return _own_rows(lambda rows: torch.multinomial(shares, rows, replacement=True), count)

@@ -42,7 +42,8 @@ def normalised(weight: Tensor, left: Tensor) -> Tensor:
 class _Spectral(nn.Module):
     """A layer whose weight, as a matrix ``[out, ...]``, has the largest singular value 1.
 
-    The value is followed by one power iteration at each call of `iterate`; a call of the layer changes nothing.
+    The value is followed by one power iteration at each call of `iterate`, which a training step makes once; a call of
+    the layer changes nothing.
     """
 
     weight: Tensor
@@ -55,6 +56,12 @@ class _Spectral(nn.Module):
     def iterate(self) -> None:
         """One power iteration."""
         self.left.copy_(_closer(self.weight, self.left))
+
+    @torch.no_grad()
+    def find(self) -> None:
+        """The value anew and exactly, of a weight that did not come here step by step."""
+        rows = self.weight.flatten(1).double()
+        self.left.copy_(torch.linalg.svd(rows, full_matrices=False).U[:, 0])
 
     @property
     def normalised(self) -> Tensor:
@@ -86,7 +93,14 @@ class SpectralLinear(_Spectral, nn.Linear):
 
 
 def iterate(module: nn.Module) -> None:
-    """One power iteration of each spectral layer of a module."""
+    """One power iteration of each spectral layer of a module that is in training."""
+    for layer in module.modules():
+        if isinstance(layer, _Spectral) and layer.training:
+            layer.iterate()
+
+
+def find(module: nn.Module) -> None:
+    """The largest singular value of each spectral layer anew, once its weights were put in place from elsewhere."""
     for layer in module.modules():
         if isinstance(layer, _Spectral):
-            layer.iterate()
+            layer.find()

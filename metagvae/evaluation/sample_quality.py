@@ -45,6 +45,21 @@ def _root(matrix: Tensor) -> Tensor:
     return root
 
 
+def frechet_floor(real: Tensor, count: int, seed: int = 0, draws: int = 10) -> float:
+    """The mean Frechet distance between two samples of ``count`` from one normal density, which is 0 of endless ones.
+
+    The density has the mean and covariance of ``real``. So far is the distance of such a count biased upwards, by about
+    D / count, where there is no difference at all; it is not taken off.
+    """
+    real = real.double()
+    factor, generator = _root(torch.cov(real.T)), torch.Generator().manual_seed(seed_for(seed, 10))
+
+    def sample() -> Tensor:
+        return torch.randn(count, real.shape[1], generator=generator, dtype=torch.float64).to(real.device) @ factor
+
+    return sum(frechet_distance(sample(), sample()) for _ in range(draws)) / draws
+
+
 def kernel_distance(real: Tensor, drawn: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy under ``(x.y / D + 1)^3`` (KID; Binkowski et al., ICLR 2018)."""
     real, drawn = real.double(), drawn.double()
@@ -80,7 +95,8 @@ def bootstrap(
     """A distance with its interval: both kinds of images are drawn anew with replacement.
 
     Repeated images bias a distance upwards, so the interval is the middle 95 % of the drawn ones moved to lie about
-    the estimate by their own mean.
+    the estimate by their own mean. It says how far another draw of so many images may lie from this one, and holds the
+    bias of the measure itself at that count (`frechet_floor`): figures of different counts do not compare.
     """
     value = measure(real, drawn)
     found = torch.tensor([measure(real[rows], drawn[columns]) for rows, columns in _draws(real, drawn, seed, draws)])

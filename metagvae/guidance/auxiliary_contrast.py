@@ -39,7 +39,7 @@ class AuxiliaryContrast(Guidance):
         units: how many; those of ``warp`` are as many as it has parameters.
         weight: of the contrast, on the scale of a picture's reconstruction error.
         statistics: of each unit, see `SegmentContrast`.
-        negatives: differences of other images that each is told from; ``warp`` alone.
+        negatives: differences of other images that each is told from, at most those of the batch; ``warp`` alone.
         hidden: width of the contrast's own networks; ``warp`` alone.
 
     Raises:
@@ -129,7 +129,12 @@ class AuxiliaryContrast(Guidance):
         moved = parameters - _next_view(parameters, views.count)
         own = self.own(mean)
         code = own - _next_view(own, views.count)
-        others = torch.stack([moved.roll(step * views.count, 0) for step in range(1, self.negatives + 1)])
+        most = len(moved) // views.count - 1
+        if not most:
+            raise InputError("auxiliary_contrast tells an image's warps from another's; take 2 images a step or more.")
+        # no further than round the batch, where an image's own difference would stand
+        steps = range(1, min(self.negatives, most) + 1)
+        others = torch.stack([moved.roll(step * views.count, 0) for step in steps])
         return self.contrast.loss(code, torch.cat((content, after), -1), moved, others)
 
 

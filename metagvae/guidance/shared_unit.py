@@ -45,11 +45,13 @@ class SharedUnit(nn.Module):
         """Latents ``[B, latent]`` twice, made to share one unit each, and its place among the units, int64 ``[B]``."""
         count = len(self.units.numbers)
         shared = (uniform(len(one), device=one.device) * count).long().clamp(max=count - 1)
+        same = self.always | F.one_hot(self.units.numbers[shared], one.shape[-1]).bool()
+        first, second = one, other
         if self.gap:
             apart = torch.where(one >= other, self.gap / 2, -self.gap / 2)
-            one, other = (1 - self.gap / 2) * one + apart, (1 - self.gap / 2) * other - apart
-        same = self.always | F.one_hot(self.units.numbers[shared], one.shape[-1]).bool()
-        return one, torch.where(same, one, other), shared
+            first, second = (1 - self.gap / 2) * one + apart, (1 - self.gap / 2) * other - apart
+        # what is shared stays as it was drawn, uniform where the draws are
+        return torch.where(same, one, first), torch.where(same, one, second), shared
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Logits ``[B, units]`` of images ``[B, C, H, W]`` twice."""

@@ -34,7 +34,7 @@ def selection_content(runs: list[Material]) -> dict[str, Any]:
     except InputError as reason:
         raise LeftOut(str(reason)) from reason
     rows = found.plain()
-    picks = {CRITERIA[by][0]: found.best(by) for by in CRITERIA if by != "centrality" or not found.cannot_tell}
+    picks = {CRITERIA[by][0]: found.best(by) for by in CRITERIA if found.tells(by)}
     columns = [name for name in rows[0] if name != "run"]
     corrected = found.agreement.corrected
     return {

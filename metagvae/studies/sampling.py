@@ -20,6 +20,7 @@ from metagvae.evaluation.sample_quality import (
     Estimate,
     bootstrap,
     frechet_distance,
+    frechet_floor,
     kernel_distance,
     nearest,
     paired_bootstrap,
@@ -181,7 +182,9 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
         f"{count:,} samples at temperature {samples.temperature:g} against as many {samples.split} images of "
         f"{bank.dataset}; features of "
         f"{samples.judge if samples.judge != LENET else 'a LeNet trained on the training images'}; in brackets 95 % by "
-        "bootstrap over images. Discriminator: held-out accuracy of a LeNet that was trained to tell real from drawn. "
+        f"bootstrap over images. Of each Frechet distance {frechet_floor(of_real, count, seed):.2g} is of the count "
+        "alone: so far apart are two samples of one normal density. "
+        "Discriminator: held-out accuracy of a LeNet that was trained to tell real from drawn. "
         f"Nearest training image: median distance of pixels, {own_distance:.2f} for real {samples.split} images. "
         "Rebuilt: real images from their posterior means, error summed over pixels."
     )

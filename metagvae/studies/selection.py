@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,10 @@ class Selection:
             "is guessing)."
         )
 
+    def tells(self, by: str) -> bool:
+        """Whether a criterion of `CRITERIA` says anything of these runs."""
+        return not (by == "centrality" and self.cannot_tell) and not np.isnan(self.values[by]).all()
+
     def best(self, by: str) -> int:
         """The place of the run that a criterion picks.
 
@@ -78,7 +83,12 @@ class Selection:
         if by == "centrality" and self.cannot_tell:
             raise InputError(f"{self.cannot_tell} Choose by another criterion, such as --by views.")
         values = np.array(self.values[by])
-        return int(values.argmax() if CRITERIA[by][1] else values.argmin())
+        if not self.tells(by):
+            raise InputError(
+                f"{CRITERIA[by][0]} cannot be compared between these runs: their likelihoods are of different things, "
+                "or their inference has no density. Choose by another criterion, such as --by views."
+            )
+        return int(np.nanargmax(values) if CRITERIA[by][1] else np.nanargmin(values))
 
     def plain(self) -> list[dict[str, str]]:
         """Rows of text, a table's cells by column."""
@@ -117,6 +127,8 @@ class Selection:
 
 
 def _shown(by: str, value: float) -> str:
+    if math.isnan(value):
+        return "–"
     return {"views": f"{100 * value:.1f}", "elbo": f"{value:.1f}"}.get(by, f"{value:.3f}")
 
 
@@ -164,7 +176,7 @@ def select(
             "views": [float(view_errors(vae.encoder, shown, seed).mean()) for vae in models],
             "udr_lasso": udr(codes, "lasso").tolist(),
             "udr_spearman": udr(codes, "spearman").tolist(),
-            "elbo": [elbo(vae, shown, seed) for vae in models],
+            "elbo": elbos(models, shown, seed),
         }
         agreement = agree(models, live, groups, images, seed)
     values["centrality"] = agreement.centrality.tolist()
@@ -216,12 +228,19 @@ def _codes(vae: GuidedVAE, images: Tensor) -> np.ndarray:
 
 
 def elbo(vae: GuidedVAE, images: Tensor, seed: int) -> float:
-    """The evidence lower bound of an image in nats, averaged; up to the likelihood's constant."""
+    """The evidence lower bound of an image in nats, with constants, averaged; NaN if the inference has no density."""
     posterior = vae.infer(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        logits = vae.decoder(posterior.sample())
-    return -float(vae.reconstruction(logits, images) + vae.kl(posterior).mean())
+        z = posterior.sample()
+    return float((vae.log_likelihood(images, z) - vae.kl(posterior)).mean())
+
+
+def elbos(models: Sequence[GuidedVAE], images: Tensor, seed: int) -> list[float]:
+    """The `elbo` of each model; NaN for all if their likelihoods are of different things."""
+    if len({model.likelihood for model in models}) > 1:
+        return [math.nan] * len(models)
+    return [elbo(model, images, seed) for model in models]
 
 
 @torch.no_grad()

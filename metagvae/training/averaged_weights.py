@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metagvae.encoders import spectral_norm
+
 
 class AveragedWeights:
     """A running mean of a module's weights and running averages, kept beside them.
@@ -62,6 +64,7 @@ class AveragedWeights:
             return
         own = copied(self.module)
         self.module.load_state_dict(self.mean)
+        spectral_norm.find(self.module)  # of the mean weight; a mean of unit vectors is none
         try:
             yield
         finally:

@@ -9,6 +9,8 @@ from metagvae.learners import FeatureLearner, Learner, PrototypicalNetwork
 from metagvae.vae.priors import UniformCodes
 from metagvae.zoo.build import check_sections
 
+NO_KL = f"vae.prior {UniformCodes.name} has no KL that a VAE could be trained by"
+
 
 def check_pretraining(config: PretrainConfig) -> None:
     """Raises `InputError` for what is wrong with the numbers and names of a pretraining."""
@@ -29,10 +31,7 @@ def _check_adversary(config: PretrainConfig) -> None:
     uniform = config.vae.prior.get("name") == UniformCodes.name
     if config.adversary is None:
         if uniform:
-            raise InputError(
-                "vae.prior uniform_codes has no KL that a VAE could be trained by; give the config a section "
-                "adversary, or choose another prior."
-            )
+            raise InputError(f"{NO_KL}; give the config a section adversary, or choose another prior.")
         return
     if not uniform:
         raise InputError(
@@ -65,6 +64,8 @@ def check_training(config: TrainConfig, kind: type[Learner]) -> None:
         raise InputError(f"episodes.tasks must be at least 1; received {shape.tasks}.")
     if config.encoder.source is None:
         check_sections(config.encoder, config.vae)
+        if config.mode == "guided" and config.vae.prior.get("name") == UniformCodes.name:
+            raise InputError(f"{NO_KL}, so mode 'guided' has no use for it; choose another prior.")
     if config.teacher is not None and kind.name != PrototypicalNetwork.name:
         raise InputError(
             f"a teacher is for the learner 'prototypes', whose logits can be taught; received '{config.learner.name}'. "

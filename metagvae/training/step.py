@@ -13,6 +13,7 @@ from episodes.batch_share import Share, holding
 from metagvae.compute.device import Device
 from metagvae.compute.processes import ranks
 from metagvae.config.optimisation import OptimSection
+from metagvae.encoders import spectral_norm
 from metagvae.training.finite_guard import FiniteGuard
 
 # What a step is made of, by name: tensors of the same shape at every step, and numbers that change from step to step.
@@ -90,6 +91,7 @@ class TrainingStep:
         self.trainable = [weight for weights in groups.values() for weight in weights]
         if not self.trainable:
             raise InputError("nothing to train: every weight is frozen; choose another mode or learner.")
+        self.module = module
         self.loss_terms, self.share, self.device, self.clip = loss_terms, share, device, optim.clip
         fused = device.device.type == "cuda" if fused is None else fused
         self.optimizer = adam(groups, optim, fused)
@@ -124,6 +126,7 @@ class TrainingStep:
     def run(self, inputs: StepInputs) -> dict[str, Tensor]:
         """The part of a step that the device does alone."""
         self.guard.before()
+        spectral_norm.iterate(self.module)
         with holding(self.share), self.device.precision():
             terms = self.loss_terms(inputs)
         self.optimizer.zero_grad(set_to_none=True)

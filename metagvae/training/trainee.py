@@ -10,8 +10,10 @@ from torch import nn
 from episodes import ImageBank, InputError
 from metagvae.config.sections import TrainConfig
 from metagvae.learners import Learner, make_learner
+from metagvae.training.checks import NO_KL
 from metagvae.training.distillation import Teacher
 from metagvae.vae.guided_vae import GuidedVAE
+from metagvae.vae.priors import UniformCodes
 from metagvae.zoo.build import (
     attribute_sizes,
     check_guided_attributes,
@@ -53,6 +55,8 @@ def build_parts(
     if config.mode == "guided" and source is not None:
         # of a pretraining run: the decoder and the guidance come along
         vae = source.vae()
+        if isinstance(vae.prior, UniformCodes):
+            raise InputError(f"{NO_KL}, and {source.name} has it; take mode 'finetune', or a VAE's run as the source.")
         encoder = vae.encoder
         check_guided_attributes(vae, source, source.attributes, sizes)
     elif source is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.tokens import TEXT
+from metagvae.compute.batch_statistics import batch_rows
 from metagvae.encoders.encoder import Encoder, Posterior
 from metagvae.encoders.norm import full_precision
 from metagvae.guidance.base import Guidance, GuidanceContext, GuidanceInputs, Views
@@ -136,9 +138,7 @@ class GuidedVAE(nn.Module):
             terms["kl"] = warm_up * self.beta * self._kl_term(posterior, z, labels, progress)
         else:  # the encoder learns where the inference ends, so that features stay one pass away
             terms["distillation"] = -self.recognition(images).log_prob(z.detach()).mean()
-        inputs = GuidanceInputs(
-            images, posterior, z, self.decoder, labels, views, progress, lambda count: self.prior.sample(count, {})
-        )
+        inputs = GuidanceInputs(images, posterior, z, self.decoder, labels, views, progress, self._draw)
         for guidance in self.guidances:
             for name, value in guidance(inputs).items():
                 terms[f"{guidance.name}/{name}"] = value
@@ -210,19 +210,30 @@ class GuidedVAE(nn.Module):
 
     def _kl_term(self, posterior: Posterior, z: Tensor, labels: Labels, progress: float | Tensor) -> Tensor:
         """The KL averaged over a batch, no unit below its free bits."""
-        if not self.free_bits:
-            return self._kl(posterior, z, labels, progress).mean()
-        each = self.prior.kl_per_unit(posterior, z, labels)
+        with self._so_far(progress):
+            if not self.free_bits:
+                return self._kl(posterior, z, labels).mean()
+            each = self.prior.kl_per_unit(posterior, z, labels)
         if each is None:
             raise InputError(f"vae.free_bits counts single units, which the prior '{self.prior.name}' does not tell.")
-        return each.mean(0).clamp(min=self.free_bits).sum()
+        return batch_rows(each).mean(0).clamp(min=self.free_bits).sum()
 
-    def _kl(self, posterior: Posterior, z: Tensor, labels: Labels, progress: float | Tensor = 1.0) -> Tensor:
+    @contextmanager
+    def _so_far(self, progress: float | Tensor) -> Iterator[None]:
+        """The prior as it is after that much of the training."""
         self.prior.progress = progress
         try:
-            kl = self.prior.kl(posterior, z, labels)
+            yield
         finally:
             self.prior.progress = 1.0
+
+    @torch.no_grad()
+    def _draw(self, count: int) -> Tensor:
+        """Latents ``[count, latent]`` from the prior, for guidances, whose terms teach it nothing."""
+        return self.prior.sample(count, {})
+
+    def _kl(self, posterior: Posterior, z: Tensor, labels: Labels) -> Tensor:
+        kl = self.prior.kl(posterior, z, labels)
         if kl.shape != z.shape[:1]:
             raise InputError(
                 f"the prior '{self.prior.name}' must give one KL per image, [{len(z)}]; received {list(kl.shape)}. "

@@ -13,7 +13,7 @@ from episodes import InputError
 from metagvae.config.adversary import AdversarySection
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import full_precision
-from metagvae.encoders.spectral_norm import SpectralLinear, iterate
+from metagvae.encoders.spectral_norm import SpectralLinear
 from metagvae.encoders.units import Units
 from metagvae.guidance.base import Views
 from metagvae.guidance.shared_unit import SharedUnit
@@ -105,8 +105,6 @@ class InfoGAN(nn.Module):
             attributes, warm_up, views: as `GuidedVAE.losses` takes them; a critic has no use for them.
             progress: how much of the training is behind, in [0, 1]; a tensor of one number in a captured step.
         """
-        if self.training:
-            iterate(self)
         z = self.prior.sample(len(images), {})
         codes, drawn = self.reader.codes(z), self.draw(z)
         # what critic and reader learn from is no gradient of the generator's

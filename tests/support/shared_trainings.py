@@ -60,11 +60,12 @@ def pretraining(folder: Path, steps: int = STEPS, **run: object) -> None:
     guidance = [
         {"name": "warp_pairs", "geometry": 2, "inhibition": 1.0},
         {"name": "excitation_inhibition", "attributes": {"third": 2}, "form": "adversarial"},
+        {"name": "contrastive_traversal", "width": 4},
     ]
     config = replace(
         pretrain_config(folder),
         augment=AugmentConfig(rotation=20, scale=0.2),
-        vae=VAESection(guidance=guidance, decoder_width=4, warm_up=5),
+        vae=VAESection(guidance=guidance, decoder_width=4, warm_up=5, free_bits=0.05),
         batch=31,
         views=2,
         optim=OptimSection(steps=steps, precision="float32"),

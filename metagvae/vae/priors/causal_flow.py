@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from episodes.batch_share import normal
 from episodes.errors import InputError
 from episodes.precision import autocast_off
 from metagvae.encoders.encoder import Posterior
@@ -201,7 +202,7 @@ class CausalFlow(Prior):
         return total.sum(-1)
 
     def sample(self, count: int, labels: Labels) -> Tensor:
-        noise = torch.randn(count, self.latent, device=self.arrows.device)
+        noise = normal(count, self.latent, device=self.arrows.device)
         z = noise
         for name, node in self._each():
             shift, log_scale = self._affine(name, node, z, labels)

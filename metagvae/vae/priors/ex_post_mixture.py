@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes import InputError
+from episodes.batch_share import chosen, normal
 from metagvae.guidance.base import GuidanceContext
 from metagvae.vae.priors.base import PRIORS, Labels
 from metagvae.vae.priors.standard_normal import StandardNormal
@@ -78,10 +79,10 @@ class ExPostMixture(StandardNormal):
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(mixture.covariances_)))
 
     def sample(self, count: int, labels: Labels) -> Tensor:
-        chosen = torch.multinomial(self.shares, count, replacement=True)
-        noise = torch.randn(count, len(self.origin), device=self.origin.device)
+        component = chosen(self.shares, count)
+        noise = normal(count, len(self.origin), device=self.origin.device)
         drawn = noise
         # one component at a time: a matrix per draw would fill the memory, and to choose rows would wait for the host
         for number, (centre, factor) in enumerate(zip(self.centres, self.factors, strict=True)):
-            drawn = torch.where((chosen == number)[:, None], centre + noise @ factor.T, drawn)
+            drawn = torch.where((component == number)[:, None], centre + noise @ factor.T, drawn)
         return drawn

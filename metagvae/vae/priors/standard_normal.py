@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from episodes.batch_share import normal
 from metagvae.encoders.encoder import Posterior
 from metagvae.guidance.base import GuidanceContext
 from metagvae.vae.priors.base import PRIORS, Labels, Prior
@@ -45,4 +46,4 @@ class StandardNormal(Prior):
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def sample(self, count: int, labels: Labels) -> Tensor:
-        return torch.randn(count, len(self.origin), device=self.origin.device)
+        return normal(count, len(self.origin), device=self.origin.device)

@@ -8,7 +8,12 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from episodes.batch_share import Share
+from metagvae.compute.device import Device
+from metagvae.config.optimisation import OptimSection
 from metagvae.encoders.spectral_norm import SpectralConv2d, SpectralLinear, iterate, normalised
+from metagvae.training.averaged_weights import AveragedWeights
+from metagvae.training.step import TrainingStep, as_tensor
 
 LAYERS = {
     "conv": (lambda: SpectralConv2d(3, 8, 4, stride=2, padding=1), (5, 3, 16, 16)),
@@ -74,3 +79,50 @@ def test_the_gradient_is_that_of_the_singular_value() -> None:
     (weight / torch.linalg.matrix_norm(weight, ord=2)).sum().backward()
     assert layer.weight.grad is not None
     assert torch.allclose(layer.weight.grad, weight.grad, atol=1e-6)
+
+
+def largest(layer: nn.Module) -> float:
+    """The largest singular value of the weight that a layer computes with, by numpy."""
+    found = layer.normalised.detach().flatten(1).double().numpy()  # type: ignore[operator, union-attr]
+    return float(np.linalg.svd(found, compute_uv=False)[0])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_training_step_follows_the_value_and_leaves_a_frozen_layer_alone(kind: str) -> None:
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    layer, frozen = make(), make().eval()
+    frozen.requires_grad_(False)
+    kept = frozen.left.clone()
+    module = nn.ModuleList([layer, frozen])
+    target = torch.randn_like(layer(torch.randn(shape)))
+    step = TrainingStep(
+        module,
+        lambda inputs: {"loss": (layer(as_tensor(inputs["x"])) - 3 * target).square().mean()},
+        OptimSection(steps=300, lr=0.02),
+        Share(),
+        Device.choose("cpu"),
+        str,
+    )
+    for number in range(300):
+        step({"x": torch.randn(shape)}, number, 0.02, number)
+    assert largest(layer) == pytest.approx(1.0, abs=0.02)
+    assert torch.equal(frozen.left, kept)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_mean_of_weights_is_divided_by_its_own_value(kind: str) -> None:
+    torch.manual_seed(0)
+    layer = LAYERS[kind][0]()
+    average = AveragedWeights(layer, decay=1.0)
+    for step in range(30):
+        with torch.no_grad():
+            layer.weight.add_(0.3 * torch.randn_like(layer.weight))
+        for _ in range(20):
+            layer.iterate()
+        average.add(step)
+    own = layer.left.clone()
+    with average.in_place():
+        assert largest(layer) == pytest.approx(1.0, abs=1e-4)
+        assert float(layer.left.norm()) == pytest.approx(1.0, abs=1e-5)
+    assert torch.equal(layer.left, own)

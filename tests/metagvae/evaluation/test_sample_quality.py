@@ -11,6 +11,7 @@ from torch import Tensor
 from metagvae.evaluation.sample_quality import (
     bootstrap,
     frechet_distance,
+    frechet_floor,
     kernel_distance,
     nearest,
     paired_bootstrap,
@@ -87,3 +88,12 @@ def test_the_nearest_training_image_is_found() -> None:
     distances, rows = nearest(images, among)
     assert rows.tolist() == [7, 300]
     assert distances.tolist() == pytest.approx([0.8, 0.8], rel=1e-3)
+
+
+@pytest.mark.parametrize(("size", "count"), [(8, 300), (32, 500)])
+def test_the_floor_is_the_distance_of_two_samples_without_a_difference(size: int, count: int) -> None:
+    mix = normal(size, 5, size=size)
+    pairs = [[normal(count, 2 * seed + side, size=size) @ mix for side in (0, 1)] for seed in range(20)]
+    found = [frechet_distance(one, other) for one, other in pairs]
+    assert frechet_floor(normal(5000, 99, size=size) @ mix, count) == pytest.approx(np.mean(found), rel=0.15)
+    assert frechet_floor(pairs[0][0], 4 * count) < 0.4 * np.mean(found)

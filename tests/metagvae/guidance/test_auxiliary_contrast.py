@@ -185,3 +185,28 @@ def test_a_stopped_run_ends_bit_identical(tmp_path: Path, auxiliary: str, views:
         run("halves", stop_after=2)
     run("halves", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "halves", "vae.safetensors")
+
+
+@pytest.mark.parametrize("pictures", [2, 3, 5])
+def test_an_image_is_told_from_others_alone_however_few_they_are(
+    pictures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    vae = build(negatives=4)
+    contrast = vae.guidances[0].contrast
+    told = type(contrast).loss
+
+    def listening(self: PairedContrast, code: Tensor, x: Tensor, own: Tensor, others: Tensor) -> Tensor:
+        seen.extend((own, others))
+        return told(self, code, x, own, others)
+
+    monkeypatch.setattr(PairedContrast, "loss", listening)
+    images = torch.rand(pictures, 1, 28, 28).repeat_interleave(2, 0)
+    warped = warp(images, AugmentConfig(rotation=20, scale=0.2, shear=0.1, translation=0.1))
+    vae.losses(warped.images, views=Views(2, warped.parameters))
+    own, others = seen
+    assert len(others) == min(4, pictures - 1)
+    assert not any(torch.equal(row, own[place]) for each in others for place, row in enumerate(each))
+    alone = slice(0, 2)
+    with pytest.raises(InputError, match="2 images a step or more"):
+        vae.losses(warped.images[alone], views=Views(2, warped.parameters[alone]))

@@ -13,19 +13,21 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import Lasso
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from episodes import ImageBank, InputError
 from metagvae.cli import main
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, VAESection
 from metagvae.encoders.controls import Pixels
-from metagvae.encoders.encoder import Posterior
+from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.evaluation.centrality import Agreement, above_chance, held_out_accuracy, least_varying
 from metagvae.evaluation.results import interval
 from metagvae.evaluation.udr import likeness, one_to_one, udr
 from metagvae.guidance import GuidanceContext
-from metagvae.studies.selection import CRITERIA, Selection, agree, live_units, select, traversals, view_errors
+from metagvae.studies.selection import CRITERIA, Selection, agree, elbos, live_units, select, traversals, view_errors
 from metagvae.training.pretraining import pretrain
+from metagvae.vae.decoders import Decoder
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.priors import StandardNormal
 
@@ -296,3 +298,32 @@ def test_a_pool_that_does_not_know_itself_chooses_nothing_by_agreement() -> None
     assert found.best("views") == 2
     sure = Agreement(np.eye(3), np.full(3, 0.05))
     assert Selection(found.names, found.values, sure, [2, 2, 2]).best("centrality") == 1
+
+
+def test_the_elbo_has_its_constants_and_says_nothing_of_unlike_likelihoods() -> None:
+    """The same network under a Gaussian: the best deviation is that of its errors, not the widest."""
+    torch.manual_seed(0)
+    vae = GuidedVAE(Encoder(EncoderConfig(width=8, latent=4)), Decoder(4, 1, 28, 8), likelihood="gaussian")
+    with torch.no_grad():
+        images = vae.reconstruct(torch.rand(32, 1, 28, 28))
+        images = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+        vae.encoder.to_log_var.weight.zero_()
+        vae.encoder.to_log_var.bias.fill_(-20.0)
+        found = {}
+        for sigma in (0.02, 0.1, 0.5):
+            vae.sigma = sigma
+            error = Normal(vae.decode(vae.infer(images).mean), sigma)
+            expected = error.log_prob(images).flatten(1).sum(1) - vae.kl(vae.infer(images))
+            found[sigma] = elbos([vae], images, 0)[0]
+            assert found[sigma] == pytest.approx(float(expected.mean()), rel=1e-3)
+    assert max(found, key=lambda sigma: found[sigma]) == 0.1
+    other = GuidedVAE(Encoder(EncoderConfig(width=8, latent=4)), Decoder(4, 1, 28, 8))
+    unlike = elbos([vae, other], images, 0)
+    assert np.isnan(unlike).all()
+    agreement = Agreement(np.eye(2), np.full(2, 0.1))
+    values = {by: [0.0, 1.0] for by in CRITERIA}
+    none = Selection(["a", "b"], {**values, "elbo": unlike}, agreement, [4, 4])
+    assert none.plain()[0]["ELBO, nats"] == "–"
+    with pytest.raises(InputError, match="ELBO, nats cannot be compared"):
+        none.best("elbo")
+    assert Selection(["a", "b"], {**values, "elbo": [np.nan, -10.0]}, agreement, [4, 4]).best("elbo") == 1

@@ -16,12 +16,14 @@ from metagvae import zoo
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, TrainConfig, VAESection
-from metagvae.encoders.encoder import Posterior
+from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
 from metagvae.guidance import GuidanceContext
 from metagvae.runs.signals import Interrupted
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
+from metagvae.vae.decoders import Decoder
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.priors import CausalFlow, StandardNormal
 
 PENDULUM = {"angle": [], "light": [], "length": ["angle", "light"], "middle": ["angle", "light"]}
@@ -274,6 +276,25 @@ def test_weights_rise_with_progress_and_unknown_labels_weigh_nothing() -> None:
         assert torch.allclose(prior.kl(posterior, z, told), part * whole)
     prior.progress = torch.tensor(0.25)  # as a captured step has it
     assert torch.allclose(prior.kl(posterior, z, told), 0.5 * whole)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.1, 0.5, 1.0])
+def test_free_bits_follow_the_ramp_and_draws_for_guidances_teach_it_nothing(progress: float) -> None:
+    units = {name: [place] for place, name in enumerate(CHAIN)}
+    context = GuidanceContext(1, 28, {**units, "content": [3, 4]}, {}, dict.fromkeys(CHAIN, (-1.0, 1.0)))
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(width=8, latent=5, units=context.units))
+    vae = GuidedVAE(encoder, Decoder(5, 1, 28, 8), prior=CausalFlow(context, CHAIN, 1, ramp=0.5))
+    images, labels, terms = torch.rand(6, 1, 28, 28), {name: torch.zeros(6) for name in CHAIN}, []
+    for free_bits in (0.0, 1e-12):
+        vae.free_bits = free_bits
+        torch.manual_seed(1)
+        terms.append(float(vae.losses(images, labels, progress=progress)["kl"].detach()))
+    assert terms[1] == pytest.approx(terms[0], rel=1e-5, abs=1e-9)
+    assert (terms[0] == 0) == (progress == 0)
+    assert vae.prior.progress == 1.0
+    assert not vae._draw(3).requires_grad
+    assert vae.prior.sample(3, {}).requires_grad
 
 
 def test_the_labels_part_sees_the_causes_where_it_is_told_to() -> None:

@@ -7,12 +7,14 @@ from scipy import stats
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from episodes import InputError, to_float
+from episodes.batch_share import Share, holding
 from metagvae.config.sections import VAESection
 from metagvae.encoders.encoder import Encoder, EncoderConfig, Posterior
-from metagvae.guidance import Views
+from metagvae.guidance import GuidanceContext, Views
 from metagvae.vae.decoders import DECODERS, Decoder
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.likelihoods import discretised_logistic, reconstruction_error
+from metagvae.vae.priors import PRIORS
 from metagvae.zoo.build import new_vae
 from tests.support.banks import stripes
 
@@ -169,3 +171,23 @@ def test_an_unknown_decoder_is_refused() -> None:
         InputError, match=r"vae\.decoder: unknown decoder .mirror.; known: ding, .*residual, upsampling"
     ):
         new_vae(Encoder(EncoderConfig(width=8, latent=6)), VAESection(decoder="mirror"), {})
+
+
+@pytest.mark.parametrize("name", ["standard_normal", "causal_flow", "ex_post_mixture", "uniform_codes"])
+def test_a_part_of_a_batch_draws_its_rows_of_the_whole_batchs_latents(name: str) -> None:
+    torch.manual_seed(0)
+    units = {"codes": [0, 1], "noise": [2], "content": [3]}
+    options = {
+        "causal_flow": {"graph": {"codes": []}, "units": 2},
+        "ex_post_mixture": {"components": 3},
+        "uniform_codes": {"codes": 2, "noise": 1},
+    }
+    prior = PRIORS[name](GuidanceContext(1, 28, units, {}, {"codes": (-1.0, 1.0)}), **options.get(name, {}))
+    if name == "ex_post_mixture":
+        prior.fit(torch.randn(200, 4) * 5)
+    torch.manual_seed(1)
+    whole = prior.sample(6, {})
+    for first, count in ((0, 2), (2, 1)):
+        torch.manual_seed(1)
+        with holding(Share(first, count, 3)):
+            assert torch.equal(prior.sample(2 * count, {}), whole[2 * first : 2 * first + 2 * count])

@@ -23,13 +23,14 @@ from metagvae.guidance.shared_unit import SharedUnit
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import Interrupted
 from metagvae.studies.selection import select
+from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
 from metagvae.vae.decoders import InfoGANDecoder
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.infogan import InfoGAN
 from metagvae.vae.priors import UniformCodes
 from tests.support.banks import stripes
-from tests.support.trainings import assert_same_run
+from tests.support.trainings import assert_same_run, train_config
 
 UNITS = {"codes": [0, 1, 2], "noise": [3, 4]}
 
@@ -121,6 +122,9 @@ def test_pairs_share_one_unit_and_the_noise_and_keep_their_distance() -> None:
     assert bool((one.abs() <= 1 + 1e-6).all())
     assert bool((other.abs() <= 1 + 1e-6).all())
     assert stats.chisquare(np.bincount(shared.numpy())).pvalue > 0.001
+    # what a pair shares is as it was drawn, so that the whole range of codes and noise is seen
+    assert torch.equal(one[same], drawn[0][same])
+    assert stats.kstest(one[:, :3][same[:, :3]].numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.001
     assert torch.equal(SharedUnit([0, 1, 2], 5, 1, 28, 4).pairs(*drawn)[0], drawn[0])
 
 
@@ -278,3 +282,16 @@ def test_a_branched_pair_differs_in_the_regulariser_alone(tmp_path: Path, monkey
     assert_same_run(tmp_path / "alone", pair["cr"], "vae.safetensors")
     plain, cr = (zoo.open(run).vae().state_dict() for run in pair.values())
     assert not torch.equal(plain["decoder.first.weight"], cr["decoder.first.weight"])
+
+
+@pytest.mark.parametrize("from_a_run", [True, False])
+def test_episodes_around_a_vae_that_has_no_kl_are_refused(tmp_path: Path, from_a_run: bool) -> None:
+    if from_a_run:
+        pretrain(config(tmp_path / "gan"), stripes())
+        encoder = EncoderSection(source=str(tmp_path / "gan"))
+    else:
+        encoder = EncoderSection(backbone="infogan", width=4, latent=5)
+    chosen = train_config(tmp_path / "run", encoder=encoder, mode="guided", vae=config(tmp_path).vae)
+    with pytest.raises(InputError, match=r"no KL .* (mode 'finetune'|choose another prior)"):
+        train(chosen, stripes())
+    assert not (tmp_path / "run" / "learner.safetensors").exists()
