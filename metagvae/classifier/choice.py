@@ -88,7 +88,7 @@ def choose(classifier: FewShotClassifier, given: Given) -> Choice:
     errors, losses = {}, {}
     for name in candidates():
         twin = type(classifier)(**{**classifier.get_params(), "encoder": name})
-        twin.encoder_, twin._prior = twin._open()
+        twin.encoder_, twin._card, twin._prior = twin._open()
         X, y = given(twin.encoder_.config.channels, twin.encoder_.config.size)
         images, named = twin._images(X, True), as_labels(y)
         if len(images) != len(named):

@@ -29,6 +29,7 @@ from metagvae.classifier.support import Support
 from metagvae.compute.device import Device
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.vectors import Vectors
+from metagvae.zoo.card import EncoderCard
 
 DEFAULT_ENCODER = "handwriting"  # the least error on images as they come (docs/classifier.md)
 _RIDGE_TEMPERATURE = 0.5  # between the best ones on Omniglot's validation classes, 0.2 (1 shot) and 1.1 (5 shots)
@@ -118,7 +119,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         with self._all_or_nothing():
             chosen = isinstance(X, Pictures)  # at the size of an encoder that was chosen before
-            for name in [name for name in vars(self) if name.endswith("_") or name in ("_prior", "_like")]:
+            for name in [name for name in vars(self) if name.endswith("_") or name in ("_prior", "_card", "_like")]:
                 if not (chosen and name == "choice_"):
                     del self.__dict__[name]
             return self._add(X, y, None)
@@ -249,7 +250,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if first:
             if self.encoder == AUTO and not hasattr(self, "choice_"):
                 self.choice_ = choose(self, lambda channels, size: (X, labels))
-            self.encoder_, self._prior = self._open()
+            self.encoder_, self._card, self._prior = self._open()
         features = self._embed(X, first)
         if len(features) != len(labels):
             raise InputError(
@@ -270,9 +271,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"none_label is {self.none_label!r}, which is one of the classes; choose another.")
         return self._calibrate()
 
-    def _open(self) -> tuple[Encoder, Calibration | None]:
-        encoder, details = opened(self.source, self.features)
-        return encoder, Calibration.read(details, encoder.features)
+    def _open(self) -> tuple[Encoder, EncoderCard, Calibration | None]:
+        encoder, card = opened(self.source, self.features)
+        return encoder, card, Calibration.read(card.details, encoder.features)
 
     @property
     def source(self) -> str | Path | Encoder:

@@ -24,11 +24,8 @@ from metagvae.classifier.calibration import Calibration
 from metagvae.classifier.labels import is_among
 from metagvae.classifier.pictures import Scale
 from metagvae.classifier.settings import check_settings, in_range
-from metagvae.encoders.encoder import Encoder
-from metagvae.encoders.vectors import VECTORS
 from metagvae.storage.atomic_files import check_empty, make_folder, write_beside
 from metagvae.storage.tensors import read_tensors, write_tensors
-from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.load import save_encoder
 
 if TYPE_CHECKING:
@@ -59,8 +56,6 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
             f"the classes and settings take {len(text):,} bytes; at most {MAX_JSON_BYTES:,} can be read back. Give "
             "shorter labels."
         )
-    source = classifier.source
-    card = EncoderCard() if isinstance(source, Encoder) or source == VECTORS else zoo.read_card(source)
     tensors = {"support": torch.from_numpy(classifier.support_), "labels": torch.from_numpy(classifier.labels_)}
     folder = folder.resolve()
     make_folder(folder.parent)
@@ -70,7 +65,7 @@ def save_classifier(classifier: FewShotClassifier, folder: Path) -> None:
     except OSError as error:
         raise InputError(f"cannot write into {folder.parent} ({error.strerror}); choose another place.") from error
     try:
-        save_encoder(classifier.encoder_, beside / ENCODER, card)
+        save_encoder(classifier.encoder_, beside / ENCODER, classifier._card)
         write_tensors(beside / SUPPORT, tensors)
         write_beside(beside / SETTINGS, text.encode())
         if folder.exists():
@@ -154,7 +149,7 @@ def load_classifier(kind: type[FewShotClassifier], folder: Path) -> FewShotClass
             raise ValueError(f"the none_label {made.none_label!r} among its classes")
         if int(labels.min()) < 0 or int(labels.max()) >= len(made.classes_):
             raise ValueError(f"labels outside the {len(made.classes_)} classes")
-        made.encoder_ = encoder
+        made.encoder_, made._card = encoder, zoo.read_card(folder / ENCODER)
         made.support_, made.labels_ = support.float().numpy(), labels.long().numpy()
         return _calibrated(made, content)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:

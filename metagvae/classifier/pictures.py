@@ -169,6 +169,8 @@ class Pictures:
         unit = (scale.low, scale.high) == (0.0, 1.0)
         decided = "value_range is" if scale.given else "those seen first were in"
         known = f"{decided} [{scale.low:g}, {scale.high:g}]"
+        if not scale.seen:
+            known = "those seen first were 8-bit pictures, beside which other numbers are brightness in [0, 1]"
         if high > (_BEYOND if unit else scale.high + 2 * span) or low < scale.low - (0.5 if unit else 2 * span):
             raise InputError(
                 f"these pictures hold numbers up to {high:g} and down to {low:g}; {known}. Bring them to that scale "

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 from episodes import InputError
 from metagvae import zoo
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
 from metagvae.encoders.vectors import VECTORS, Vectors, VectorsConfig
+from metagvae.zoo.card import EncoderCard
 
 
-def opened(source: str | Path | Encoder, features: list[str] | None) -> tuple[Encoder, dict[str, Any]]:
-    """A copy of an encoder in float32 on the CPU, and the details of its card; none of an encoder given as such.
+def opened(source: str | Path | Encoder, features: list[str] | None) -> tuple[Encoder, EncoderCard]:
+    """A copy of an encoder in float32 on the CPU, and its card; an empty one of an encoder given as such.
 
     Args:
         source: as `FewShotClassifier` takes it, but for ``auto``.
@@ -23,7 +23,7 @@ def opened(source: str | Path | Encoder, features: list[str] | None) -> tuple[En
     Raises:
         InputError: if there is none, or images touch each other under its norm policy.
     """
-    details: dict[str, Any] = {}
+    card = EncoderCard()
     encoder: Encoder
     if isinstance(source, Encoder):
         encoder = copy.deepcopy(source).cpu().float().eval()
@@ -33,7 +33,7 @@ def opened(source: str | Path | Encoder, features: list[str] | None) -> tuple[En
         encoder = Vectors(VectorsConfig())
     elif isinstance(source, str | Path):
         trained = zoo.open(source)
-        encoder, details = trained.encoder(features), trained.card.details
+        encoder, card = trained.encoder(features), trained.card
     else:
         raise InputError(f"encoder must be a name, a folder or an Encoder; received a {type(source).__name__}.")
     policy = norm_policy(encoder)
@@ -42,4 +42,4 @@ def opened(source: str | Path | Encoder, features: list[str] | None) -> tuple[En
             f"the encoder {source} has the norm policy '{policy}', under which pictures touch each other; "
             "a classifier of single pictures needs 'running' or 'group'."
         )
-    return encoder, details
+    return encoder, card

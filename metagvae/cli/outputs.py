@@ -8,9 +8,16 @@ from pathlib import Path
 
 from episodes.errors import InputError, printable
 from episodes.paths import expanded
+from metagvae.storage.atomic_files import check_replaceable
 
-# of a table of predictions, a file of measurements, a report
-_HEADS = (b'"file","prediction"', b"file,prediction", b'{\n "provenance"', b'{\n "groups"', b"<!doctype html")
+# of a table of predictions, quoted or, from earlier versions, not; of a file of measurements
+_HEADS = (
+    b'"file","prediction","probability","novelty"',
+    b"file,prediction,probability,novelty",
+    b'{\n "provenance"',
+    b'{\n "groups"',
+)
+_PAGE = b'<meta name="generator" content="metagvae">'
 
 
 def say(text: object, flush: bool = False) -> None:
@@ -28,14 +35,18 @@ def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ())
     given = [expanded(path) for path in paths if path is not None]
     for number, path in enumerate(given):
         _check_folder(path)
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder; give the name of a file in it.")
+        check_replaceable(path)
         if any(_same(path, other) for other in given[:number]):
             raise InputError(f"two outputs are to be written to {path}; give each a file of its own.")
         for source in inputs:
             if source is not None:
                 for part in (str(source), *str(source).split("+")):  # A+B are two runs
                     _check_beside(path, Path(os.path.expanduser(part)))
+        if path.is_symlink():
+            raise InputError(
+                f"cannot write {path}: it is a link, whose place a file would take. Give the name of what it leads to, "
+                f"{path.resolve()}, or remove the link."
+            )
 
 
 def check_link(link: str | None, *outputs: str | None) -> None:
@@ -97,10 +108,10 @@ def _check_beside(path: Path, source: Path) -> None:
 
 
 def _written_before(path: Path) -> bool:
-    """Whether a file begins as the tables, measurements and reports of this package do."""
+    """Whether a file begins as the tables, measurements and pages of this package do."""
     with path.open("rb") as file:
-        head = file.read(64)
-    return head.lower().startswith(_HEADS)
+        head = file.read(1024)
+    return head.startswith(_HEADS) or _PAGE in head
 
 
 def check_figure(path: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,9 +88,12 @@ def _flush_names(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes ``path``'s place once the block ends well; until then, and in a crash, the old one stays.
 
+    A link at ``path`` gives way too, and what it leads to stays: links inside a folder may be a stranger's.
+
     Raises:
-        InputError: if it cannot be written; nothing is left beside.
+        InputError: if it cannot be written, or a device, a pipe or a folder is there; nothing is left beside.
     """
+    check_replaceable(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=_ENDING, dir=path.parent)
     except OSError as error:
@@ -108,6 +112,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise InputError(_cannot_write(path, error)) from error
         raise
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises `InputError` if a device, a pipe or a folder is there, whose place no file may take."""
+    kind = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFREG
+    if stat.S_ISDIR(kind):
+        raise InputError(f"cannot write {path}: it is a folder; give the name of a file in it.")
+    if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+        raise InputError(f"cannot write {path}: it is a device or a pipe, not a file; give a file's name.")
 
 
 def _mask() -> int:

@@ -175,9 +175,9 @@ def test_features_at_length_1_are_what_the_classifier_sees() -> None:
     images = np.random.default_rng(0).random((4, 28, 28))
     classifier = FewShotClassifier("guided-vae-omniglot", device="cpu")
     plain = classifier.fit(images, [0, 0, 1, 1]).support_
-    encoder, prior = classifier._open()
+    encoder, card, prior = classifier._open()
     assert prior is not None
-    classifier._open = lambda: (encoder, replace(prior, normalise=1.0))  # type: ignore[method-assign]
+    classifier._open = lambda: (encoder, card, replace(prior, normalise=1.0))  # type: ignore[method-assign]
     lengths = np.linalg.norm(plain, axis=1, keepdims=True)
     np.testing.assert_allclose(classifier.fit(images, [0, 0, 1, 1]).support_, plain / lengths, rtol=1e-5)
 

@@ -23,6 +23,8 @@ from episodes import InputError
 from episodes.datasets import make_dataset
 from metagvae import FewShotClassifier
 from metagvae.encoders.encoder import Encoder, EncoderConfig
+from metagvae.zoo import read_card
+from metagvae.zoo.card import EncoderCard
 from tests.support.fresh import python
 
 # scikit-learn's checks that this estimator does not pass, each with its reason
@@ -287,3 +289,23 @@ print("the same")
 """
     done = python("-c", code, cwd=tmp_path, METAGVAE_CACHE=str(tmp_path), METAGVAE_DATA=str(tmp_path))
     assert done.stdout.strip() == "the same", done.stderr
+
+
+def test_what_is_saved_is_the_card_of_the_encoder_that_was_fitted(digits, tmp_path: Path) -> None:
+    """Whatever its folder holds by now, and if it is gone."""
+    X, y, Xq, _ = some(digits, 2)
+    shipped = [metagvae.load_encoder(name) for name in ("guided-vae-omniglot", "warp-protonet-omniglot")]
+    folder, moved = tmp_path / "encoder", tmp_path / "moved"
+    metagvae.save_encoder(shipped[0], folder, EncoderCard(method="the first"))
+    classifier = FewShotClassifier(str(folder), device="cpu").fit(X, y)
+    folder.rename(moved)
+    classifier.save(tmp_path / "gone")
+    metagvae.save_encoder(shipped[1], folder, EncoderCard(method="the second"))
+    classifier.save(tmp_path / "replaced")
+    classifier.set_params(encoder="handwriting").save(tmp_path / "set")
+    for name in ("gone", "replaced", "set"):
+        loaded = FewShotClassifier.load(tmp_path / name)
+        assert read_card(tmp_path / name / "encoder").method == "the first"
+        assert np.array_equal(loaded.predict_proba(Xq), classifier.predict_proba(Xq))
+    loaded.save(tmp_path / "again")
+    assert read_card(tmp_path / "again" / "encoder").method == "the first"

@@ -61,6 +61,11 @@ def test_signed_scales_and_those_of_zero_to_one(drawn: tuple[Array, ...], fitted
     for classifier in (signed, standard):
         with pytest.raises(InputError, match="those seen first were in"):
             classifier.predict(soft)
+    eight = FewShotClassifier(device="cpu").fit(X, y)
+    for wrong in (Xq.astype(float), Xq.astype(np.int64), Xq.astype(np.uint16) * 257):
+        with pytest.raises(InputError, match=r"those seen first were 8-bit .* value_range"):
+            eight.predict(wrong)
+    assert eight.score(Xq / 255, yq) == fitted.score(Xq, yq)
     unit = FewShotClassifier(device="cpu").fit(X / 255, y)
     for wrong in (Xq / 127.5 - 1, (Xq / 255 - 0.1307) / 0.3081, Xq.astype(float), Xq.astype(np.int32)):
         with pytest.raises(InputError, match="those seen first were in"):

@@ -138,6 +138,22 @@ def test_what_cannot_leave_is_said_in_a_sentence(
     assert ".html or .onnx" in err
 
 
+def test_no_option_of_the_command_is_passed_over(
+    classifier: FewShotClassifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier.save(tmp_path / "saved")
+    for ending, option, value, says in (
+        ("html", "--encoder", "nothere", "leave out --encoder"),
+        ("html", "--none_label", "zzz", "leave out --none_label"),
+        ("html", "--invert", "true", "leave out --invert"),
+        ("onnx", "--title", "mine", "--title is of a page"),
+        ("onnx", "--runtime", str(tmp_path), "--runtime is of a page"),
+    ):
+        out = tmp_path / f"out.{ending}"
+        status, _, err = call(capsys, "export-classifier", str(tmp_path / "saved"), str(out), option, value)
+        assert (status, says in err, out.exists()) == (2, True, False), err
+
+
 @pytest.fixture(scope="module")
 def page(classifier: FewShotClassifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -12,7 +12,9 @@ import pytest
 import metagvae.zoo.load
 from episodes import InputError
 from episodes.errors import printable
-from metagvae.cli.outputs import check_link, make_link
+from metagvae.classifier.folders import COLUMNS
+from metagvae.cli.outputs import _written_before, check_link, make_link
+from metagvae.storage.atomic_files import write_beside
 from metagvae.storage.spreadsheet import cell, write_table
 from tests.support.commands import call, pictures
 
@@ -157,8 +159,16 @@ def test_a_file_inside_an_input_is_kept_unless_an_earlier_run_wrote_it(
 ) -> None:
     examples, new = pictures(tmp_path / "examples", 3, 2), pictures(tmp_path / "new", 1, 2)
     (examples / "splits.csv").write_text("class,split\n")
+    mine = {
+        "index.html": "<!DOCTYPE html><p>mine",
+        "notes.csv": "file,prediction,my notes\n",
+        "new.csv": '"file","prediction"\n',
+    }
+    for name, text in mine.items():
+        (examples / name).write_text(text)
     before = hashes(examples)
-    for out in (examples / "kind00" / "1.png", examples / "splits.csv", examples, new / "kind00"):
+    kept = [examples / name for name in ("kind00/1.png", "splits.csv", *mine)]
+    for out in (*kept, examples, new / "kind00"):
         status, _, err = call(capsys, "predict", str(examples), str(new), "--out", str(out), "--invert", "false")
         assert status == 2
         assert "cannot write" in err
@@ -196,3 +206,31 @@ def test_no_command_writes_over_its_inputs(command: str, tmp_path: Path, capsys:
         status, _, err = call(capsys, command, *source, *data, "--figure", same, "--json", same)
         assert (status, "two outputs" in err) == (2, True)
     assert hashes(tmp_path) == before
+
+
+def test_no_file_takes_the_place_of_a_pipe_or_of_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = str(pictures(tmp_path / "examples", 3, 2))
+    pipe, link, real = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "real.csv"
+    os.mkfifo(pipe)
+    real.write_text("mine")
+    link.symlink_to(real)
+    for out, says in ((pipe, "a device or a pipe"), (link, f"what it leads to, {real}")):
+        status, _, err = call(capsys, "predict", examples, examples, "--out", str(out))
+        assert (status, says in err) == (2, True), err
+    with pytest.raises(InputError, match="a device or a pipe"):
+        write_beside(pipe, b"text")
+    assert pipe.is_fifo()
+    assert (link.is_symlink(), real.read_text()) == (True, "mine")
+    write_beside(link, b"text")  # the package's own files: what a stranger's link leads to stays
+    assert (link.is_symlink(), real.read_text()) == (False, "mine")
+
+
+def test_the_pages_and_tables_that_may_be_made_anew_are_those_the_package_writes(tmp_path: Path) -> None:
+    templates = Path(metagvae.__file__).parent
+    for page in (templates / "classifier" / "page" / "page.html", templates / "report" / "templates" / "page.html"):
+        assert _written_before(page)
+    for rows in ([COLUMNS, ["1.png", "a"]], [COLUMNS]):
+        write_table(tmp_path / "t.csv", rows[0], rows[1:])
+        assert _written_before(tmp_path / "t.csv")
+        (tmp_path / "old.csv").write_text(",".join(COLUMNS) + "\n")
+        assert _written_before(tmp_path / "old.csv")
