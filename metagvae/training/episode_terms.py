@@ -104,8 +104,10 @@ def _vae_batch(
     """
     ways = max(2, round(config.vae_share * batch.way))
     if not config.episodes.labelled:
-        apart = Views(batch.images.shape[2], moved[:, :ways].flatten(0, 2))
-        return _VAEBatch(batch.images[:, :ways].flatten(0, 2), {}, apart)
+        warps: Views | None = None  # neighbours are other pictures, taken for the same
+        if config.episodes.classes == "pictures":
+            warps = Views(batch.images.shape[2], moved[:, :ways].flatten(0, 2))
+        return _VAEBatch(batch.images[:, :ways].flatten(0, 2), {}, warps)
     views: Views | None = None
     if config.views > 1:
         support = raw[:, :ways, : batch.shot].flatten(0, 2).repeat_interleave(config.views, 0)

@@ -67,6 +67,12 @@ def build_parts(
             vae = new_vae(encoder, config.vae, sizes, factors=factor_ranges(bank) if sizes else {})
     if vae is not None and config.episodes.labelled:
         vae.check_views(config.views)
+    compares = [guidance.name for guidance in vae.guidances if guidance.needs_views] if vae is not None else []
+    if compares and config.episodes.classes == "neighbours":
+        raise InputError(
+            f"the guidance '{compares[0]}' compares warps of one picture, and the images of a class are different ones "
+            "with episodes.classes 'neighbours'. Take mode 'finetune', or episodes.classes 'pictures'."
+        )
     check_source_settings(section, encoder)
     check_pictures(encoder, bank, source or "of this config")
     if teacher is not None:

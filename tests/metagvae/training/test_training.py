@@ -236,6 +236,9 @@ def test_a_class_of_an_episode_is_warped_as_one(tmp_path: Path, monkeypatch: pyt
     assert_same_run(tmp_path / "whole", tmp_path / "run", "learner.safetensors")
 
 
+PAIRS = VAESection(guidance=[{"name": "warp_pairs", "geometry": 2}], decoder_width=4)
+
+
 def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> None:
     pretrain(pretrain_config(tmp_path / "vae"), bank())
     shape = EpisodeSection(6, 1, 3, 1, classes="neighbours", neighbours=2)
@@ -247,6 +250,20 @@ def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> No
     assert_same_run(tmp_path / "whole", tmp_path / "stopped", "learner.safetensors")
     with pytest.raises(InputError, match="needs a trained encoder"):
         do_train(train_config(tmp_path / "none", episodes=shape))
+    # neighbours are no warps of one picture
+    batch = make_batch(bank(), EpisodeSection(6, 1, 3, 1).sampler(bank(), 0, "train", False).span(0, 1))
+    for classes in ("pictures", "neighbours"):
+        config = train_config(
+            tmp_path / "none", mode="guided", encoder=source, episodes=replace(shape, classes=classes)
+        )
+        seen = _vae_batch(config, {}, batch, batch.images, torch.zeros(1, 6, 4, 7))
+        assert (seen.views is None) == (classes == "neighbours")
+    pretrain(
+        replace(pretrain_config(tmp_path / "pairs"), vae=PAIRS, views=2, augment=AugmentConfig(rotation=9)), bank()
+    )
+    source = EncoderSection(source=str(tmp_path / "pairs"), features=["content"])
+    with pytest.raises(InputError, match="'warp_pairs' compares warps of one picture"):
+        do_train(train_config(tmp_path / "none", mode="guided", episodes=shape, encoder=source))
 
 
 def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> None:
