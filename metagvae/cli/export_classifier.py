@@ -47,6 +47,6 @@ def export_classifier(
     if path.suffix.lower() == ".onnx":
         write_onnx(classifier, path)
     else:
-        write_page(classifier, path, title or place.stem, expanded(runtime) if runtime else None)
+        write_page(classifier, path, title or place.stem, expanded(runtime) if runtime is not None else None)
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"
     say(f"wrote {out}, {path.stat().st_size / 10**6:.1f} MB, {known}")
