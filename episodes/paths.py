@@ -12,8 +12,10 @@ def expanded(path: str | Path) -> Path:
     """The path with ``~`` and ``~name`` put in full.
 
     Raises:
-        InputError: if there is no such user, or none whose home is known.
+        InputError: if it is empty, if there is no such user, or none whose home is known.
     """
+    if path == "":
+        raise InputError("a path is empty (''); write the file or folder, or '.' for the current folder.")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -1,13 +1,15 @@
 """JSON and YAML that a stranger may have written, as plain containers, within bounds.
 
 Bounded are the bytes, the depth and the size of a number; aliases are refused, since a page of them can stand for
-more values than any memory holds. What comes back is a tree no larger than its file.
+more values than any memory holds. A key that is there twice is refused, since only one of its values would be read.
+What comes back is a tree no larger than its file.
 """
 
 from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ MAX_DEPTH = 32
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain types, no aliases, no deeper than `MAX_DEPTH`."""
+    """YAML's plain types, no aliases, no key twice in one mapping, no deeper than `MAX_DEPTH`."""
 
     depth = 0
 
@@ -34,6 +36,21 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Puts in what merge keys (<<) bring, once the mapping's own keys, which may replace that, are found unlike."""
+        lines: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+            if not isinstance(key, Hashable):
+                continue  # PyYAML refuses it and says where
+            if key in lines:
+                where = f"in lines {lines[key]} and {line}"
+                raise yaml.YAMLError(f"the key {repr(key)[:100]} is there twice, {where}; keep one")
+            lines[key] = line
+        super().flatten_mapping(node)
 
 
 def read_text(path: Path, most: int, what: str) -> str:
@@ -77,10 +94,20 @@ def _checked(content: Any, depth: int = 0) -> Any:
     return content
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises `ValueError` if a key is there twice."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {repr(key)[:100]} is there twice in one object; keep one")
+        content[key] = value
+    return content
+
+
 def parse_json(text: str) -> Any:
     """Plain containers from JSON text; raises `ValueError`."""
     try:
-        return _checked(json.loads(text))
+        return _checked(json.loads(text, object_pairs_hook=_object))
     except RecursionError:
         raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from None
 
@@ -89,7 +116,7 @@ def read_json(path: Path, what: str, most: int = MAX_JSON_BYTES) -> Any:
     """Plain containers from a JSON file.
 
     Raises:
-        InputError: if it cannot be read, is too large, too deep, or no JSON.
+        InputError: if it cannot be read, is too large, too deep, has a key twice, or is no JSON.
     """
     text = read_text(path, most, what)
     try:
@@ -109,7 +136,7 @@ def read_yaml(path: Path, what: str) -> Any:
     """Plain containers from a YAML or JSON file.
 
     Raises:
-        InputError: if it cannot be read, is too large, too deep, has aliases, or is neither.
+        InputError: if it cannot be read, is too large, too deep, has aliases or a key twice, or is neither.
     """
     text = read_text(path, MAX_JSON_BYTES, what)
     if text.lstrip().startswith("{"):

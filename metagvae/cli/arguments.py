@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from episodes.errors import InputError
-from metagvae.cli.settings import in_order
+from metagvae.cli.settings import check_finite, check_nulls, in_order
 from metagvae.compute.processes import ranks
 
 Config = TypeVar("Config")
@@ -28,6 +28,7 @@ def option_groups(function: Callable[..., Any]) -> dict[str, type]:
 
 def call(function: Callable[..., None], settings: Namespace) -> None:
     """Calls a command's function with parsed settings, its groups of options put together."""
+    check_finite(settings)
     given = dict(vars(settings))
     for name, kind in option_groups(function).items():
         given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind) if field.init})
@@ -113,21 +114,24 @@ def of_function(function: Callable[..., None]) -> Any:
     return parser
 
 
-def made(cls: type[Config], settings: Namespace, instantiated: Namespace) -> Config:
+def made(cls: type[Config], settings: Namespace, instantiated: Callable[[], Namespace]) -> Config:
     """The config of a parsed command.
 
     Args:
-        settings: as parsed; a section that holds no settings is refused.
-        instantiated: the same, its sections made into their classes.
+        settings: as parsed; a section that holds no settings is refused, and so are nulls and numbers that no
+            setting takes.
+        instantiated: gives the same, its sections made into their classes.
     """
+    check_nulls(cls, settings)
+    check_finite(settings)
     for name, hint in get_type_hints(cls).items():
         if is_dataclass(hint) and not isinstance(settings[name], Namespace):  # type: ignore[index]
             raise InputError(f"the section '{name}' must hold settings; received {repr(settings[name])[:100]}.")  # type: ignore[index]
-    return cls(**{key: value for key, value in vars(instantiated).items() if key != "config"})
+    return cls(**{key: value for key, value in vars(instantiated()).items() if key != "config"})
 
 
 def config_in(file: str, cls: type[Config], text: str) -> Config:
     """The config that a YAML file holds, as the command that takes ``cls`` would read it by ``--config``."""
     parser = of_config(cls, text)
     settings = parser.parse_args(in_order(["--config", file], cls))
-    return made(cls, settings, parser.instantiate(settings))
+    return made(cls, settings, lambda: parser.instantiate(settings))

@@ -54,7 +54,7 @@ def benchmark(
         where,
         repeats=repeats,
         processor_time=processor_time,
-        data=expanded(data) if data else None,
+        data=expanded(data) if data is not None else None,
         sizes=Sizes(episodes=episodes, steps_of=(1, 16) if on_gpu else (1, 4), ceiling=8192 if on_gpu else 2048),
     )
     chosen = rows or [name for name in GROUPS if long or name not in LONG]

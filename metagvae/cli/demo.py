@@ -35,6 +35,8 @@ def demo(
     """
     from metagvae.demo.guard import private_uploads
 
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port must be between 1 and 65535; received {port}.")
     with private_uploads():
         _serve(encoder, run, data, root, way, host, port)
 

@@ -54,7 +54,7 @@ def export_classifier(
         for told in fit_folder(classifier, source).told:
             say(printable(f"{source}: {told}", lines=False))
     if page:
-        write_page(classifier, path, title or place.stem, expanded(runtime) if runtime else None)
+        write_page(classifier, path, title or place.stem, expanded(runtime) if runtime is not None else None)
     else:
         write_onnx(classifier, path)
     known = f"{len(classifier.classes_)} classes of {len(classifier.labels_)} examples"

@@ -31,7 +31,7 @@ def run(arguments: list[str] | None) -> None:
         raise InputError(f"several processes can do {', '.join(TOGETHER)}; start {command} without torchrun.")
     if command in CONFIGURED:
         cls, function = CONFIGURED[command]
-        function(made(cls, settings, parser.instantiate(chosen)[command]))
+        function(made(cls, settings, lambda: parser.instantiate(chosen)[command]))
     elif command in GROUPS:
         call(GROUPS[command][1][settings.action], settings[settings.action])
     else:

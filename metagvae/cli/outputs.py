@@ -33,15 +33,17 @@ def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ())
             replace a file inside one of them, is refused; what an earlier command wrote there may be replaced.
     """
     given = [expanded(path) for path in paths if path is not None]
+    sources = [str(source) for source in inputs if source is not None]
+    for source in sources:
+        expanded(source)  # an empty one would mean the current folder
     for number, path in enumerate(given):
         _check_folder(path)
         check_replaceable(path)
         if any(_same(path, other) for other in given[:number]):
             raise InputError(f"two outputs are to be written to {path}; give each a file of its own.")
-        for source in inputs:
-            if source is not None:
-                for part in (str(source), *str(source).split("+")):  # A+B are two runs
-                    _check_beside(path, Path(os.path.expanduser(part)))
+        for source in sources:
+            for part in (source, *source.split("+")):  # A+B are two runs
+                _check_beside(path, Path(os.path.expanduser(part)))
         if path.is_symlink():
             raise InputError(
                 f"cannot write {path}: it is a link, whose place a file would take. Give the name of what it leads to, "

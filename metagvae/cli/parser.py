@@ -53,4 +53,4 @@ def configured(arguments: list[str]) -> Any:
     parser = build_parser(arguments[0])
     chosen = parser.parse_args(options_last(arguments))
     command = chosen.command
-    return made(CONFIGURED[command][0], chosen[command], parser.instantiate(chosen)[command])
+    return made(CONFIGURED[command][0], chosen[command], lambda: parser.instantiate(chosen)[command])

@@ -111,6 +111,9 @@ def channels_last(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (channels * height * width, 1, width * channels, channels))
 
 
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+
+
 @dataclass(frozen=True)
 class Device:
     """Where and in what precision a run computes.
@@ -133,8 +136,10 @@ class Device:
         little of MAML's outer gradient after five inner steps (a cosine of 0.37). ``tf32`` asks for that.
 
         Raises:
-            InputError: if a named device is not there, or does not compute so.
+            InputError: if a named device is not there, does not compute so, or there is no such precision.
         """
+        if precision not in PRECISIONS:
+            raise InputError(f"the precision must be one of {', '.join(PRECISIONS)}; received {precision!r}.")
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:

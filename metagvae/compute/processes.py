@@ -35,6 +35,23 @@ DECODING = timedelta(days=1)  # while the first process of a host fills the cach
 Content = TypeVar("Content")
 
 
+def _number(variable: str, default: int | None = None, least: int = 0) -> int:
+    """A whole number of the environment; ``default`` if the variable is not set or empty.
+
+    Raises:
+        InputError: if it is no whole number, below ``least``, or there is neither it nor a default.
+    """
+    text = os.environ.get(variable, "")
+    if not text and default is not None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise InputError(
+            f"the environment variable {variable} must be a whole number of at least {least}, as torchrun sets it; "
+            f"received {text[:100]!r}. Unset WORLD_SIZE to work in one process."
+        )
+    return int(text)
+
+
 class PeerLost(RuntimeError):
     """Another process of the job ended, or did not answer within `TIMEOUT`."""
 
@@ -181,7 +198,7 @@ class Ranks:
         key = f"first/{os.environ.get('GROUP_RANK', '0')}/{self._turns}"
         if self.store is None:
             yield
-        elif int(os.environ.get("LOCAL_RANK", self.rank)) == 0:
+        elif _number("LOCAL_RANK", self.rank) == 0:
             try:
                 yield
             finally:
@@ -220,7 +237,7 @@ class Ranks:
         """Raises `InputError` if this rank has no GPU of its own where it is to compute on one."""
         if self.size == 1 or device.type != "cuda":
             return
-        local, there = int(os.environ.get("LOCAL_RANK", self.rank)), torch.cuda.device_count()
+        local, there = _number("LOCAL_RANK", self.rank), torch.cuda.device_count()
         if device.index is not None or local >= there:
             raise InputError(
                 f"each of several processes takes a GPU of its own: leave run.device at 'auto' (received {device}) and "
@@ -251,12 +268,15 @@ def join() -> None:
     Takes the GPU whose number is LOCAL_RANK, if there is one.
 
     Raises:
+        InputError: if a variable of torchrun's is no whole number.
         PeerLost: if they do not all arrive within `TIMEOUT`.
     """
     global _present
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ or _present.size > 1:
+    if _number("WORLD_SIZE", 1, least=1) == 1 or "MASTER_ADDR" not in os.environ or _present.size > 1:
         return
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    for variable in ("RANK", "MASTER_PORT"):
+        _number(variable)  # torch reads these itself
+    local = _number("LOCAL_RANK", 0)
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from episodes import InputError
-from episodes.paths import all_different
+from episodes.paths import all_different, expanded
 from metagvae.report.write import write_report
 
 
@@ -21,3 +21,9 @@ def test_a_folder_is_the_same_however_it_is_spelt(tmp_path: Path, monkeypatch: p
         assert not all_different(["a", "b", other])
         with pytest.raises(InputError, match="each named once"):
             write_report(["a", other])
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(InputError, match="a path is empty"):
+        expanded("")
+    assert expanded(".") == Path()

@@ -230,3 +230,154 @@ def test_a_home_that_is_not_there_is_one_sentence(
     assert "~nobody-here" in out.err
     assert not out.out  # before any measurement
     assert not (tmp_path / "~nobody-here").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("optim: {steps: 600}\noptim: {lr: 0.5}\n", "the key 'optim' is there twice, in lines 1 and 2"),
+        ("batch: 128\nviews: 1\nbatch: 7\n", "the key 'batch' is there twice, in lines 1 and 3"),
+        ("optim: {steps: 600, steps: 3}\n", "the key 'steps' is there twice, in lines 1 and 1"),
+        ('{"optim": {"steps": 600,\n "steps": 3}}', "the key 'steps' is there twice, in lines 1 and 2"),
+        ("optim.steps: 5\noptim: {lr: 0.5}\n", "'optim.steps' stands beside its section 'optim'"),
+        ("optim: {lr: 0.5}\noptim.steps: 5\n", "'optim.steps' stands beside its section 'optim'"),
+        ("augment: {capture.fit: 0.5, capture: {fit: 0.7}}\n", "'capture.fit' stands beside its section 'capture'"),
+        ("augment.capture.fit: 0.5\naugment.capture: {fit: 0.7}\n", "stands beside its section 'augment.capture'"),
+    ],
+)
+def test_a_setting_that_a_file_gives_twice_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"c\.yaml") as caught:
+        configured(["pretrain", "--config", str(path)])
+    assert said in str(caught.value)
+
+
+def _status(line: list[str]) -> int:
+    """A command's status, whether the parser or the check after it ends it."""
+    try:
+        return main(line)
+    except SystemExit as error:
+        return int(str(error.code))
+
+
+def _names(setting: str, error: str) -> bool:
+    """Whether a message names the setting: the check's own, or the parser's of text that is no number, such as nan."""
+    parsed = setting.split("[")[0]
+    return f"the setting '{setting}' must be a finite number" in error or f'"{parsed}"' in error
+
+
+def test_dotted_keys_of_a_file_are_settings(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("optim.steps: 5\noptim.lr: 0.5\nrun: {seed: 3}\n")
+    found = configured(["pretrain", "--config", str(path)])
+    assert (found.optim.steps, found.optim.lr, found.run.seed) == (5, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "name"),
+    [
+        ("pretrain", "encoder:\n", "encoder"),
+        ("pretrain", "data: null\n", "data"),
+        ("pretrain", "data: {options: null}\n", "options"),
+        ("pretrain", "optim: {lr: null}\n", "lr"),
+        ("pretrain", "optim.lr: null\n", "lr"),
+        ("pretrain", "run: {folder: null}\n", "folder"),
+        ("train", "learner:\n", "learner"),
+        ("cross-validate", "folds: null\n", "folds"),
+        ("sweep", "base: null\n", "base"),
+    ],
+)
+def test_a_setting_without_a_value_is_one_sentence(
+    command: str, text: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert main([command, "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert f"the setting '{name}' has no value" in error
+
+
+@pytest.mark.parametrize("option", ["--optim.lr null", "--optim.lr=null", "--batch null", "--optim null"])
+def test_a_null_on_the_line_is_one_sentence(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _status(["pretrain", *option.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("metagvae: ")
+    assert option.split("=")[0].split()[0].lstrip("-") in error
+
+
+def test_settings_that_may_be_null_take_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {root: null}\ndictionary: null\naugment: {capture: null}\nrun: {stop_after: null}\n")
+    for line in (["--config", str(path)], ["--dictionary", "null", "--run.stop_after", "null"]):
+        found = configured(["pretrain", *line])
+        assert (found.dictionary, found.augment.capture, found.run.stop_after) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "name"),
+    [
+        ("pretrain", "vae: {beta: .nan}\n", "vae.beta"),
+        ("pretrain", "vae: {beta: nan}\n", "vae.beta"),
+        ("pretrain", "optim: {lr: 0.1, clip: .inf}\n", "optim.clip"),
+        ("pretrain", "vae: {guidance: [{name: deformable_pca, weight: .nan}]}\n", "vae.guidance[0].weight"),
+        ("pretrain", '{"optim": {"betas": [NaN, 0.9]}}', "optim.betas[0]"),
+        ("pretrain", "adversary: {codes: .nan}\n", "adversary.codes"),
+        ("train", "learner: {options: {scale: -.inf}}\n", "learner.options.scale"),
+        ("cross-validate", "vae_weight: .nan\n", "vae_weight"),
+        ("sweep", "minutes: .nan\n", "minutes"),
+        ("sweep", "fixed: {vae.beta: .nan}\n", "fixed.vae.beta"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_name(
+    command: str, text: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    assert _status([command, "--config", str(path)]) == 2
+    assert _names(name, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("pretrain --vae.beta nan", "vae.beta"),
+        ("pretrain --optim.clip=inf", "optim.clip"),
+        ("probe --data digits --encoder pixels --data_options {a:\u00a0.nan}", "data_options.a"),
+        ("sampling --run nowhere --temperature nan", "temperature"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_on_the_line(line: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _status([word.replace("\u00a0", " ") for word in line.split(" ")]) == 2
+    assert _names(name, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "", "new"],
+        ["predict", "examples", ""],
+        ["predict", "examples", "new", "--out", ""],
+        ["data", "check", ""],
+        ["data", "check", "folder", "--root", ""],
+        ["data", "fetch", "omniglot", "--folder", ""],
+        ["pretrain", "--run.folder", ""],
+        ["train", "--data.name", "digits", "--encoder.source", ""],
+        ["evaluate", "--data", "digits", "--encoder", ""],
+        ["evaluate", "--data", "digits", "--encoder", "pixels", "--json", ""],
+        ["evaluate", "--data", "digits", "--encoder", "pixels", "--figure", ""],
+        ["evaluate", "--run", ""],
+        ["report", ""],
+        ["export-encoder", "", "y"],
+        ["import-encoder", "", "c.yaml", "--out", "z"],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("run: {seed: 3}\n")
+    assert main(command) == 2
+    assert "a path is empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

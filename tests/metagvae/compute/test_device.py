@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from episodes import InputError
+from metagvae.cli import main
 from metagvae.compute import device as module
 from metagvae.compute.device import Device, channels_last
 from metagvae.encoders.backbones import Conv4
@@ -52,3 +54,12 @@ def test_layout_is_channels_last_for_one_channel_too(channels: int) -> None:
     Device.choose("cpu", "float32").place(net)
     for given in (images, laid):
         assert net.blocks[0][0](given).stride()[1] == 1
+
+
+def test_a_precision_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="one of auto, float32, tf32, bfloat16; received 'foo'"):
+        Device.choose("cpu", "foo")
+    assert main(["benchmark", "--rows", "ceilings", "--device", "cpu", "--precision", "foo"]) == 2
+    error = capsys.readouterr().err
+    assert "received 'foo'" in error
+    assert "measuring" not in error

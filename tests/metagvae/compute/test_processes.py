@@ -247,3 +247,36 @@ def test_an_unusable_setting_is_said_once(arguments: list[str], message: str, tm
     launches = together(command, tmp_path)
     assert [launch.status for launch in launches] == [2, 2]
     assert "".join(launch.said for launch in launches).count(message) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE"),
+        ({"WORLD_SIZE": "1.0"}, "WORLD_SIZE"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
+        (
+            {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1", "RANK": "0", "LOCAL_RANK": "q"},
+            "LOCAL_RANK",
+        ),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1", "RANK": "-1"}, "RANK"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "x", "RANK": "0"}, "MASTER_PORT"),
+        ({"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}, "RANK"),
+    ],
+)
+def test_an_odd_environment_is_one_sentence(
+    variables: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, text in variables.items():
+        monkeypatch.setenv(variable, text)
+    assert main(["data", "list"]) == 2
+    assert f"the environment variable {named} must be a whole number" in capsys.readouterr().err
+
+
+def test_an_empty_number_of_processes_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    assert main(["data", "list"]) == 0
+    assert ranks().size == 1

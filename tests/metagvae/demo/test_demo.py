@@ -324,3 +324,13 @@ def test_photographs_keep_their_colours(tmp_path: Path) -> None:
         take_photograph(str(text))
     with pytest.raises(InputError, match="no photograph yet"):
         take_photograph(None)
+
+
+@pytest.mark.parametrize("port", [-1, 0, 99999])
+def test_a_port_that_is_none_is_refused_before_anything_is_loaded(
+    port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from metagvae.cli import main
+
+    assert main(["demo", f"--port={port}", "--encoder", "nowhere"]) == 2
+    assert f"--port must be between 1 and 65535; received {port}" in capsys.readouterr().err
