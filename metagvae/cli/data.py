@@ -52,7 +52,7 @@ def data_check(
     from episodes.datasets import DATASETS, make_dataset
     from episodes.datasets.check import check_dataset
 
-    if name not in DATASETS and Path(name).exists():
+    if name not in DATASETS and expanded(name).exists():
         if root is not None:
             raise InputError(f"--root goes with the name of a data set; {name} is where the images are. Leave it out.")
         name, root = "folder", name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from episodes.paths import expanded
 from metagvae.cli.outputs import say
 
@@ -36,8 +34,8 @@ def import_encoder(
 
     say(
         import_weights(
-            Path(weights),
-            Path(config),
+            expanded(weights),
+            expanded(config),
             expanded(out) if out else None,
             prefix or {},
             dry_run,

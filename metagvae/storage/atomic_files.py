@@ -1,20 +1,19 @@
-"""Files that a crash leaves whole: written beside, flushed to the disk, renamed over."""
+"""Files and folders that a crash leaves whole, and what a killed write left."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from episodes import InputError
+from episodes.whole_files import ENDING, OUT_OF_DISK, flush_names, replacing, write_beside
 
-OUT_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ENDING = ".part"
+__all__ = [
+    "OUT_OF_DISK", "PatientWriter", "check_empty", "check_links", "is_remnant", "json_text", "make_folder", "replacing",
+    "sweep", "write_beside", "write_json",
+]  # fmt: skip
 
 
 class PatientWriter:
@@ -53,7 +52,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
-            _flush_names(path.parent)
+            flush_names(path.parent)
     except OSError as error:
         raise InputError(
             f"cannot make the folder {folder} ({error.strerror}); choose a place you may write to."
@@ -67,74 +66,6 @@ def check_empty(folder: Path) -> None:
             raise InputError(f"{folder} is not empty; choose another folder.")
     elif folder.exists():
         raise InputError(f"{folder} is a file; choose a folder.")
-
-
-def _flush_names(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # a system that opens no folders
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES):  # a file system that flushes none
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes ``path``'s place once the block ends well; until then, and in a crash, the old one stays.
-
-    Raises:
-        InputError: if it cannot be written; nothing is left beside.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=_ENDING, dir=path.parent)
-    except OSError as error:
-        raise InputError(_cannot_write(path, error)) from error
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield cast(BinaryIO, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o666 & ~_mask())
-        os.replace(beside, path)
-        _flush_names(path.parent)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(_cannot_write(path, error)) from error
-        raise
-
-
-def _mask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    if error.errno in OUT_OF_DISK:
-        return (
-            f"cannot write {path}: no room ({error.strerror}). The older file, if any, is intact; make room, then give "
-            "the same command again (for a run, with --run.resume auto)."
-        )
-    return (
-        f"cannot write {path} ({error.strerror}); the older file, if any, is intact. Choose a folder you may write to."
-    )
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Writes a file so that a crash leaves the old one or the new one, never a part.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
-    with replacing(path) as file:
-        file.write(data)
 
 
 def json_text(content: Any) -> str:
@@ -190,10 +121,10 @@ def _leads_inside(link: Path, top: Path) -> bool:
 
 def is_remnant(path: Path) -> bool:
     """Whether a file is what a write that was killed left beside its place."""
-    return path.name.startswith(".") and path.name.endswith(_ENDING)
+    return path.name.startswith(".") and path.name.endswith(ENDING)
 
 
 def sweep(folder: Path) -> None:
     """Removes what writes that were killed left under ``folder``; nobody else may be writing there."""
-    for path in folder.rglob(f".*{_ENDING}"):
+    for path in folder.rglob(f".*{ENDING}"):
         path.unlink(missing_ok=True)
