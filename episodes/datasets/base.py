@@ -99,6 +99,11 @@ class Dataset(ABC):
         """Download the data set into ``folder``, where it can be."""
         raise InputError(f"the data set '{self.name}' has nothing to fetch; `metagvae data list` says what has.")
 
+    @property
+    def remedy(self) -> str:
+        """What brings its files where they are missing: the command that fetches them; empty where there is none."""
+        return f"run `metagvae data fetch {self.name}`" if type(self).fetch is not Dataset.fetch else ""
+
     def find_root(self, *markers: str) -> Path:
         """The folder that holds any of the ``markers``: ``root``, else the usual places.
 
@@ -114,10 +119,11 @@ class Dataset(ABC):
         for place in places:
             if any((place / marker).exists() for marker in markers):
                 return place
+        remedy = f", or {self.remedy}" if self.remedy else ""
         raise InputError(
             f"the data set '{self.name}' was not found: looked in {', '.join(map(str, places))} for "
             f"{' or '.join(markers)}. Set --data.root, or METAGVAE_DATA to the folder that holds "
-            f"'{self.name}', or run `metagvae data fetch {self.name}`."
+            f"'{self.name}'{remedy}."
         )
 
 

@@ -75,12 +75,13 @@ class Glosses(Dataset):
                 return INSTALLED
             raise
 
+    @property
+    def remedy(self) -> str:
+        return "install Debian's package wordnet-base"
+
     def fetch(self, folder: Path) -> None:
         """Raises `InputError`: the files come with a package of the system."""
-        raise InputError(
-            f"glosses come with WordNet: install Debian's package wordnet-base, or put {', '.join(FILES)} into "
-            f"{folder}."
-        )
+        raise InputError(f"glosses come with WordNet: {self.remedy}, or put {', '.join(FILES)} into {folder}.")
 
 
 def _definition(gloss: Gloss) -> str:

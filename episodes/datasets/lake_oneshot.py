@@ -19,6 +19,7 @@ from episodes.untrusted.picture_files import is_picture
 from episodes.untrusted.sources import open_picture, to_tensor
 
 WAY = 20
+_ORIGIN = "python/one-shot-classification/all_runs.zip of the repository brendenlake/omniglot"
 
 
 def _pixels(data: bytes, where: str) -> bytes:
@@ -81,10 +82,7 @@ class LakeOneShot(Dataset):
         )
 
     def fetch(self, folder: Path) -> None:
-        raise InputError(
-            "the runs are not fetched: put python/one-shot-classification/all_runs.zip of the repository "
-            "brendenlake/omniglot beside images_evaluation.zip, in omniglot's folder."
-        )
+        raise InputError(f"the runs are not fetched: put {_ORIGIN} beside images_evaluation.zip, in omniglot's folder.")
 
     def _sources(self) -> tuple[Source, list[Source]]:
         """The evaluation alphabets' drawings, and where runs are."""
@@ -93,10 +91,7 @@ class LakeOneShot(Dataset):
         drawings = next(root / name for name in names if (root / name).exists())
         runs = sorted(path for path in root.glob("all_runs*") if path.is_dir() or path.suffix == ".zip")
         if not runs:
-            raise InputError(
-                f"{root} has no all_runs.zip, which holds Lake's runs: `metagvae data fetch lake-oneshot` says where "
-                "to get it."
-            )
+            raise InputError(f"{root} has no all_runs.zip, which holds Lake's runs: put {_ORIGIN} there.")
         return Source(drawings), [Source(path) for path in runs]
 
     def _decode(self, drawings: Source, runs: list[Source]) -> ImageBank:

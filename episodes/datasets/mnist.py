@@ -14,6 +14,7 @@ from episodes.bank import ImageBank
 from episodes.datasets.base import DATASETS, Dataset
 from episodes.errors import InputError
 from episodes.untrusted.arrays import read_npz
+from episodes.whole_files import replacing
 
 FILE = "mnist.npz"
 
@@ -113,4 +114,5 @@ class MNIST(Dataset):
                     f"mnist could not be fetched into {folder} ({error}). Try again, or put {FILE} there by hand."
                 ) from error
             arrays[f"{split}_images"], arrays[f"{split}_labels"] = source.data.numpy(), source.targets.numpy()
-        np.savez_compressed(folder / FILE, **arrays)
+        with replacing(folder / FILE) as file:
+            np.savez_compressed(file, **arrays)

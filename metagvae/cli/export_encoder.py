@@ -38,8 +38,9 @@ def export_encoder(
     """
     from dataclasses import replace
 
+    from episodes.whole_files import write_beside
     from metagvae import zoo
-    from metagvae.storage.atomic_files import check_empty, write_beside
+    from metagvae.storage.atomic_files import check_empty
     from metagvae.training.stopped import StoppedRun
     from metagvae.zoo.card import card_text
 

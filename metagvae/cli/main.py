@@ -6,11 +6,11 @@ import importlib
 import sys
 
 from episodes.errors import InputError
+from episodes.whole_files import OUT_OF_DISK
 from metagvae.cli import terminal
 from metagvae.cli.arguments import call, made
 from metagvae.compute.processes import PeerLost, join, leave, ranks
 from metagvae.runs.signals import STOPPED, Interrupted
-from metagvae.storage.atomic_files import OUT_OF_DISK
 
 TOGETHER = ("pretrain", "train", "evaluate")
 MAX_MESSAGE = 20_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from episodes.errors import InputError, printable
 from episodes.paths import expanded
-from metagvae.storage.atomic_files import check_replaceable
+from episodes.whole_files import check_replaceable
 
 # of a table of predictions, quoted or, from earlier versions, not; of a file of measurements
 _HEADS = (

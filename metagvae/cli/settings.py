@@ -7,11 +7,11 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
-from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 from episodes.untrusted.plain_files import parse_yaml, read_yaml
 
 
@@ -52,9 +52,10 @@ def in_order(arguments: list[str], kind: type) -> list[str]:
 
 
 def _file(name: str) -> Any:
-    if not os.path.lexists(name):
+    path = expanded(name)
+    if not os.path.lexists(path):
         raise InputError(f"--config {name}: there is no such file; give a YAML file of the command's settings.")
-    return read_yaml(Path(name), "a config")
+    return read_yaml(path, "a config")
 
 
 def _text(value: str) -> Any:

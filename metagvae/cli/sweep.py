@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from episodes.errors import InputError
+from episodes.paths import expanded
 from metagvae.cli.arguments import config_in
 from metagvae.cli.outputs import say
 from metagvae.config.sections import PretrainConfig, TrainConfig
@@ -18,7 +18,7 @@ def sweep(config: SweepConfig) -> None:
     from metagvae.runs.signals import Interrupted
     from metagvae.studies.sweep import trials as sweeping
 
-    if not config.base or not Path(config.base).is_file():
+    if not config.base or not expanded(config.base).is_file():
         raise InputError(
             f"a sweep needs base, the YAML file of the {config.command} that it starts from; received {config.base!r}."
         )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from episodes import InputError
 from episodes.untrusted.typed import check_types
@@ -20,6 +24,8 @@ from metagvae.encoders.whitening import Whitening
 
 PROVIDERS = ("timm", "torchvision")
 MAX_LENGTH, MAX_SIDE = 65_536, 1024
+_COUNTS = (torch.arange, torch.linspace, torch.tensor)
+_OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 @dataclass
@@ -145,18 +151,81 @@ def _network(source: str) -> nn.Module:
     """The network without its last layer, weights as initialised; nothing is fetched."""
     provider, _, name = source.partition(":")
     package = _package(provider)
-    network: nn.Module
     if provider == "timm":
-        network = package.create_model(name, pretrained=False, num_classes=0)
-        return network
-    with torch.random.fork_rng(devices=[]):
-        network = package.get_model(name, weights=None)
+        with _refusals(source):
+            return _with_counts(lambda: package.create_model(name, pretrained=False, num_classes=0))
+    network = _torchvision_network(name)
     _cut(network, name)
     return network
 
 
+def _torchvision_network(name: str) -> nn.Module:
+    """A whole network of torchvision, built as its default weights need it and initialised at random."""
+    package = _package("torchvision")
+    with _refusals(f"torchvision:{name}"), torch.random.fork_rng(devices=[]):
+        return _with_counts(lambda: package.get_model(name, weights=None, **_implied(name)))
+
+
+def _implied(name: str) -> dict[str, Any]:
+    """The constructor's arguments that torchvision's default weights of a network imply.
+
+    torchvision sets them itself only where it is given the weights and fetches them.
+    """
+    about = _package("torchvision").get_model_weights(name).DEFAULT.meta
+    arguments: dict[str, Any] = {"num_classes": len(about["categories"])}
+    if name in ("googlenet", "inception_v3"):  # both take pictures normalised another way
+        arguments.update(transform_input=True, aux_logits=True, init_weights=False)
+    elif name.startswith("vit_"):
+        arguments["image_size"] = about["min_size"][0]
+    elif name.startswith("maxvit"):
+        arguments["input_size"] = about["min_size"]
+    return arguments
+
+
+@contextmanager
+def _refusals(source: str) -> Iterator[None]:
+    """Within it, whatever another package raises is one sentence about its network."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # each network checks its arguments in its own way
+        raise InputError(
+            f"{source} cannot be built as an encoder ({_told(error)}); choose another network of list_models()."
+        ) from error
+
+
+def _told(error: Exception) -> str:
+    """An error's kind and message in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+class _CountsOnCpu(TorchFunctionMode):
+    """Within it, numbers that are counted or listed are made on the CPU, whatever device all else is made on."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        return func(*args, **({"device": "cpu", **given} if func in _COUNTS else given))
+
+
+def _with_counts(make: Callable[[], nn.Module]) -> nn.Module:
+    """``make()``; a network that reads its widths off a tensor, as RegNet does, can be made on torch's meta device too.
+
+    The meta device holds no values. Only what is counted or listed is made on the CPU, so a sketch stays small.
+    """
+    try:
+        return make()
+    except NotImplementedError:
+        with _CountsOnCpu():
+            return make()
+
+
 def _cut(network: nn.Module, name: str) -> None:
     """Puts the identity in the place of the last linear layer, the classifier."""
+    if hasattr(network, "aux_logits"):  # its further classifiers stay among the weights, and answer no more in training
+        network.aux_logits = False  # type: ignore[assignment]
     linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     if not linear:
         raise InputError(f"torchvision:{name} does not end in a linear layer, so it cannot be used as an encoder.")
@@ -223,7 +292,7 @@ def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
         shape = weights.transforms()
         channels, size, mean, std = 3, shape.crop_size[0], list(shape.mean), list(shape.std)
         about = {"weights": str(weights), "licence": "unknown (BSD-3-Clause code; the weights' own terms apply)"}
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+    with _refusals(source), torch.device("meta"), torch.random.fork_rng(devices=[]):
         network = _network(f"{provider}:{base}").eval()
         length = int(network(torch.empty(1, channels, size, size)).flatten(1).shape[1])
     config = ForeignConfig(
@@ -239,6 +308,13 @@ def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
         length=length,
     )
     return config, about
+
+
+def _new_names(tensors: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+    """Weights under the names of torchvision's modules; its files of DenseNets have dots that older ones had."""
+    if not name.startswith("densenet"):
+        return tensors
+    return {_OLD_DENSE.sub(r"\1\2", key): value for key, value in tensors.items()}
 
 
 def load_foreign(source: str, pretrained: bool = True) -> ForeignEncoder:
@@ -261,14 +337,15 @@ def load_foreign(source: str, pretrained: bool = True) -> ForeignEncoder:
                 network = package.create_model(name, pretrained=True, num_classes=0)
             else:
                 weights = package.get_model_weights(name).DEFAULT
-                full = package.get_model(name, weights=None)
+                full = _torchvision_network(name)
                 # with weights only: no code in the file is run
-                full.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+                tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+                full.load_state_dict(_new_names(tensors, name))
                 _cut(full, name)
                 network = full
         except Exception as error:  # each package raises its own kinds for what cannot be fetched
             raise InputError(
-                f"the weights of {source} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                f"the weights of {source} cannot be fetched ({_told(error)}). "
                 "Without a network, bring them in as an encoder folder: metagvae export-encoder where there is one."
             ) from error
     return ForeignEncoder(config, network).eval()

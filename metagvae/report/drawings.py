@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from episodes.whole_files import write_beside
 from metagvae.report.grids import folded, write_grid
-from metagvae.storage.atomic_files import write_beside
 from metagvae.studies.generation import Generation
 from metagvae.vae.synthesis import Drawn
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from episodes.whole_files import write_beside
 from metagvae.classifier.pictures import Pictures
 from metagvae.report.images import Inline, chart, strip
 from metagvae.report.page import render
 from metagvae.report.section import Section, readable
-from metagvae.storage.atomic_files import write_beside
 from metagvae.studies.fit_check import FitCheck
 
 PAIRS, IMAGES, MOST = 10, 6, 30  # of confused classes, images of a class, suspects and copies

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from episodes.whole_files import write_beside
 from metagvae.report.section import readable
-from metagvae.storage.atomic_files import write_beside
 from metagvae.vae.sheet import sheet
 from metagvae.vae.synthesis import Drawn
 

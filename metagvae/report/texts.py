@@ -9,7 +9,7 @@ import torch
 
 from episodes import to_float
 from episodes.tokens import TokenBank
-from metagvae.storage.atomic_files import write_beside
+from episodes.whole_files import write_beside
 from metagvae.vae.guided_vae import GuidedVAE
 
 _COUNT, _BETWEEN = 5, 6

@@ -11,6 +11,7 @@ from episodes.datasets import Dataset
 from episodes.paths import all_different, expanded
 from episodes.samplers.prescribed import FixedEpisodes
 from episodes.tokens import TEXT
+from episodes.whole_files import write_beside
 from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import CONTROLS, controls_of
@@ -37,7 +38,6 @@ from metagvae.report.selection import selection_content
 from metagvae.report.shape import Shape, choose_shape
 from metagvae.report.traversal import traversal_content
 from metagvae.runs.run import read_config
-from metagvae.storage.atomic_files import write_beside
 from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison
 from metagvae.studies.measured_data import choose_dataset

@@ -14,7 +14,8 @@ from typing import Any
 
 from episodes import InputError
 from episodes.untrusted.plain_files import parse_json
-from metagvae.storage.atomic_files import OUT_OF_DISK, make_folder, write_beside
+from episodes.whole_files import OUT_OF_DISK, write_beside
+from metagvae.storage.atomic_files import make_folder
 
 MAX_LINE_BYTES = 2**16
 

@@ -17,12 +17,13 @@ import metagvae
 from episodes import ImageBank, InputError
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_json, read_yaml, yaml_text
+from episodes.whole_files import write_beside
 from metagvae.compute.processes import ranks
 from metagvae.config.optimisation import OptimSection
 from metagvae.runs.metrics_log import MetricsLog
 from metagvae.runs.states import States
 from metagvae.runs.wandb_log import WandbLog, client
-from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_json
 from metagvae.storage.folder_lock import FolderLock
 
 # a path that begins a word or a value, up to its last slash

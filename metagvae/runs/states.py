@@ -12,7 +12,8 @@ import torch
 
 from episodes import InputError
 from episodes.untrusted.torch_files import load_torch
-from metagvae.storage.atomic_files import PatientWriter, replacing
+from episodes.whole_files import replacing
+from metagvae.storage.atomic_files import PatientWriter
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)\.pt")

@@ -1,21 +1,14 @@
-"""Files that a crash leaves whole: written beside, flushed to the disk, renamed over."""
+"""Files and folders that a crash leaves whole, and what a killed write left."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from episodes import InputError
-
-OUT_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ENDING = ".part"
+from episodes.whole_files import ENDING, flush_names, write_beside
 
 
 class PatientWriter:
@@ -54,7 +47,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
-            _flush_names(path.parent)
+            flush_names(path.parent)
     except OSError as error:
         raise InputError(
             f"cannot make the folder {folder} ({error.strerror}); choose a place you may write to."
@@ -68,86 +61,6 @@ def check_empty(folder: Path) -> None:
             raise InputError(f"{folder} is not empty; choose another folder.")
     elif folder.exists():
         raise InputError(f"{folder} is a file; choose a folder.")
-
-
-def _flush_names(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # a system that opens no folders
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES):  # a file system that flushes none
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes ``path``'s place once the block ends well; until then, and in a crash, the old one stays.
-
-    A link at ``path`` gives way too, and what it leads to stays: links inside a folder may be a stranger's.
-
-    Raises:
-        InputError: if it cannot be written, or a device, a pipe or a folder is there; nothing is left beside.
-    """
-    check_replaceable(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=_ENDING, dir=path.parent)
-    except OSError as error:
-        raise InputError(_cannot_write(path, error)) from error
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield cast(BinaryIO, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o666 & ~_mask())
-        os.replace(beside, path)
-        _flush_names(path.parent)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(_cannot_write(path, error)) from error
-        raise
-
-
-def check_replaceable(path: Path) -> None:
-    """Raises `InputError` if a device, a pipe or a folder is there, whose place no file may take."""
-    kind = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFREG
-    if stat.S_ISDIR(kind):
-        raise InputError(f"cannot write {path}: it is a folder; give the name of a file in it.")
-    if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
-        raise InputError(f"cannot write {path}: it is a device or a pipe, not a file; give a file's name.")
-
-
-def _mask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    if error.errno in OUT_OF_DISK:
-        return (
-            f"cannot write {path}: no room ({error.strerror}). The older file, if any, is intact; make room, then give "
-            "the same command again (for a run, with --run.resume auto)."
-        )
-    return (
-        f"cannot write {path} ({error.strerror}); the older file, if any, is intact. Choose a folder you may write to."
-    )
-
-
-def write_beside(path: Path, data: bytes) -> None:
-    """Writes a file so that a crash leaves the old one or the new one, never a part.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
-    with replacing(path) as file:
-        file.write(data)
 
 
 def json_text(content: Any) -> str:
@@ -203,10 +116,10 @@ def _leads_inside(link: Path, top: Path) -> bool:
 
 def is_remnant(path: Path) -> bool:
     """Whether a file is what a write that was killed left beside its place."""
-    return path.name.startswith(".") and path.name.endswith(_ENDING)
+    return path.name.startswith(".") and path.name.endswith(ENDING)
 
 
 def sweep(folder: Path) -> None:
     """Removes what writes that were killed left under ``folder``; nobody else may be writing there."""
-    for path in folder.rglob(f".*{_ENDING}"):
+    for path in folder.rglob(f".*{ENDING}"):
         path.unlink(missing_ok=True)

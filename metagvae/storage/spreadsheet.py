@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from metagvae.storage.atomic_files import write_beside
+from episodes.whole_files import write_beside
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # what begins a formula, or is dropped before one; the wide forms are taken for the plain ones in some languages

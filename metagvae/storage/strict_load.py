@@ -74,13 +74,21 @@ def check_fit(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Loads tensors into a module; every name and shape must match, and every number be finite.
+    """Loads tensors into a module; every name and shape must match, and every number be finite there too.
 
     Raises:
-        InputError: naming what does not.
+        InputError: naming what does not; the module is as it was.
     """
-    check_fit(module.state_dict(), tensors, where)
+    own = module.state_dict()
+    check_fit(own, tensors, where)
     broken = [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise InputError(f"the weights of {where} hold numbers that are not finite, in {broken[0]}; fetch them again.")
+    for name, value in tensors.items():
+        kind = own[name].dtype
+        if value.dtype != kind and not bool(torch.isfinite(value.to(kind)).all()):
+            raise InputError(
+                f"the weights of {where} hold numbers too large for {kind}, as which {name[:100]} is kept: they would "
+                f"be infinite. Give weights of at most {torch.finfo(kind).max:.1e}."
+            )
     module.load_state_dict(dict(tensors))

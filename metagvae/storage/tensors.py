@@ -9,7 +9,7 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.torch_defaults import plain_defaults
-from metagvae.storage.atomic_files import write_beside
+from episodes.whole_files import write_beside
 
 MAX_HEADER_BYTES = 2**20
 

@@ -60,8 +60,8 @@ def import_weights(
         drop: patterns of names that are left out, see `metagvae.zoo.state_dicts.without`.
 
     Raises:
-        InputError: if a name or shape does not fit and this is no dry run, or several state dicts could be meant;
-            nothing is written then.
+        InputError: if a name or shape does not fit and this is no dry run, weights are integers or not finite in
+            float32, or several state dicts could be meant; nothing is written then.
     """
     if not dry_run and out is None:
         raise InputError("import-encoder needs --out FOLDER to write to, or --dry_run true to only look.")
@@ -82,6 +82,12 @@ def import_weights(
         raise InputError(
             f"the weights in {weights} do not fit the encoder that {config} describes, so nothing was written:\n"
             f"{problem}"
+        )
+    wrong = [f"{name} ({given[name].dtype})" for name in fit.matched if not given[name].is_floating_point()]
+    if wrong:
+        raise InputError(
+            f"the weights in {weights} are no floating point numbers, as an encoder's are: {listed(wrong, 3)}. Give "
+            "those that the network had before they were quantised or converted."
         )
     if dry_run:
         return f"{report}\nnothing was written (dry run)"

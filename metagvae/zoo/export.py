@@ -14,12 +14,15 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from episodes import InputError
+from episodes.whole_files import write_beside
 from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.norm import norm_policy
 
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 TOLERANCE = 1e-4  # of the largest difference from the module, in units of the features' standard deviation or of 1
 _BATCHES = (1, 37)
+
+Ask = Callable[[Tensor], Tensor]
 
 
 def export_to(encoder: Encoder, path: Path, to: str) -> float:
@@ -32,8 +35,8 @@ def export_to(encoder: Encoder, path: Path, to: str) -> float:
         to: ``onnx`` (checked with onnxruntime) or ``torch-export`` (`torch.export.load` reads it).
 
     Raises:
-        InputError: if a package is missing, the encoder needs to know tasks (norm ``support``, ``transductive``), or
-            the file's outputs differ by more than `TOLERANCE`; no file is left then.
+        InputError: if a package is missing, the encoder needs to know tasks (norm ``support``, ``transductive``), the
+            file's outputs differ by more than `TOLERANCE`, or it cannot be written; no file is left then.
     """
     if to not in FORMATS:
         raise InputError(f"an encoder is exported to {', '.join(FORMATS)} or safetensors; received {to!r}.")
@@ -51,27 +54,21 @@ def export_to(encoder: Encoder, path: Path, to: str) -> float:
         )
     module = copy.deepcopy(encoder).eval().cpu().float()
     config = module.config
-    beside = path.with_name(f".writing-{path.name}")
-    try:
-        ask = (_onnx if to == "onnx" else _torch_export)(module, beside)
-        worst = 0.0
-        generator = torch.Generator().manual_seed(0)
-        for batch in _BATCHES:
-            images = torch.rand(batch, config.channels, config.size, config.size, generator=generator)
-            with torch.no_grad():
-                expected = module(images)
-            received = ask(images)
-            if received.shape != expected.shape:
-                raise InputError(f"{to} gives {list(received.shape)} instead of {list(expected.shape)}; not written.")
-            scale = max(1.0, float(expected.std()))
-            worst = max(worst, float((received - expected).abs().max()) / scale)
-        if not worst <= TOLERANCE:
-            raise InputError(
-                f"{to} differs from the module by {worst:.2g}, more than {TOLERANCE}; nothing was written."
-            )
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    data, ask = (_onnx if to == "onnx" else _torch_export)(module)
+    worst = 0.0
+    generator = torch.Generator().manual_seed(0)
+    for batch in _BATCHES:
+        images = torch.rand(batch, config.channels, config.size, config.size, generator=generator)
+        with torch.no_grad():
+            expected = module(images)
+        received = ask(images)
+        if received.shape != expected.shape:
+            raise InputError(f"{to} gives {list(received.shape)} instead of {list(expected.shape)}; not written.")
+        scale = max(1.0, float(expected.std()))
+        worst = max(worst, float((received - expected).abs().max()) / scale)
+    if not worst <= TOLERANCE:
+        raise InputError(f"{to} differs from the module by {worst:.2g}, more than {TOLERANCE}; nothing was written.")
+    write_beside(path, data)
     return worst
 
 
@@ -82,16 +79,17 @@ def _traced(module: Encoder) -> torch.export.ExportedProgram:
         return torch.export.export(module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}})
 
 
-def _torch_export(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
+def _torch_export(module: Encoder) -> tuple[bytes, Ask]:
+    """The file's content, and what asks a network that was read from it."""
     buffer = io.BytesIO()  # a disk that is full ends the process in torch's own writer
     torch.export.save(_traced(module), buffer)
-    path.write_bytes(buffer.getbuffer())
-    with path.open("rb") as file:
-        again = torch.export.load(file).module()
-    return lambda images: again(images).detach()
+    data = buffer.getvalue()
+    again = torch.export.load(io.BytesIO(data)).module()
+    return data, lambda images: again(images).detach()
 
 
-def _onnx(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
+def _onnx(module: Encoder) -> tuple[bytes, Ask]:
+    """The file's content, and what asks a network that was read from it."""
     if torch.__version__ < TorchVersion("2.6"):
         raise InputError(f"the export to ONNX needs torch 2.6 or later; this is {torch.__version__}. Use torch-export.")
     try:
@@ -110,6 +108,6 @@ def _onnx(module: Encoder, path: Path) -> Callable[[Tensor], Tensor]:
     assert program is not None
     model = program.model_proto
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(np.asarray(session.run(None, {"images": images.numpy()})[0]))
+    data: bytes = model.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return data, lambda images: torch.from_numpy(np.asarray(session.run(None, {"images": images.numpy()})[0]))

@@ -8,8 +8,8 @@ from typing import Any
 
 from episodes import InputError
 from episodes.untrusted.plain_files import read_json
+from episodes.whole_files import write_beside
 from metagvae.encoders.encoder import Encoder
-from metagvae.storage.atomic_files import write_beside
 from metagvae.storage.strict_load import check_fit, load_strictly
 from metagvae.storage.tensors import read_tensors
 from metagvae.zoo.card import EncoderCard, card_text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import os
 import tarfile
@@ -131,6 +133,24 @@ def test_damaged_packages_are_refused_in_one_sentence(tmp_path: Path, monkeypatc
     monkeypatch.setattr(npm_packages, "MAX_FILE_BYTES", 100)
     with pytest.raises(InputError, match="in one file; it is not read on"):
         list(package_texts(whole, "package/", ".html"))
+
+
+def test_an_archive_is_fetched_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = b"an archive"
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(data))
+    monkeypatch.setattr("episodes.datasets.udhr.SHA512", hashlib.sha512(data).hexdigest())
+    (tmp_path / FILE).write_text("the older one")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(InputError, match="no room"):
+            make_dataset("udhr").fetch(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).read_text() == "the older one"
+    make_dataset("udhr").fetch(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == data
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

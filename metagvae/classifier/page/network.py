@@ -149,6 +149,6 @@ def write_onnx(classifier: FewShotClassifier, path: Path) -> None:
     Raises:
         InputError: as `onnx_bytes`, or if the file cannot be written.
     """
-    from metagvae.storage.atomic_files import write_beside
+    from episodes.whole_files import write_beside
 
     write_beside(path, onnx_bytes(classifier)[0])

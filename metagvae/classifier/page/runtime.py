@@ -10,7 +10,8 @@ from pathlib import Path
 
 from episodes import InputError
 from episodes.datasets.cache import cache_folder
-from metagvae.storage.atomic_files import make_folder, write_beside
+from episodes.whole_files import write_beside
+from metagvae.storage.atomic_files import make_folder
 
 VERSION = "1.22.0"
 ADDRESS = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"

@@ -10,10 +10,10 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from episodes.whole_files import write_beside
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.page.network import onnx_bytes
 from metagvae.classifier.page.runtime import VERSION, runtime_files
-from metagvae.storage.atomic_files import write_beside
 
 
 def packed(data: bytes) -> str:

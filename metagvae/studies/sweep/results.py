@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from episodes.untrusted.plain_files import read_json, yaml_text
+from episodes.whole_files import write_beside
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.results import interval
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
-from metagvae.storage.atomic_files import write_beside, write_json
+from metagvae.storage.atomic_files import write_json
 from metagvae.studies.sweep.search_space import Range, SweepConfig, with_values
 
 MEASURED = "validation.json"  # in a trial's run folder

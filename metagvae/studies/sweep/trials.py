@@ -19,12 +19,13 @@ import torch
 from episodes import Episodes, EpisodeShape, ImageBank, InputError, to_float
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_yaml, yaml_text
+from episodes.whole_files import write_beside
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.evaluation.results import interval
 from metagvae.learners import Learner, learner_class, make_learner
 from metagvae.runs.metrics_log import read_metrics
-from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_beside, write_json
+from metagvae.storage.atomic_files import check_links, is_remnant, make_folder, sweep, write_json
 from metagvae.storage.folder_lock import FolderLock
 from metagvae.studies.selection import check_view_images, view_errors
 from metagvae.studies.sweep.database import check_trials, open_study, readable

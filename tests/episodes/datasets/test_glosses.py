@@ -82,6 +82,17 @@ def test_what_is_no_wordnet_is_one_sentence(root: Path, monkeypatch: pytest.Monk
         made.fetch(root)
 
 
+def test_where_they_are_missing_the_advice_can_be_followed(tmp_path: Path) -> None:
+    """Of every data set: `data fetch` is advised where it fetches something."""
+    for name, advised, other in (
+        ("glosses", "install Debian's package wordnet-base", "data fetch"),
+        ("mnist", "or run `metagvae data fetch mnist`", "wordnet"),
+    ):
+        with pytest.raises(InputError, match=advised) as raised:
+            make_dataset(name, root=str(tmp_path)).load("test")
+        assert other not in str(raised.value)
+
+
 def test_the_installed_glosses() -> None:
     if not (INSTALLED / FILES[0]).exists():
         pytest.skip("wordnet-base is not installed")

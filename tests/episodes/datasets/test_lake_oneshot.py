@@ -75,7 +75,7 @@ def test_runs_from_several_zips_are_paired_and_named(root: Path, prefix: str) ->
 
 def test_what_does_not_fit_is_refused(root: Path) -> None:
     dataset = make_dataset("lake-oneshot", root=str(root))
-    with pytest.raises(InputError, match=r"no all_runs\.zip"):
+    with pytest.raises(InputError, match=r"no all_runs\.zip.* put python/one-shot-classification/all_runs\.zip of"):
         dataset.load("test")
     with pytest.raises(InputError, match="test-only"):
         dataset.load("train")

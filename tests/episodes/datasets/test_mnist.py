@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tracemalloc
 import zipfile
@@ -93,6 +94,25 @@ def test_headers_that_claim_another_shape(tmp_path: Path, shape: str) -> None:
         archive.writestr("train_images.npy", header)
     with pytest.raises(InputError, match=r"mnist\.npz"):
         make_dataset("mnist", root=str(tmp_path)).load("train")
+
+
+def test_it_is_fetched_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Upstream:
+        data, targets = torch.zeros(40, 28, 28, dtype=torch.uint8), torch.arange(40) % 10
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", Upstream)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(InputError, match="no room"):
+            make_dataset("mnist").fetch(tmp_path)
+    assert not list(tmp_path.iterdir())
+    make_dataset("mnist").fetch(tmp_path)
+    assert make_dataset("mnist", root=str(tmp_path)).load("train").counts.tolist() == [4] * 10
 
 
 def test_there_is_no_validation_split_unless_training_images_are_held_out(tmp_path: Path) -> None:

@@ -180,6 +180,19 @@ def test_data_are_fetched_into_a_home(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+def test_what_is_read_from_a_home(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pictures(tmp_path / "pictures", 4, 2)
+    assert call(capsys, "data", "check", "~/pictures")[0] == 0
+    (tmp_path / "c.yaml").write_text("data: {name: no-such-data}\n")
+    search = "{optim.lr: {float: [1.0e-4, 1.0e-2]}}"
+    for command in (["train", "--config", "~/c.yaml"], ["sweep", "--base", "~/c.yaml", "--search", search]):
+        _, _, err = call(capsys, *command)
+        assert "no-such-data" in err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     locked = tmp_path / "locked"

@@ -12,9 +12,9 @@ import pytest
 import metagvae.zoo.load
 from episodes import InputError
 from episodes.errors import printable
+from episodes.whole_files import write_beside
 from metagvae.classifier.folders import COLUMNS
 from metagvae.cli.outputs import _written_before, check_link, make_link
-from metagvae.storage.atomic_files import write_beside
 from metagvae.storage.spreadsheet import cell, write_table
 from tests.support.commands import call, pictures
 

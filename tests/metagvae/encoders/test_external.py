@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -131,6 +132,103 @@ def test_torchvisions_weights_are_read_from_its_cache_with_weights_only(monkeypa
     theirs.classifier[-1] = torch.nn.Identity()
     with torch.no_grad():
         torch.testing.assert_close(encoder(x), theirs((x - encoder.mean) / encoder.std))
+
+
+def stand_in(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """A network as torchvision's own constructor makes it of its default weights; these are random, not fetched."""
+    from torchvision import models
+
+    torch.manual_seed(3)
+    whole = {"aux_logits": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    weights = models.get_model_weights(name).DEFAULT
+    tensors = models.get_model(name, weights=None, **whole).state_dict()
+    if name.startswith("densenet"):  # as in torchvision's files
+        kept = {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")}
+        tensors = {re.sub(r"(layer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value for key, value in kept.items()}
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: dict(tensors))
+    return models.get_model(name, weights=weights).eval()
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "regnet_x_400mf", "densenet121", "mobilenet_v2"])
+def test_features_are_those_of_torchvisions_own_constructor(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = stand_in(name, monkeypatch)
+    encoder = load_encoder(f"torchvision:{name}")
+    save_encoder(encoder, tmp_path / "saved")
+    last = "fc" if hasattr(theirs, "fc") else "classifier"
+    setattr(theirs, last, torch.nn.Identity() if last == "fc" or name.startswith("dense") else theirs.classifier[:-1])
+    x = torch.rand(2, 3, encoder.config.size, encoder.config.size)
+    with torch.no_grad():
+        expected = theirs((x - encoder.mean) / encoder.std)
+        assert expected.abs().max() > 0
+        for ours in (encoder, load_encoder(tmp_path / "saved")):
+            torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_a_network_with_further_classifiers_is_trained_like_any(name: str) -> None:
+    """torchvision's gives three answers in training; folders of before hold the weights of all."""
+    from torchvision import models
+
+    encoder = load_foreign(f"torchvision:{name}", pretrained=False)
+    assert encoder.train()(torch.rand(2, 3, 64, 64)).shape == (2, encoder.feature_size)
+    earlier = models.get_model(name, weights=None, init_weights=False).state_dict()
+    assert set(encoder.network.state_dict()) == {key for key in earlier if not key.startswith("fc.")}
+
+
+def built_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compares a network with that of torchvision's own constructor, given weights, without their values."""
+    from torchvision import models
+
+    config, _ = describe_foreign(f"torchvision:{name}")
+    with monkeypatch.context() as patched, torch.device("meta"), external._CountsOnCpu():
+        patched.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: {})
+        patched.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
+        theirs = models.get_model(name, weights=models.get_model_weights(name).DEFAULT)
+        ours = external._network(f"torchvision:{name}")
+    needed = {key: value.shape for key, value in theirs.state_dict().items()}
+    lost = {key for key in needed if needed[key] != getattr(ours.state_dict().get(key), "shape", None)}
+    assert {key.rpartition(".")[0] for key in lost} == {list(needed)[-1].rpartition(".")[0]}, "all but the classifier"
+    plain = {key: value for key, value in vars(theirs).items() if isinstance(value, (bool, int, float, str))}
+    if "aux_logits" in plain:
+        plain["aux_logits"] = False
+    assert {key: vars(ours)[key] for key in plain} == plain
+    assert config.length >= 1
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "regnet_y_400mf", "vit_h_14", "maxvit_t"])
+def test_networks_are_built_as_torchvisions_weights_need_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built_alike(name, monkeypatch)
+
+
+@pytest.mark.slow
+def test_every_network_of_torchvision_is_an_encoder_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import models
+
+    for name in models.list_models(module=models):
+        if name.startswith("squeezenet"):
+            with pytest.raises(InputError, match="does not end in a linear layer"):
+                describe_foreign(f"torchvision:{name}")
+        else:
+            built_alike(name, monkeypatch)
+
+
+def test_a_sketch_of_a_large_network_holds_no_numbers() -> None:
+    sketch = external.sketch_foreign("torchvision:regnet_y_128gf")
+    assert sum(value.numel() for value in sketch.values()) > 6e8
+    assert all(value.is_meta for value in sketch.values())
+
+
+def test_what_another_package_raises_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("torchvision.models.get_model", refuse)
+    for ask in (describe_foreign, external.sketch_foreign, load_foreign):
+        with pytest.raises(InputError, match=r"torchvision:resnet18 cannot be built as an encoder \(AssertionError"):
+            ask("torchvision:resnet18")
 
 
 def test_all_kinds_in_one_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

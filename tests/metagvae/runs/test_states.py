@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from episodes import InputError
+from episodes.whole_files import replacing, write_beside
 from metagvae.runs.states import States
-from metagvae.storage.atomic_files import PatientWriter, replacing, write_beside
+from metagvae.storage.atomic_files import PatientWriter
 
 
 def state(step: int) -> dict[str, Any]:

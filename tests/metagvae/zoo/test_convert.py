@@ -155,6 +155,38 @@ def test_options_that_match_nothing_are_refused(tmp_path: Path, option: dict) ->
         run(tmp_path, dict(source().state_dict()), **option)
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_integers_are_no_weights(tmp_path: Path, dry_run: bool) -> None:
+    tensors = {name: (100 * value).long() for name, value in source().state_dict().items()}
+    with pytest.raises(InputError, match=r"no floating point numbers.*torch\.int64.*were quantised") as raised:
+        run(tmp_path, tensors, dry_run=dry_run)
+    assert "import-encoder" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path: Path) -> None:
+    tensors = {name: value.double() * 1e200 for name, value in source().state_dict().items()}
+    with pytest.raises(InputError, match=r"too large for torch\.float32.*at most 3\.4e\+38"):
+        run(tmp_path, tensors)
+    assert not (tmp_path / "out").exists()
+    run(tmp_path, {name: value.double() for name, value in source().state_dict().items()})
+    assert same(tmp_path, source())
+
+
+def test_files_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "settings.yaml").write_text(json.dumps(CONFIG))
+    torch.save(source().state_dict(), tmp_path / "w.pt")
+    assert main(["import-encoder", "~/w.pt", "~/settings.yaml", "--out", "~/out"]) == 0
+    assert same(tmp_path, source())
+
+
+def test_a_torchscript_program_is_called_so(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"holds a TorchScript program.*Save its state_dict\(\) alone"):
+        read_state_dicts(tmp_path / "w.pt")
+
+
 def test_needed_weights_cannot_be_dropped(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)missing: 5.*They fit without --prefix and --drop"):
         run(tmp_path, dict(source().state_dict()), drop=["backbone.blocks.0.*"])

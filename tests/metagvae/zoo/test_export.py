@@ -62,14 +62,30 @@ def test_a_network_of_torchvision(tmp_path: Path) -> None:
 def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = export._torch_export
 
-    def off(module: Encoder, path: Path):
-        ask = honest(module, path)
-        return lambda images: ask(images) + 0.01
+    def off(module: Encoder) -> tuple[bytes, export.Ask]:
+        data, ask = honest(module)
+        return data, lambda images: ask(images) + 0.01
 
     monkeypatch.setattr(export, "_torch_export", off)
     with pytest.raises(InputError, match="differs from the module"):
         export.export_to(small(), tmp_path / "x.pt2", "torch-export")
     assert not list(tmp_path.iterdir())
+
+
+def test_two_exports_to_one_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, path = export._torch_export, tmp_path / "x.pt2"
+
+    def meanwhile(*given: object):
+        made = honest(*given)
+        monkeypatch.setattr(export, "_torch_export", honest)
+        export.export_to(small(), path, "torch-export")
+        return made
+
+    monkeypatch.setattr(export, "_torch_export", meanwhile)
+    export.export_to(small(), path, "torch-export")
+    assert list(tmp_path.iterdir()) == [path]
+    x = torch.rand(3, 1, 32, 32)
+    torch.testing.assert_close(torch.export.load(path).module()(x), small()(x))
 
 
 def test_what_cannot_be_exported_says_why(tmp_path: Path) -> None:
