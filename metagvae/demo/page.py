@@ -88,7 +88,9 @@ def serve(page: Any, host: str, port: int, block: bool = True) -> str:
             ssr_mode=False,
         )
     except OSError as error:
-        raise InputError(f"port {port} of {host} cannot be served ({error}); choose another --port.") from error
+        # gradio's own words on a taken port advise a variable and an argument that this command does not have
+        reason = "it is taken, or may not be opened" if "empty port" in str(error) else str(error)
+        raise InputError(f"port {port} of {host} cannot be served ({reason}); choose another --port.") from error
     if block:
         print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
         page.block_thread()

@@ -334,3 +334,18 @@ def test_a_port_that_is_none_is_refused_before_anything_is_loaded(
 
     assert main(["demo", f"--port={port}", "--encoder", "nowhere"]) == 2
     assert f"--port must be between 1 and 65535; received {port}" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_sentence() -> None:
+    gradio = pytest.importorskip("gradio")
+    from metagvae.demo.page import serve
+
+    with gradio.Blocks() as page:
+        pass
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"port {port} of 127\.0\.0\.1 cannot be served \(it is taken") as caught:
+            serve(page, "127.0.0.1", port, block=False)
+    assert "GRADIO" not in str(caught.value)
