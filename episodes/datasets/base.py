@@ -101,7 +101,7 @@ class Dataset(ABC):
 
     @property
     def remedy(self) -> str:
-        """What brings its files where they are missing: the command that fetches them; empty where there is none."""
+        """The command that fetches its files where they are missing; empty where none does."""
         return f"run `metagvae data fetch {self.name}`" if type(self).fetch is not Dataset.fetch else ""
 
     def find_root(self, *markers: str) -> Path:
