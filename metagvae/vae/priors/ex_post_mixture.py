@@ -80,7 +80,7 @@ class ExPostMixture(StandardNormal):
 
     def sample(self, count: int, labels: Labels) -> Tensor:
         component = chosen(self.shares, count)
-        noise = normal(count, len(self.origin), device=self.origin.device)
+        noise = normal(count, len(self.origin), device=self.origin.device, dtype=self.origin.dtype)
         drawn = noise
         # one component at a time: a matrix per draw would fill the memory, and to choose rows would wait for the host
         for number, (centre, factor) in enumerate(zip(self.centres, self.factors, strict=True)):

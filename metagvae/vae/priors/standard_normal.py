@@ -46,4 +46,4 @@ class StandardNormal(Prior):
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def sample(self, count: int, labels: Labels) -> Tensor:
-        return normal(count, len(self.origin), device=self.origin.device)
+        return normal(count, len(self.origin), device=self.origin.device, dtype=self.origin.dtype)
