@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from episodes import InputError
 from episodes.untrusted.typed import check_types
 from metagvae.encoders.encoder import ENCODERS, Encoder, EncoderConfig, Posterior
+from metagvae.encoders.foreign_networks import (
+    PROVIDERS,
+    names_of,
+    network_of,
+    package_of,
+    parted,
+    pretrained_network,
+    refusals_of,
+)
 from metagvae.encoders.norm import full_precision
 from metagvae.encoders.whitening import Whitening
 
-PROVIDERS = ("timm", "torchvision")
 MAX_LENGTH, MAX_SIDE = 65_536, 1024
-_COUNTS = (torch.arange, torch.linspace, torch.tensor)
-_OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 @dataclass
@@ -51,7 +51,7 @@ class ForeignConfig(EncoderConfig):
         provider, _, name = self.backbone.partition(":")
         if provider not in PROVIDERS or not name:
             raise InputError(f"backbone {self.backbone!r} is none of {', '.join(f'{p}:NAME' for p in PROVIDERS)}.")
-        if name not in _names(provider):
+        if name not in names_of(provider):
             raise InputError(f"{provider} has no classifier named {name!r}; its own list_models() names them.")
         if not (isinstance(self.size, int) and 1 <= self.size <= MAX_SIDE and self.channels in (1, 3)):
             raise InputError(
@@ -95,7 +95,7 @@ class ForeignEncoder(Encoder):
         nn.Module.__init__(self)
         config.check()
         self.config: ForeignConfig = config
-        self.network = network or _network(config.backbone)
+        self.network = network or network_of(config.backbone)
         self.backbone_size = config.length
         self.whitening = Whitening(config.length, config.whitened) if config.whitened else nn.Identity()
         self.register_buffer("mean", torch.tensor(config.channel_mean)[:, None, None], persistent=False)
@@ -133,115 +133,6 @@ class ForeignEncoder(Encoder):
         return whitened
 
 
-def _package(provider: str) -> ModuleType:
-    """timm, or torchvision.models."""
-    try:
-        return import_module("timm" if provider == "timm" else "torchvision.models")
-    except ImportError as error:
-        raise InputError(f"{provider}:NAME needs the package {provider}; pip install {provider}.") from error
-
-
-def _names(provider: str) -> list[str]:
-    package = _package(provider)
-    names: list[str] = package.list_models() if provider == "timm" else package.list_models(module=package)
-    return names
-
-
-def _network(source: str) -> nn.Module:
-    """The network without its last layer, weights as initialised; nothing is fetched."""
-    provider, _, name = source.partition(":")
-    package = _package(provider)
-    if provider == "timm":
-        with _refusals(source):
-            return _with_counts(lambda: package.create_model(name, pretrained=False, num_classes=0))
-    network = _torchvision_network(name)
-    _cut(network, name)
-    return network
-
-
-def _torchvision_network(name: str) -> nn.Module:
-    """A whole network of torchvision, built as its default weights need it and initialised at random."""
-    package = _package("torchvision")
-    with _refusals(f"torchvision:{name}"), torch.random.fork_rng(devices=[]):
-        return _with_counts(lambda: package.get_model(name, weights=None, **_implied(name)))
-
-
-def _implied(name: str) -> dict[str, Any]:
-    """The constructor's arguments that torchvision's default weights of a network imply.
-
-    torchvision sets them itself only where it is given the weights and fetches them.
-    """
-    about = _package("torchvision").get_model_weights(name).DEFAULT.meta
-    arguments: dict[str, Any] = {"num_classes": len(about["categories"])}
-    if name in ("googlenet", "inception_v3"):  # both take pictures normalised another way
-        arguments.update(transform_input=True, aux_logits=True, init_weights=False)
-    elif name.startswith("vit_"):
-        arguments["image_size"] = about["min_size"][0]
-    elif name.startswith("maxvit"):
-        arguments["input_size"] = about["min_size"]
-    return arguments
-
-
-@contextmanager
-def _refusals(source: str) -> Iterator[None]:
-    """Within it, whatever another package raises is one sentence about its network."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # each network checks its arguments in its own way
-        raise InputError(
-            f"{source} cannot be built as an encoder ({_told(error)}); choose another network of list_models()."
-        ) from error
-
-
-def _told(error: Exception) -> str:
-    """An error's kind and message in one short line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-class _CountsOnCpu(TorchFunctionMode):
-    """Within it, numbers that are counted or listed are made on the CPU, whatever device all else is made on."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = kwargs or {}
-        return func(*args, **({"device": "cpu", **given} if func in _COUNTS else given))
-
-
-def _with_counts(make: Callable[[], nn.Module]) -> nn.Module:
-    """``make()``; a network that reads its widths off a tensor, as RegNet does, can be made on torch's meta device too.
-
-    The meta device holds no values. Only what is counted or listed is made on the CPU, so a sketch stays small.
-    """
-    try:
-        return make()
-    except NotImplementedError:
-        with _CountsOnCpu():
-            return make()
-
-
-def _cut(network: nn.Module, name: str) -> None:
-    """Puts the identity in the place of the last linear layer, the classifier."""
-    if hasattr(network, "aux_logits"):  # its further classifiers stay among the weights, and answer no more in training
-        network.aux_logits = False  # type: ignore[assignment]
-    linear = [path for path, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    if not linear:
-        raise InputError(f"torchvision:{name} does not end in a linear layer, so it cannot be used as an encoder.")
-    owner, _, last = linear[-1].rpartition(".")
-    setattr(network.get_submodule(owner), last, nn.Identity())
-
-
-def _known(source: str) -> tuple[str, str, str]:
-    """Provider, network and the tag of its weights, in which timm's names end; raises `InputError` if unknown."""
-    provider, _, name = source.partition(":")
-    base, _, tag = name.partition(".")
-    if base not in _names(provider):
-        raise InputError(f"{provider} has no classifier named {base[:100]!r}; its own list_models() names them.")
-    return provider, base, tag
-
-
 def timm_about(source: str) -> dict[str, Any]:
     """Facts that timm has on the weights of ``timm:NAME`` or ``timm:NAME.TAG``; empty if it says nothing.
 
@@ -266,9 +157,9 @@ def sketch_foreign(source: str) -> dict[str, Tensor]:
     Raises:
         InputError: if the package is missing or has no such network.
     """
-    provider, base, _ = _known(source)
+    provider, base, _ = parted(source)
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        return _network(f"{provider}:{base}").state_dict()
+        return network_of(f"{provider}:{base}").state_dict()
 
 
 def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
@@ -277,7 +168,7 @@ def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
     Raises:
         InputError: if the package is missing or has no such network.
     """
-    provider, base, tag = _known(source)
+    provider, base, tag = parted(source)
     about: dict[str, Any] = {"licence": "unknown"}
     if provider == "timm":
         from timm.data import resolve_data_config
@@ -288,12 +179,12 @@ def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
         mean, std = list(data["mean"]), list(data["std"])
         about = {"weights": cfg.get("tag") or tag or "default", "licence": cfg.get("license") or "unknown"}
     else:
-        weights = _package(provider).get_model_weights(base).DEFAULT
+        weights = package_of(provider).get_model_weights(base).DEFAULT
         shape = weights.transforms()
         channels, size, mean, std = 3, shape.crop_size[0], list(shape.mean), list(shape.std)
         about = {"weights": str(weights), "licence": "unknown (BSD-3-Clause code; the weights' own terms apply)"}
-    with _refusals(source), torch.device("meta"), torch.random.fork_rng(devices=[]):
-        network = _network(f"{provider}:{base}").eval()
+    with refusals_of(source), torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = network_of(f"{provider}:{base}").eval()
         length = int(network(torch.empty(1, channels, size, size)).flatten(1).shape[1])
     config = ForeignConfig(
         backbone=f"{provider}:{base}",
@@ -310,13 +201,6 @@ def describe_foreign(source: str) -> tuple[ForeignConfig, dict[str, Any]]:
     return config, about
 
 
-def _new_names(tensors: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
-    """Weights under the names of torchvision's modules; its files of DenseNets have dots that older ones had."""
-    if not name.startswith("densenet"):
-        return tensors
-    return {_OLD_DENSE.sub(r"\1\2", key): value for key, value in tensors.items()}
-
-
 def load_foreign(source: str, pretrained: bool = True) -> ForeignEncoder:
     """``timm:NAME`` or ``torchvision:NAME``, in evaluation mode.
 
@@ -328,24 +212,4 @@ def load_foreign(source: str, pretrained: bool = True) -> ForeignEncoder:
         InputError: if the package, the network or the weights cannot be had.
     """
     config, _ = describe_foreign(source)
-    provider, _, name = source.partition(":")
-    network: nn.Module | None = None
-    if pretrained:
-        package = _package(provider)
-        try:
-            if provider == "timm":
-                network = package.create_model(name, pretrained=True, num_classes=0)
-            else:
-                weights = package.get_model_weights(name).DEFAULT
-                full = _torchvision_network(name)
-                # with weights only: no code in the file is run
-                tensors = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-                full.load_state_dict(_new_names(tensors, name))
-                _cut(full, name)
-                network = full
-        except Exception as error:  # each package raises its own kinds for what cannot be fetched
-            raise InputError(
-                f"the weights of {source} cannot be fetched ({_told(error)}). "
-                "Without a network, bring them in as an encoder folder: metagvae export-encoder where there is one."
-            ) from error
-    return ForeignEncoder(config, network).eval()
+    return ForeignEncoder(config, pretrained_network(source) if pretrained else None).eval()

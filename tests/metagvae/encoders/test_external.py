@@ -13,7 +13,7 @@ import torch
 
 import metagvae
 from episodes import InputError
-from metagvae.encoders import external
+from metagvae.encoders import external, foreign_networks
 from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.external import ForeignEncoder, describe_foreign, load_foreign
 from metagvae.encoders.norm import norm_policy
@@ -183,11 +183,11 @@ def built_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision import models
 
     config, _ = describe_foreign(f"torchvision:{name}")
-    with monkeypatch.context() as patched, torch.device("meta"), external._CountsOnCpu():
+    with monkeypatch.context() as patched, torch.device("meta"), foreign_networks._CountsOnCpu():
         patched.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: {})
         patched.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
         theirs = models.get_model(name, weights=models.get_model_weights(name).DEFAULT)
-        ours = external._network(f"torchvision:{name}")
+        ours = foreign_networks.network_of(f"torchvision:{name}")
     needed = {key: value.shape for key, value in theirs.state_dict().items()}
     lost = {key for key in needed if needed[key] != getattr(ours.state_dict().get(key), "shape", None)}
     assert {key.rpartition(".")[0] for key in lost} == {list(needed)[-1].rpartition(".")[0]}, "all but the classifier"
