@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from episodes import InputError
 from episodes.paths import expanded
 from episodes.untrusted.plain_files import read_json
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import PretrainConfig
+from metagvae.encoders import spectral_norm
 from metagvae.encoders.encoder import Encoder
 from metagvae.runs.run import read_config
 from metagvae.runs.states import States
@@ -17,6 +22,15 @@ from metagvae.storage.strict_load import load_strictly
 from metagvae.training.pretraining import card_of
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, factor_ranges, new_encoder, new_vae
+
+
+def _weights(state: Mapping[str, Any], folder: str | Path) -> Mapping[str, Tensor]:
+    """The weights that a run would keep now: their mean, where it has begun to take one."""
+    average = state.get("average")
+    kept = average.get("mean") if isinstance(average, dict) and average.get("count") else state.get("module")
+    if not isinstance(kept, dict):
+        raise InputError(f"the newest state of {folder} is damaged: it holds no weights.")
+    return kept
 
 
 class StoppedRun:
@@ -61,10 +75,9 @@ class StoppedRun:
             attribute_sizes(bank),
             factors=factor_ranges(bank),
         )
-        tensors = state.get("module")
-        if not isinstance(tensors, dict):
-            raise InputError(f"the newest state of {folder} is damaged: it holds no weights.")
-        load_strictly(vae, tensors, str(place / "state"))
+        load_strictly(vae, _weights(state, folder), str(place / "state"))
+        if "average" in state:
+            spectral_norm.find(vae)  # of the mean weight; a mean of unit vectors is none
         self._vae = vae.eval()
         work = f"{state['step']} of {config.optim.steps} steps of {min(config.batch, len(bank))}"
         made_by = read_json(place / "provenance.json", "what made a run")

@@ -16,13 +16,14 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.config.episodes import ValidationSection
 from metagvae.config.optimisation import OptimSection
-from metagvae.config.sections import EncoderSection
+from metagvae.config.sections import DataConfig, EncoderSection, VAESection
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.signals import Interrupted
 from metagvae.runs.states import States
 from metagvae.storage.tensors import read_tensors
 from metagvae.training.averaged_weights import AveragedWeights
 from metagvae.training.pretraining import pretrain
+from metagvae.training.stopped import StoppedRun
 from metagvae.training.validation import Validation
 from tests.support.trainings import assert_same_run, bank, do_train, pretrain_config, train_config
 
@@ -91,6 +92,21 @@ def test_a_run_keeps_the_mean_of_its_last_steps(tmp_path: Path) -> None:
             expected = torch.stack([*(state[name] for state in states), last[name]]).mean(0)
             assert torch.allclose(value, expected, atol=1e-5), name
     assert any(not torch.allclose(kept[name], last[name], atol=1e-3) for name in kept)
+
+
+def test_a_stopped_run_is_exported_as_the_mean_that_it_would_keep(tmp_path: Path) -> None:
+    """Before the mean has begun, as its weights."""
+    optim = OptimSection(steps=6, lr=0.05, schedule="constant", average=1.0, average_from=0.5)
+    data, vae = DataConfig("sprites", size=16, options={"count": 60}), VAESection(decoder_width=4)
+    for stop, part in ((2, "module"), (5, "average")):
+        config = pretrain_config(tmp_path / "run", resume="auto", stop_after=stop)
+        with pytest.raises(Interrupted):
+            pretrain(replace(config, data=data, vae=vae, optim=optim))
+        state = States(tmp_path / "run" / "state").load()
+        assert state is not None
+        expected = state["average"]["mean"] if part == "average" else state["module"]
+        found = StoppedRun(tmp_path / "run").vae().state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in found.items()), part
 
 
 def test_stopped_at_three_places_ends_bit_identical(tmp_path: Path) -> None:
