@@ -44,8 +44,9 @@ def mutual_neighbours(features: Tensor, count: int) -> Tensor:
 def picture_groups(encoder: nn.Module, bank: ImageBank, count: int, device: Device, warps: int = 4) -> Tensor:
     """int64 ``[M, 1 + count]``: each picture of a bank and its `mutual_neighbours` by an encoder's features.
 
-    Of pictures that a bank holds in four quarter turns only the upright ones are compared, and what is found holds
-    for the other turns: a picture that looks like its own turn must not be taken for it.
+    Of pictures that a bank holds in quarter turns only the upright ones are compared, and what is found holds for the
+    other turns: a picture that looks like its own turn must not be taken for it. A neighbour that has no such turn is
+    left out of them.
 
     Args:
         warps: average features with those of so many warped copies, which makes fewer neighbours wrong.
@@ -55,12 +56,34 @@ def picture_groups(encoder: nn.Module, bank: ImageBank, count: int, device: Devi
         average = WarpAverage(encoder, warps) if warps else encoder
         return mutual_neighbours(embed_bank(average.eval(), pictures, device), count).to(bank.device)
 
-    if "rotation" not in bank.attributes:
+    turns = _turns(bank)
+    upright = torch.nonzero(turns[:, 0] >= 0).flatten()
+    if len(upright) == bank.num_classes:
         return near(bank)
-    turns = bank.attributes["rotation"].values
-    upright = near(bank.subset(torch.nonzero(turns == 0).flatten().cpu()).to(bank.device))
-    groups = torch.empty(len(bank), 1 + count, dtype=torch.int64, device=bank.device)
+    found = near(bank.subset(upright.cpu()).to(bank.device))
+    own = torch.nonzero(turns[bank.labels, 0] >= 0).flatten()  # the picture that each row of found is of
+    groups = torch.arange(len(bank), device=bank.device).unsqueeze(1).repeat(1, 1 + count)
     for quarter in range(4):
-        rows = torch.nonzero(turns[bank.labels] == quarter).flatten()
-        groups[rows] = rows[upright]
+        there = turns[bank.labels[own], quarter]
+        turned, moved = there >= 0, own + bank.offsets[there.clamp(min=0)] - bank.offsets[bank.labels[own]]
+        rows, near_them = moved[turned], found[turned]
+        groups[rows] = torch.where(turned[near_them], moved[near_them], rows.unsqueeze(1))
     return groups
+
+
+def _turns(bank: ImageBank) -> Tensor:
+    """int64 ``[classes, 4]``: the class that is an upright one turned by so many quarters, -1 where there is none.
+
+    By their names, as `ImageBank.with_rotations` gives them: a bank made of several knows no attribute of a part.
+    """
+    numbers = {name: number for number, name in enumerate(bank.class_names)}
+    found = []
+    for number, name in enumerate(bank.class_names):
+        stem, _, turn = name.rpartition("/rot")
+        if f"{stem}/rot000" not in numbers or turn not in ("000", "090", "180", "270"):
+            found.append([number, -1, -1, -1])
+        elif turn == "000":
+            found.append([numbers.get(f"{stem}/rot{90 * quarter:03d}", -1) for quarter in range(4)])
+        else:
+            found.append([-1] * 4)
+    return torch.tensor(found, device=bank.offsets.device)

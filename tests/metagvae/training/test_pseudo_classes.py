@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes import ImageBank, InputError
+from episodes.datasets.side_by_side import side_by_side
 from metagvae.compute.device import Device
 from metagvae.training.pseudo_classes import BLOCK, mutual_neighbours, picture_groups
 
@@ -44,3 +45,23 @@ def test_a_picture_is_never_taken_for_its_own_turn(bank: ImageBank) -> None:
         rows = torch.nonzero(turn == quarter).flatten()
         assert torch.equal(groups[rows], rows[plain])
         assert torch.equal(turned.images[rows], torch.rot90(turned.images[upright], quarter, (-2, -1)))
+
+
+def test_nor_where_only_some_of_the_classes_are_turned(bank: ImageBank) -> None:
+    """A bank of two sources of which one is turned, as `synthetic` is with rotations: no attribute tells of it."""
+    device, half = Device.choose("cpu", "float32"), bank.num_classes // 2
+    parts = [bank.subset(torch.arange(half)), bank.subset(torch.arange(half, bank.num_classes))]
+    both = side_by_side([("plain", parts[0]), ("turned", parts[1].with_rotations())], "both", "train")
+    assert "rotation" not in both.attributes
+    groups = picture_groups(Mean(), both, 3, device, warps=0)
+    turn = torch.tensor([int(name[-3:]) if "/rot" in name else 0 for name in both.class_names])[both.labels]
+    assert (turn[groups] == turn.unsqueeze(-1)).all()
+    upright = torch.nonzero(turn == 0).flatten()
+    assert torch.equal(groups[upright], upright[picture_groups(Mean(), bank, 3, device, warps=0)])
+    for quarter in (1, 2, 3):  # of the neighbours those that are turned too
+        rows, base = (torch.nonzero(turn == angle).flatten() for angle in (90 * quarter, 0))
+        base = base[-len(rows) :]
+        known = groups[base] >= len(parts[0])
+        moved = torch.full((len(both),), -1)
+        moved[base] = rows
+        assert torch.equal(groups[rows], torch.where(known, moved[groups[base]], rows.unsqueeze(1)))
