@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from episodes import EpisodeBatch, ImageBank, to_float, warp
@@ -30,6 +31,8 @@ class EpisodeTerms:
         self.attributes = {name: a.values.to(device.device) for name, a in bank.attributes.items()}
         self.of_images = {name: a.values.to(device.device) for name, a in bank.image_attributes.items()}
         known = bank.factors
+        if known is not None and config.data.rotations == "episode":  # unknown, as `ImageBank.with_rotations` has it
+            known = replace(known, values=torch.full_like(known.values, torch.nan))
         self.factors = None if known is None else replace(known, values=known.values.to(device.device))
 
     def __call__(self, inputs: StepInputs) -> dict[str, Tensor]:

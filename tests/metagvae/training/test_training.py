@@ -21,17 +21,20 @@ from episodes import (
     Episodes,
     EpisodeSampler,
     EpisodeShape,
+    Factors,
     ImageBank,
     InputError,
     make_batch,
 )
 from episodes.shape import Within
 from metagvae import zoo
+from metagvae.compute.device import Device
 from metagvae.config.episodes import EpisodeSection, ValidationSection
 from metagvae.config.optimisation import OptimSection
 from metagvae.config.parse import from_dict
 from metagvae.config.sections import DataConfig, EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.config.teacher import TeacherSection
+from metagvae.learners import make_learner
 from metagvae.learners.base import FeatureLearner
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.runs.run import read_config
@@ -39,10 +42,11 @@ from metagvae.runs.signals import Interrupted
 from metagvae.storage.tensors import read_tensors
 from metagvae.studies.compare import compare
 from metagvae.studies.protocol import Protocol
-from metagvae.training.episode_terms import _vae_batch
+from metagvae.training.episode_terms import EpisodeTerms, _vae_batch
 from metagvae.training.episodic import train
 from metagvae.training.loop import learning_rate
 from metagvae.training.pretraining import Shuffle, pretrain
+from metagvae.training.trainee import Parts
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.trained import load_encoder
 from tests.support.banks import drawn_by_hands, stripes
@@ -264,6 +268,18 @@ def test_episodes_of_neighbours_resume_and_need_an_encoder(tmp_path: Path) -> No
     source = EncoderSection(source=str(tmp_path / "pairs"), features=["content"])
     with pytest.raises(InputError, match="'warp_pairs' compares warps of one picture"):
         do_train(train_config(tmp_path / "none", mode="guided", episodes=shape, encoder=source))
+
+
+@pytest.mark.parametrize("rotations", ["none", "classes", "episode"])
+def test_the_factors_of_an_image_hold_for_no_turn_of_it(tmp_path: Path, rotations: str) -> None:
+    plain = bank()
+    plain = replace(plain, factors=Factors(torch.rand(len(plain), 1), ("angle",)))
+    seen = plain.with_rotations() if rotations == "classes" else plain
+    config = train_config(tmp_path / "run", mode="guided", data=DataConfig(rotations=rotations))
+    learner = make_learner("prototypes", load_encoder("guided-vae-omniglot"), 3)
+    terms = EpisodeTerms(config, Parts(learner), seen, Device.choose("cpu", "float32"))
+    assert terms.factors is not None
+    assert float(terms.factors.known.double().mean()) == {"none": 1.0, "classes": 0.25, "episode": 0.0}[rotations]
 
 
 def test_the_vae_sees_the_share_of_the_classes_it_is_given(tmp_path: Path) -> None:
