@@ -42,7 +42,8 @@ def gradient_part(
         loss = loss * (part.tasks / batch.tasks)
         for place, slope in enumerate(torch.autograd.grad(loss, weights, allow_unused=True)):
             before = sums[place]
-            sums[place] = slope if before is None or slope is None else before.add_(slope)
+            if slope is not None:  # a weight may have no part in some tasks
+                sums[place] = slope if before is None else before.add_(slope)
         total = total + loss.detach()
         logits.append(said.detach())
     return GradientPart(total, sums, torch.cat(logits))

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from episodes import InputError
+from episodes import EpisodeBatch, InputError
 from metagvae.encoders.norm import task_rows
 from metagvae.learners import Learner, make_learner
 from metagvae.learners.anil import ANIL
+from metagvae.learners.gradient_parts import gradient_part
 from metagvae.learners.maml import MAML
 from tests.support.inner_loops import (
     SHOT,
@@ -260,3 +261,21 @@ def test_anil_with_all_cures_is_plain_autograd_on_the_head(norm: str, progress: 
 def test_options_out_of_range(name: str, options: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         make_learner(name, make_encoder("group"), WAY, **options)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_weight_without_a_part_in_some_tasks_keeps_its_gradient_from_the_others(first: bool) -> None:
+    batch = EpisodeBatch(torch.rand(3, 2, 2, 1, 4, 4), 1, torch.zeros(3, 2).long(), torch.zeros(3, 2, 2).long())
+    common, seldom = (torch.ones((), requires_grad=True) for _ in range(2))
+    task = 0 if first else 2
+
+    def objective(part: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        value = part.images.mean()
+        known = bool((part.images[0] == batch.images[task]).all())
+        return common * value + (seldom * value if known else 0), torch.zeros(part.tasks, 2, 2)
+
+    found = gradient_part(objective, [common, seldom], batch, (0, 1), 1)
+    means = batch.images.flatten(1).mean(1)
+    for slope, expected in zip(found.slopes, (means.mean(), means[task] / 3), strict=True):
+        assert slope is not None
+        torch.testing.assert_close(slope, expected)
