@@ -97,8 +97,11 @@ def link_labels(dataset: Dataset, config: SparseConfig, count: int, seed: int = 
         count: labelled training images, evenly spread.
 
     Raises:
-        InputError: if the splits hold different classes, or the images do not fit the encoder's settings.
+        InputError: if the splits hold different classes, the images do not fit the encoder's settings, or these whiten
+            patches, of which no image can be put together.
     """
+    if config.whiten:
+        raise InputError("a link to labels puts images together from codes, and those of whitened patches give none.")
     train, test = dataset.load("train"), dataset.load("test")
     if train.class_names != test.class_names:
         raise InputError(f"a link to labels needs the same classes in training and test; {dataset.name} splits them.")
@@ -134,9 +137,8 @@ def _learn(encoder: SparseEncoder, images: Tensor, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed_for(seed, 41))
     some = images[torch.randperm(len(images), generator=generator)[:_TURNED_BY]]
     config = encoder.config
-    learner = DictionaryLearner(
-        encoder.patches.drawn(some[:_SEEN], _PATCHES, generator), config.atoms, config.penalty, steps=30, seed=seed
-    )
+    first = encoder.patches.drawn(some[:_SEEN], _PATCHES, generator)
+    learner = DictionaryLearner(first, config.atoms, config.penalty, steps=30, positive=config.positive, seed=seed)
     for _ in range(_UPDATES):
         rows = torch.randint(len(images), (_BATCH,), generator=generator)
         learner.update(encoder.patches.drawn(images[rows], _PATCHES, generator))

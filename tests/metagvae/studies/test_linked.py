@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from episodes.datasets import Dataset, make_dataset
 from episodes.datasets.omniglot import MINIMAL
 from episodes.datasets.omniglot_strokes import stroke_pairs
 from metagvae.cli import main
+from metagvae.encoders.dictionary_learning import DictionaryLearner
 from metagvae.encoders.sparse import SparseConfig
 from metagvae.studies.linked import Linking, link_strokes
 from metagvae.studies.linked_labels import link_labels
@@ -132,6 +133,22 @@ def test_labels_and_images_say_each_other(tmp_path: Path) -> None:
     found.save(tmp_path / "b.json")
     assert json.loads((tmp_path / "b.json").read_text())["from_label"] == 10
     assert "nearest to its own class for 10 of 10" in found.table()
+
+
+def test_a_dictionary_is_learnt_from_codes_of_the_kind_that_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = list[bool]()
+
+    class Noted(DictionaryLearner):
+        def update(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+            kinds.append(self.positive)
+            return super().update(rows) if len(kinds) < 3 else {}
+
+    monkeypatch.setattr("metagvae.studies.linked_labels.DictionaryLearner", Noted)
+    config = SparseConfig(atoms=16, side=4, stride=1, pad=1, grid=3, penalty=0.2, steps=5, positive=False)
+    link_labels(SplitDigits(), config, count=150)
+    assert set(kinds) == {False}
+    with pytest.raises(InputError, match="those of whitened patches give none"):
+        link_labels(SplitDigits(), replace(config, whiten=True), count=150)
 
 
 def test_what_cannot_be_linked_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
