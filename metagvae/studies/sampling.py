@@ -158,12 +158,14 @@ def measure_samples(runs: Sequence[Trained], samples: Samples, root: str | None)
     of_real = _each(features, real)
     short = short_names([str(trained.name) for trained in runs])
     names = [short[str(trained.name)] for trained in runs]
-    of_drawn: dict[str, Tensor] = {}
+    images = {
+        name: Synthesis(vae, samples.temperature, seed).samples(count).images[0]
+        for name, vae in zip(names, vaes, strict=True)
+    }
+    of_drawn = {name: _each(features, drawn) for name, drawn in images.items()}  # a run may be named before its like
     found = SampleTable()
     for name, vae in zip(names, vaes, strict=True):
-        drawn = Synthesis(vae, samples.temperature, seed).samples(count).images[0]
-        own = of_drawn[name] = _each(features, drawn)
-        other = reference_of(name, names)
+        drawn, own, other = images[name], of_drawn[name], reference_of(name, names)
         precise, recalled = precision_and_recall(of_real, own)
         found.scores[name] = SampleScores(
             frechet=bootstrap(frechet_distance, of_real, own, seed),

@@ -99,6 +99,11 @@ def test_the_worse_generator_is_told_with_an_interval_clear_of_zero(monkeypatch:
     assert one.frechet.value - found.scores["bad-seed0"].frechet.value == pytest.approx(one.against.value, rel=1e-6)
     assert one.recall > found.scores["bad-seed0"].recall
     assert "less bad's" in found.text()
+    # in any order: the like of the second comes after it
+    runs = [_Bars("bad-seed0", bad), _Bars("good-seed1", good), _Bars("bad-seed1", bad)]
+    again = measure_samples(runs, Samples("lenet", count=200), None).scores  # type: ignore[arg-type]
+    assert again["good-seed1"].other == "bad-seed1"
+    assert again["good-seed1"].against == one.against
 
 
 @pytest.mark.parametrize(
