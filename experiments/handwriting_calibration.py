@@ -10,14 +10,14 @@ python experiments/handwriting_calibration.py TWIN --split validation
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from episodes import CaptureConfig, ImageBank, to_float
+from episodes import CaptureConfig, ImageBank, InputError, to_float
 from episodes.capture import capture
 from episodes.datasets import make_dataset
 from episodes.untrusted.plain_files import read_json
@@ -40,6 +40,18 @@ def banks(split: str, count: int) -> Iterator[ImageBank]:
         yield replace(bank, images=drawn.mul(255).round().to(torch.uint8))
 
 
+def mean_calibration(found: Sequence[Calibration], fitted_on: str) -> Calibration:
+    """Geometric means of the scales of several calibrations, which must take features at one length."""
+    powers = {one.normalise for one in found}
+    if len(powers) > 1:
+        raise InputError("some captures want features at length 1 and others do not; no mean holds for both.")
+    values = {
+        name: float(np.exp(np.mean([np.log(getattr(one, name)) for one in found])))
+        for name in ("temperature", "spread", "tail")
+    }
+    return Calibration(**values, fitted_on=fitted_on, normalise=powers.pop())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("encoder", help="a run or an encoder folder")
@@ -53,15 +65,11 @@ def main() -> None:
     for bank in banks(arguments.split, arguments.captures):
         found.append(calibrate(encoder, bank, 100))
         sets.append(embedded_sets(encoder, bank, found[-1]))
-    values = {
-        name: float(np.exp(np.mean([np.log(getattr(one, name)) for one in found])))
-        for name in ("temperature", "spread", "tail")
-    }
-    print(arguments.split, {name: round(value, 3) for name, value in values.items()})
+    where = f"omniglot, {CHARACTERS} characters of the {arguments.split} split under {len(found)} captures"
+    fitted = mean_calibration(found, where)
+    print(fitted)
     if arguments.card:
         content = read_json(arguments.card, "an encoder's config")
-        where = f"omniglot, {CHARACTERS} characters of the {arguments.split} split under {len(found)} captures"
-        fitted = Calibration(**values, fitted_on=where)
         content["card"]["details"].setdefault("calibration", {})["+".join(encoder.features)] = fitted.to_dict()
         scores = mean_prior(sets, where)
         content["card"]["details"].setdefault("sets", {})["+".join(encoder.features)] = scores.to_dict()
