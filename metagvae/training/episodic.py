@@ -28,6 +28,7 @@ from metagvae.training.checks import check_training
 from metagvae.training.distillation import Teacher
 from metagvae.training.episode_terms import EpisodeTerms
 from metagvae.training.loop import Selection, Task, fit, run_device
+from metagvae.training.pretraining import fit_prior
 from metagvae.training.pseudo_classes import picture_groups
 from metagvae.training.step import StepInputs
 from metagvae.training.trainee import Parts, Trainee, build_parts
@@ -187,7 +188,9 @@ def _export(config: TrainConfig, run: Run, ready: Prepared, outcome: dict[str, A
     """Writes the best learner, its encoder with a card, and of mode guided the VAE."""
     learner, source, step, error = ready.parts.learner, ready.source, outcome["best_step"], outcome["best_error"]
     if ready.parts.vae is not None:
-        write_tensors(run.folder / "vae.safetensors", ready.parts.vae.to("cpu").state_dict())
+        vae = ready.parts.vae.to("cpu").eval()
+        fit_prior(vae, ready.bank)  # its codes are others than before this training
+        write_tensors(run.folder / "vae.safetensors", vae.state_dict())
     write_tensors(run.folder / "learner.safetensors", learner.state_dict())
     origin, teacher = f" from {Path(source.name).name}" if source else "", ready.parts.teacher
     origins = [*([source] if source else []), *(teacher.sources if teacher else [])]

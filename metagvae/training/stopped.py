@@ -19,7 +19,7 @@ from metagvae.encoders.encoder import Encoder
 from metagvae.runs.run import read_config
 from metagvae.runs.states import States
 from metagvae.storage.strict_load import load_strictly
-from metagvae.training.pretraining import card_of
+from metagvae.training.pretraining import card_of, fit_prior
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.zoo.build import attribute_sizes, factor_ranges, new_encoder, new_vae
 
@@ -79,6 +79,7 @@ class StoppedRun:
         if "average" in state:
             spectral_norm.find(vae)  # of the mean weight; a mean of unit vectors is none
         self._vae = vae.eval()
+        fit_prior(vae, bank)
         work = f"{state['step']} of {config.optim.steps} steps of {min(config.batch, len(bank))}"
         made_by = read_json(place / "provenance.json", "what made a run")
         self.card = card_of(config, bank, place.name, made_by, work)

@@ -65,6 +65,8 @@ def build_parts(
         encoder = new_encoder(section, config.vae, bank, config.run.seed)
         if config.mode == "guided":
             vae = new_vae(encoder, config.vae, sizes, factors=factor_ranges(bank) if sizes else {})
+    if vae is not None:
+        vae.prior.check_images(len(bank))
     if vae is not None and config.episodes.labelled:
         vae.check_views(config.views)
     compares = [guidance.name for guidance in vae.guidances if guidance.needs_views] if vae is not None else []

@@ -10,16 +10,23 @@ import pytest
 import torch
 from scipy.stats import kstest, multivariate_normal
 
-from episodes import InputError
+from episodes import ImageBank, InputError, to_float
 from metagvae import zoo
-from metagvae.config import EncoderSection, OptimSection, PretrainConfig, RunSection, VAESection
+from metagvae.config.episodes import EpisodeSection, ValidationSection
+from metagvae.config.optimisation import OptimSection, RunSection
+from metagvae.config.sections import DataConfig, EncoderSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.encoders.encoder import Posterior
 from metagvae.guidance import GuidanceContext
+from metagvae.runs.signals import Interrupted
+from metagvae.training.episodic import train
 from metagvae.training.pretraining import pretrain
+from metagvae.training.stopped import StoppedRun
+from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.priors import ExPostMixture, StandardNormal
 from tests.support.banks import stripes
 
 CONTEXT = GuidanceContext(1, 28, {"content": [0, 1, 2]})
+MIXTURE = {"name": "ex_post_mixture", "components": 2}
 COVARIANCE = torch.tensor([[1.0, 0.8, 0.0], [0.8, 1.0, -0.3], [0.0, -0.3, 0.5]])
 
 
@@ -56,7 +63,7 @@ def test_before_it_is_fitted_it_is_the_standard_normal_and_its_density_stays_so(
 def test_a_run_ends_with_its_fit_and_the_run_opens_with_it(tmp_path: Path) -> None:
     config = PretrainConfig(
         encoder=EncoderSection(width=8, latent=4),
-        vae=VAESection(decoder_width=4, prior={"name": "ex_post_mixture", "components": 2}),
+        vae=VAESection(decoder_width=4, prior=MIXTURE),
         batch=16,
         optim=OptimSection(steps=3),
         run=RunSection(folder=str(tmp_path / "run")),
@@ -72,6 +79,49 @@ def test_a_run_ends_with_its_fit_and_the_run_opens_with_it(tmp_path: Path) -> No
     again = zoo.open(tmp_path / "run").vae()
     torch.manual_seed(0)
     assert torch.equal(again.prior.sample(4000, {}), drawn)
+
+
+def assert_fitted(vae: GuidedVAE, bank: ImageBank) -> None:
+    """Draws have the mean and deviation of the posterior means of a bank's images."""
+    with torch.no_grad():
+        means = vae.infer(to_float(bank.images[:])).mean
+    torch.manual_seed(0)
+    drawn = vae.prior.sample(4000, {})
+    assert torch.allclose(drawn.mean(0), means.mean(0), atol=0.05)
+    assert torch.allclose(drawn.std(0), means.std(0), atol=0.05)
+
+
+def test_a_stopped_run_is_exported_with_its_fit(tmp_path: Path) -> None:
+    data = DataConfig("sprites", size=16, options={"count": 60})
+    config = PretrainConfig(
+        data=data,
+        encoder=EncoderSection(width=8, latent=4),
+        vae=VAESection(decoder_width=4, prior=MIXTURE),
+        batch=16,
+        optim=OptimSection(steps=3),
+        run=RunSection(folder=str(tmp_path / "run"), stop_after=2),
+    )
+    with pytest.raises(Interrupted):
+        pretrain(config)
+    assert_fitted(StoppedRun(tmp_path / "run").vae(), data.make().load("train"))
+
+
+def test_a_training_that_moves_the_codes_ends_with_a_fit_of_its_own(tmp_path: Path) -> None:
+    config = TrainConfig(
+        encoder=EncoderSection(width=8, latent=4),
+        vae=VAESection(decoder_width=4, prior=MIXTURE),
+        mode="guided",
+        episodes=EpisodeSection(2, 1, 2, 1),
+        validation=ValidationSection(0),
+        optim=OptimSection(steps=2),
+        run=RunSection(folder=str(tmp_path / "run")),
+    )
+    bank = stripes(4, 8, 28)
+    train(config, bank)
+    assert_fitted(zoo.open(tmp_path / "run").vae(), bank)
+    config.run.folder, config.vae.prior = str(tmp_path / "none"), {**MIXTURE, "components": 32}
+    with pytest.raises(InputError, match="fits 32 components to codes of the training images, of which there are 32"):
+        train(config, bank)
 
 
 def test_too_few_codes_and_components_are_refused() -> None:
