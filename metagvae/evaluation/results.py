@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from episodes import InputError
-from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackknife, percent
+from metagvae.evaluation.class_interval import LEAST, ClassInterval, ClassJackknife, percent, student_quantile
 from metagvae.evaluation.text_table import text_table
 
 
@@ -19,6 +19,24 @@ def interval(values: np.ndarray) -> float:
     if len(values) < 2:
         return math.nan
     return float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def interval_over_units(values: np.ndarray, units: np.ndarray) -> float:
+    """Half width of the 95 % interval of a mean whose values come in units alike in themselves, such as characters.
+
+    The variance is that of the units' sums (Liang & Zeger, Biometrika 1986), by Student's t over the units.
+
+    Args:
+        values: float64 ``[n]``.
+        units: int ``[n]``, the unit of each.
+    """
+    numbers = np.unique(units, return_inverse=True)[1]
+    sums = np.bincount(numbers, values - values.mean())
+    count = len(sums)
+    if count < 2:
+        return math.nan
+    deviation = math.sqrt(count / (count - 1) * (sums**2).sum()) / len(values)
+    return student_quantile(count - 1) * deviation
 
 
 @dataclass

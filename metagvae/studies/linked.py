@@ -12,11 +12,11 @@ from torch import Tensor
 
 from episodes import InputError
 from episodes.counter_rng import check_seed, seed_for
-from episodes.datasets.omniglot_strokes import stroke_pairs
+from episodes.datasets.omniglot_strokes import StrokePairs, stroke_pairs
 from metagvae.encoders.dictionary_learning import DictionaryLearner
 from metagvae.encoders.linked import CodeLink
 from metagvae.encoders.sparse import SparseConfig, SparseEncoder
-from metagvae.evaluation.results import interval
+from metagvae.evaluation.results import interval_over_units
 from metagvae.runs.run import provenance
 from metagvae.storage.atomic_files import write_json
 
@@ -104,7 +104,7 @@ class LinkScore:
         nearest: of the map that belongs to the nearest training drawing.
         own: of the target's own codes, the least that its dictionary allows.
         gain: mean over drawings of the better control's error less the link's, in % of the mean's.
-        half_width: of its 95 % interval over drawings.
+        half_width: of its 95 % interval over the unseen characters, or the unseen drawers: drawings of one are alike.
     """
 
     way: str
@@ -119,6 +119,35 @@ class LinkScore:
     @property
     def clear_of_zero(self) -> bool:
         return self.gain > self.half_width
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """Drawings that a link was not solved on.
+
+    Attributes:
+        kind: ``drawers`` or ``characters``.
+        rows: int64 ``[M]``, their numbers.
+        units: int64 ``[M]``, the drawer or character of each.
+    """
+
+    kind: str
+    rows: Tensor
+    units: Tensor
+
+
+def _unseen(pairs: StrokePairs) -> tuple[list[_Unseen], Tensor]:
+    """The unseen drawings of both kinds, and the numbers of all others."""
+    new = pairs.characters % EVERY == EVERY - 1
+    late = pairs.drawers >= SEEN_DRAWERS
+    names = [name.partition("/")[0] for name in pairs.names]
+    alphabet = torch.tensor([names.index(name) for name in names])[pairs.characters]
+    hands = alphabet * (int(pairs.drawers.max()) + 1) + pairs.drawers  # drawer n of another alphabet is another person
+    found = [
+        _Unseen(kind, chosen.nonzero().squeeze(1), units[chosen])
+        for kind, chosen, units in (("drawers", ~new & late, hands), ("characters", new, pairs.characters))
+    ]
+    return found, (~new & ~late).nonzero().squeeze(1)
 
 
 @dataclass
@@ -146,7 +175,7 @@ class Linked:
             "provenance": provenance(),
             "linking": asdict(self.linking),
             "about": "Squared error in % of what the mean training map leaves; gain over the better of the mean and "
-            "the nearest pair, ± its 95 % interval over drawings.",
+            "the nearest pair, ± its 95 % interval over the unseen characters or drawers.",
             "rows": [_row(score) for score in self.scores],
             "scores": [{**asdict(score), "clear_of_zero": score.clear_of_zero} for score in self.scores],
         }
@@ -180,22 +209,20 @@ def link_strokes(linking: Linking, root: str | None = None) -> Linked:
         InputError: if the data cannot be had.
     """
     pairs = stroke_pairs(root, bins=linking.bins)
-    new = pairs.characters % EVERY == EVERY - 1
-    late = pairs.drawers >= SEEN_DRAWERS
-    train = (~new & ~late).nonzero().squeeze(1)
+    groups, train = _unseen(pairs)
     images = _learnt(linking, pairs.images[train], linking.atoms, 0)
     strokes = _learnt(linking, pairs.maps[train], linking.atoms_of_strokes, 1)
-    groups = {"drawers": (~new & late).nonzero().squeeze(1), "characters": new.nonzero().squeeze(1)}
     found = Linked(linking)
     for way, source, target, given, wanted in (
         ("strokes from image", images, strokes, pairs.images, pairs.maps),
         ("image from strokes", strokes, images, pairs.maps, pairs.images),
     ):
         link = _link(linking, source, target, given, wanted, train)
-        for unseen, rows in groups.items():
+        for unseen in groups:
+            rows = unseen.rows
             made = link(given[rows])
-            found.scores.append(_score(way, unseen, made, target, given, wanted, rows, train))
-            if unseen == "characters":
+            found.scores.append(_score(way, unseen, made, target, given, wanted, train))
+            if unseen.kind == "characters":
                 some = slice(0, None, max(1, len(rows) // SHOWN))
                 found.pictures[way] = [
                     ("given", given[rows][some][:SHOWN]),
@@ -230,16 +257,15 @@ def _link(
 @torch.no_grad()
 def _score(
     way: str,
-    unseen: str,
+    unseen: _Unseen,
     made: Tensor,
     target: SparseEncoder,
     given: Tensor,
     wanted: Tensor,
-    rows: Tensor,
     train: Tensor,
 ) -> LinkScore:
-    """The errors of what a link made of ``given[rows]``, beside the controls'."""
-    truth = wanted[rows]
+    """The errors of what a link made of the unseen drawings, beside the controls'."""
+    rows, truth = unseen.rows, wanted[unseen.rows]
     nearest = torch.cdist(given[rows].flatten(1), given[train].flatten(1)).argmin(1)
     errors: dict[str, np.ndarray] = {
         name: (guess - truth).square().flatten(1).sum(1).double().numpy()
@@ -254,4 +280,5 @@ def _score(
     control = min(errors["mean"], errors["nearest"], key=np.mean)
     gain = scale * (control - errors["link"])
     shares = {name: float(scale * errors[name].mean()) for name in ("link", "nearest", "own")}
-    return LinkScore(way, unseen, len(rows), gain=float(gain.mean()), half_width=interval(gain), **shares)
+    half = interval_over_units(gain, unseen.units.numpy())
+    return LinkScore(way, unseen.kind, len(rows), gain=float(gain.mean()), half_width=half, **shares)

@@ -14,7 +14,7 @@ from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError, make_ba
 from episodes.datasets import make_dataset
 from metagvae.encoders.controls import PCA, Pixels, random_encoder
 from metagvae.evaluation.over_seeds import by_method
-from metagvae.evaluation.results import Result, format_table, interval, paired_difference
+from metagvae.evaluation.results import Result, format_table, interval, interval_over_units, paired_difference
 from metagvae.learners import make_learner
 from metagvae.studies.compare import compare
 from metagvae.studies.comparison import Comparison
@@ -71,6 +71,19 @@ def test_interval_is_the_normal_one_of_scipy() -> None:
     low, high = stats.norm.interval(0.95, values.mean(), stats.sem(values))
     assert interval(values) == pytest.approx((high - low) / 2, rel=1e-3)
     assert np.isnan(interval(values[:1]))
+
+
+def test_the_interval_over_equal_units_is_that_of_their_means() -> None:
+    generator = np.random.default_rng(0)
+    means = generator.normal(size=7)
+    values = (means[:, None] + generator.normal(size=(7, 5))).ravel()
+    units = 10 * np.arange(7).repeat(5)
+    low, high = stats.ttest_1samp(values.reshape(7, 5).mean(1), 0).confidence_interval(0.95)
+    order = generator.permutation(35)
+    assert interval_over_units(values[order], units[order]) == pytest.approx((high - low) / 2)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert interval_over_units(values, np.arange(35)) == pytest.approx((high - low) / 2)
+    assert np.isnan(interval_over_units(values, np.zeros(35, dtype=int)))
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -7,20 +7,23 @@ import math
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from scipy.stats import ttest_1samp
 from sklearn.datasets import load_digits
 
 from episodes import ImageBank, InputError
 from episodes.datasets import Dataset, make_dataset
 from episodes.datasets.omniglot import MINIMAL
-from episodes.datasets.omniglot_strokes import stroke_pairs
+from episodes.datasets.omniglot_strokes import StrokePairs, stroke_pairs
 from metagvae.cli import main
 from metagvae.encoders.dictionary_learning import DictionaryLearner
 from metagvae.encoders.sparse import SparseConfig
-from metagvae.studies.linked import Linking, link_strokes
+from metagvae.studies.linked import Linking, _score, _unseen, link_strokes
 from metagvae.studies.linked_labels import link_labels
 
 CHARACTERS, DRAWERS = 5, 20
@@ -98,6 +101,29 @@ def test_a_link_beats_its_controls_on_what_it_has_not_seen(
     for score in scores:
         assert score["clear_of_zero"], scores
         assert score["own"] < score["link"] < min(100, score["nearest"])
+
+
+def test_the_interval_of_a_gain_is_over_what_is_unseen() -> None:
+    """Drawings of one character are alike: of six characters whose errors differ, the number of drawings is no help."""
+    generator = torch.Generator().manual_seed(0)
+    characters, drawers = (x.flatten() for x in torch.meshgrid(torch.arange(30), torch.arange(20), indexing="ij"))
+    images = torch.rand(600, 1, 8, 8, generator=generator)
+    names = tuple(f"{'ab'[number // 15]}/character{number % 15:02d}" for number in range(30))
+    pairs = StrokePairs(images, images, characters, drawers, names)
+    groups, train = _unseen(pairs)
+    assert [(group.kind, len(group.units.unique())) for group in groups] == [("drawers", 10), ("characters", 6)]
+    rows = groups[1].rows
+    assert not set(rows.tolist()) & set(train.tolist())
+    off = 0.3 * torch.rand(30, generator=generator)[characters[rows], None, None, None]
+    made = (images[rows] + off * torch.where(images[rows] > 0.5, -1, 1)).clamp(0, 1)
+    target: Any = SimpleNamespace(rebuilt=lambda truth: truth)
+    score = _score("image from strokes", groups[1], made, target, images, images, train)
+    scale = 100 / (images[train].mean(0) - images[rows]).square().flatten(1).sum(1).mean()
+    errors = [(images[train].mean(0) - images[rows]).square(), (made - images[rows]).square()]
+    gain = scale * (errors[0] - errors[1]).flatten(1).sum(1).view(6, 20).mean(1)
+    low, high = ttest_1samp(gain.numpy(), 0).confidence_interval(0.95)
+    assert score.gain == pytest.approx(float(gain.mean()), rel=1e-4)
+    assert score.half_width == pytest.approx((high - low) / 2, rel=1e-4)
 
 
 @dataclass(frozen=True)
