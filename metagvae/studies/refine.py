@@ -29,6 +29,7 @@ from metagvae.vae.inference import INFERENCES, Amortised, ShortRun
 from metagvae.vae.inference.image_noise import image_keys, normal_noise
 from metagvae.vae.refined_encoder import RefinedEncoder, refined
 from metagvae.zoo.build import check_pictures
+from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.leakage import refuse_trained_classes
 from metagvae.zoo.load import save_encoder
 from metagvae.zoo.trained import Trained
@@ -69,11 +70,14 @@ def save_refined(run: str | Trained, refinement: dict[str, Any], folder: str | P
         InputError: if it is no run with a decoder, or the folder cannot be written.
     """
     trained = zoo.open(run)
-    options = ", ".join(f"{name} {value}" for name, value in refinement.items())
-    card = replace(
-        trained.card, name=Path(folder).name, method=f"{trained.card.method}; refined by short-run inference, {options}"
-    )
-    save_encoder(refined_run(trained, refinement), folder, card)
+    save_encoder(refined_run(trained, refinement), folder, refined_card(trained.card, refinement, Path(folder).name))
+
+
+def refined_card(card: EncoderCard, refinement: dict[str, Any], name: str) -> EncoderCard:
+    """The card of a refined encoder; what was fitted to the features of before is not of its own."""
+    options = ", ".join(f"{option} {value}" for option, value in refinement.items())
+    details = {key: value for key, value in card.details.items() if key not in ("calibration", "sets")}
+    return replace(card, name=name, method=f"{card.method}; refined by short-run inference, {options}", details=details)
 
 
 @torch.no_grad()

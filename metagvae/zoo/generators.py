@@ -27,12 +27,12 @@ def save_generator(vae: GuidedVAE, run: Mapping[str, Any], folder: Path, card: E
     """Writes an encoder folder with its decoder: ``config.json``, ``model.safetensors`` and ``vae.safetensors``.
 
     Args:
-        run: the config of the run; its sections ``vae`` and ``attributes`` rebuild the VAE, ``data`` says what it drew
-            its images from.
+        run: the config of the run; its sections ``vae``, ``attributes`` and ``factors`` rebuild the VAE, ``data`` says
+            what it drew its images from.
         half: weights in float16, half the bytes; they are read back as float32.
     """
     save_encoder(vae.encoder, folder, card)
-    kept = {key: run[key] for key in ("kind", "vae", "attributes")}
+    kept = {key: run[key] for key in ("kind", "vae", "attributes", "factors") if key in run}
     data = {**run["data"], "root": None}  # a place on the machine that trained it
     write_json(folder / CONFIG, {**read_json(folder / CONFIG, "an encoder's config"), "run": {**kept, "data": data}})
     others = {name: value for name, value in vae.state_dict().items() if not name.startswith(_ENCODER)}

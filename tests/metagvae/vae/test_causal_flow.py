@@ -367,6 +367,16 @@ def test_a_run_resumes_bit_identical_and_opens_with_its_ranges(tmp_path: Path) -
             opened.counterfactual(images, do)
 
 
+def test_a_generator_of_it_keeps_the_ranges_of_its_factors(tmp_path: Path) -> None:
+    pretrain(config(tmp_path / "run"))
+    trained, folder = zoo.open(tmp_path / "run"), tmp_path / "generator"
+    zoo.save_generator(trained.vae(), trained.config, folder, trained.card)
+    drawn = zoo.open(folder).vae()
+    assert drawn.prior.settings() == trained.vae().prior.settings() != {}
+    images, do = torch.rand(2, 3, 32, 32), {"light": torch.tensor([60.0, 120.0])}
+    assert torch.equal(drawn.counterfactual(images, do), trained.vae().counterfactual(images, do))
+
+
 def test_weights_of_another_graph_are_refused(tmp_path: Path) -> None:
     pretrain(config(tmp_path / "run"))
     path = tmp_path / "run" / "vae.safetensors"

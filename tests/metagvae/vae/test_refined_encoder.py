@@ -17,10 +17,12 @@ from metagvae.cli import main
 from metagvae.config.sections import EncoderSection, VAESection
 from metagvae.guidance import GuidanceContext
 from metagvae.storage.tensors import read_tensors, write_tensors
+from metagvae.studies.refine import refined_card
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.priors import StandardNormal
 from metagvae.vae.refined_encoder import RefinedEncoder, refined
 from metagvae.zoo.build import new_encoder, new_vae
+from metagvae.zoo.card import EncoderCard
 from metagvae.zoo.export import export_to
 from metagvae.zoo.load import save_encoder
 from tests.support.banks import stripes
@@ -81,6 +83,13 @@ def test_it_is_saved_with_its_decoder_and_loaded_as_it_was(tmp_path: Path) -> No
     write_tensors(tmp_path / "refined" / "model.safetensors", tensors)
     with pytest.raises(InputError, match=r"missing: decoder\.first\.weight"):
         metagvae.load_encoder(tmp_path / "refined")
+
+
+def test_its_card_has_no_calibration_of_the_features_of_before() -> None:
+    details = {"seed": 3, "calibration": {"content": {"temperature": 1.0}}, "sets": {"content": {}}}
+    card = refined_card(EncoderCard(name="one", method="a VAE", details=details), {"steps": 5}, "two")
+    assert card == EncoderCard("two", method="a VAE; refined by short-run inference, steps 5", details={"seed": 3})
+    assert set(details) == {"seed", "calibration", "sets"}
 
 
 def test_gradients_reach_the_encoder_for_fine_tuning() -> None:
