@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from episodes.errors import InputError
 from metagvae.cli.outputs import say
 
 
@@ -23,7 +24,7 @@ def calibrate(
         data: the data set to fit on.
         root: where its pictures are.
         split: validation | test | train; refused if the encoder was trained on its classes.
-        rotations: none | classes | episode.
+        rotations: none | classes.
         data_options: further options of that data set.
         features: what the encoder returns; leave out for its own choice. Each choice has its own calibration.
     """
@@ -40,6 +41,8 @@ def calibrate(
     from metagvae.zoo.leakage import refuse_trained_classes
     from metagvae.zoo.load import CONFIG
 
+    if rotations == "episode":
+        raise InputError("calibrate takes every image as it is; choose --rotations none or classes, not episode.")
     if expanded(source).is_dir():
         check_links(expanded(source))  # its config is written anew
     trained = zoo.open(source)

@@ -196,5 +196,7 @@ def test_a_train_split_is_fitted_on_only_by_an_encoder_that_never_saw_it(
     assert main(["calibrate", str(tmp_path / "knows"), *words]) == 2
     assert f"of the train split were trained on by {tmp_path / 'knows'}" in capsys.readouterr().err
     assert (tmp_path / "knows" / "config.json").read_bytes() == before
+    assert main(["calibrate", str(tmp_path / "new"), *words, "--rotations", "episode"]) == 2
+    assert "choose --rotations none or classes" in capsys.readouterr().err
     assert main(["calibrate", str(tmp_path / "new"), *words]) == 0
     assert "calibration" in read_card(tmp_path / "new").details
