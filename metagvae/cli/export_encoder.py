@@ -31,7 +31,7 @@ def export_encoder(
         to: safetensors | onnx | torch-export; the last two take any batch size and are compared with the module.
         decoder: take the decoder along, so that `metagvae generate` can draw from the folder; for a run with a VAE.
         half: weights in float16, for a folder with a decoder; they are read back as float32.
-        stopped: the source is a pretraining run that was stopped; take the weights of its newest state.
+        stopped: the source is a pretraining run that was stopped; take the weights of its newest state, or their mean.
         root: of a stopped run, where its training images are; leave out to look where it found them.
         refinement: options of short-run inference, such as {"steps": 10}: what the decoder is given of an image is
             refined by so many steps from the encoder's answer; goes with --decoder true.
