@@ -27,6 +27,7 @@ from metagvae.zoo.card import counted
 from metagvae.zoo.trained import Trained
 
 HEADS = ("prototypes", "ridge", "soft-k-means")  # learners without weights to be trained first
+BY_DISTANCE = ("prototypes", "soft-k-means")  # those that a length of features, `normalise`, is an option of
 
 
 def encoder_learners(
@@ -71,7 +72,7 @@ def _options_of_card(
 ) -> dict[str, Any]:
     """The options of a head that one encoder's card asks for: at which length its features are taken."""
     part = parts[0]
-    if len(parts) > 1 or learner != "prototypes" or "distance" in options or part in CONTROLS:
+    if len(parts) > 1 or learner not in BY_DISTANCE or "distance" in options or part in CONTROLS:
         return {}
     known = Calibration.read(zoo.open(part).card.details, getattr(encoder, "features", []))
     return {"normalise": known.normalise} if known is not None and known.normalise else {}
