@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 from torch import Tensor
 
 from episodes.errors import InputError
@@ -51,6 +51,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
                     f"{where} has the colour mode {picture.mode}, which cannot become grey or RGB. Save it "
                     "as an RGB picture."
                 )
+            check_numbers(picture, where)
             return upright(picture)
     except InputError:
         raise
@@ -63,6 +64,27 @@ def open_picture(data: bytes, where: str) -> Image.Image:
         raise InputError(f"{where} is not a readable picture (none of {', '.join(_FORMATS)}).") from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
+
+
+def check_numbers(picture: Image.Image, where: str) -> None:
+    """Raises `InputError` for a decoded TIFF of 16 or 32 bits whose numbers Pillow gives otherwise than they are meant.
+
+    Where 0 is white, it turns 8 bits and fewer, but no more; 32 bits without a sign it takes for bits with one.
+    """
+    if not is_deep(picture) or not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return
+    tags = picture.tag_v2
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
+        raise InputError(
+            f"{where} is a TIFF of 16 or 32 bits in which 0 is white, which would be read as a negative. Save it as a "
+            "PNG, or as a TIFF in which 0 is black."
+        )
+    signless = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] == 1
+    if picture.mode == "I" and signless and np.asarray(picture).min() < 0:
+        raise InputError(
+            f"{where} is a TIFF of 32 bits with numbers of 2**31 or more, which would be read as negative. Save it "
+            "with 16 bits or as 32-bit floats."
+        )
 
 
 def upright(picture: Image.Image) -> Image.Image:

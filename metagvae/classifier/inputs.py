@@ -16,6 +16,7 @@ from episodes import InputError
 from episodes.paths import expanded
 from episodes.untrusted.archives import MAX_MEMBER_BYTES
 from episodes.untrusted.sources import (
+    check_numbers,
     deep_range,
     deep_values,
     flattened,
@@ -166,6 +167,7 @@ def _loaded(picture: Image.Image, where: str) -> Image.Image:
         picture.load()
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
+    check_numbers(picture, where)
     return upright(picture)
 
 

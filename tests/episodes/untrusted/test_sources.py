@@ -20,6 +20,18 @@ from episodes.untrusted import folder_walk, zip_files
 from episodes.untrusted.archives import Source
 from episodes.untrusted.picture_files import is_picture
 from episodes.untrusted.sources import open_picture, to_tensor
+from metagvae.classifier.inputs import collect
+
+# bits, the number of black is 0, kind of number, what is wrong
+TURNED = [
+    (8, 0, 1, None),
+    (8, 1, 1, None),
+    (16, 0, 1, "0 is white"),
+    (16, 1, 1, None),
+    (32, 0, 3, "0 is white"),
+    (32, 1, 3, None),
+    (32, 1, 1, "2\\*\\*31 or more"),
+]
 
 
 def png(size: tuple[int, int] = (12, 10), mode: str = "RGB", kind: str = "PNG", **save: object) -> bytes:
@@ -294,6 +306,26 @@ def test_twelve_bits_in_files_of_sixteen_are_not_black() -> None:
             levels = to_tensor(open_picture(buffer.getvalue(), "x"), 8, 1)
             assert abs(int(levels.max()) - brightest) <= 1
             assert len(levels.unique()) >= min(len(np.unique(values)), 32)
+
+
+@pytest.mark.parametrize(("bits", "white", "sample", "message"), TURNED)
+def test_numbers_that_pillow_gives_turned_round(bits: int, white: int, sample: int, message: str | None) -> None:
+    """TIFFs whose 0 is white are not read as negatives, nor numbers of 2**31 as below 0."""
+    ramp = np.arange(64).reshape(8, 8) * 2 ** (bits - 6)
+    turned = ramp if white else ramp[::-1, ::-1]
+    kind = "<f4" if sample == 3 else f"<u{bits // 8}"
+    tags = [(256, 8), (257, 8), (258, bits), (259, 1), (262, white), (273, 8), (278, 8), (279, 8 * bits), (339, sample)]
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+    head = struct.pack("<4sL", b"II*\0", 8 + 8 * bits)
+    data = head + turned.astype(kind).tobytes() + struct.pack("<H", len(tags)) + entries + bytes(4)
+    if message is None:
+        levels = to_tensor(open_picture(data, "x.tif"), 8, 1).flatten().tolist()
+        assert levels == sorted(levels)
+        assert len(set(levels)) == 64
+        return
+    for read in (lambda: open_picture(data, "x.tif"), lambda: collect([Image.open(io.BytesIO(data))], 1, 8)):
+        with pytest.raises(InputError, match=message):
+            read()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "I;16"])
