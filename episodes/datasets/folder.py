@@ -129,7 +129,7 @@ class Folder(Dataset):
         source = Source(path)
         key = {
             "dataset": self.name,
-            "title": path.resolve().stem,
+            "title": _title(path),
             "split": split,
             "size": self.side,
             "channels": self.channels,
@@ -209,7 +209,7 @@ class Folder(Dataset):
         if not found:
             raise InputError(f"no picture of the split '{split}' of {source.path} can be read: {broken[0]}")
         return {
-            "dataset": f"{self.name}-{source.path.resolve().stem}",
+            "dataset": f"{self.name}-{_title(source.path)}",
             "split": split,
             "polarity": "ink" if self.invert or self.ink else "light",
             "notes": tuple(notes),
@@ -240,6 +240,11 @@ class Folder(Dataset):
                 notes.append(left_aside("classes that are not in the table", unlisted))
             return found.files, splits, notes
         return found.files, found.split or assign_classes(sorted(found.files), self.fractions, self.split_seed), notes
+
+
+def _title(path: Path) -> str:
+    """What a folder or zip is called, as one line of text that can be written down."""
+    return printable(path.resolve().stem, lines=False)
 
 
 def _read_table(text: str, where: str, known: set[str]) -> dict[str, str]:

@@ -73,7 +73,18 @@ def read_text(path: Path, most: int, what: str) -> str:
 
 
 def yaml_text(content: Any) -> str:
-    """Plain containers as YAML, in the order of their keys."""
+    """Plain containers as YAML, in the order of their keys.
+
+    Raises:
+        InputError: if a text is none in UTF-8, such as the path of a file whose name is not; it could not be read back.
+    """
+    try:
+        _checked(content)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{error.object[:200]!r} cannot be kept in a config: it is not UTF-8, and could not be read back. Rename "
+            "that file or folder, or reach it by a link whose name is UTF-8."
+        ) from error
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from episodes.errors import InputError
+from episodes.errors import InputError, printable
 from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
 
@@ -69,7 +69,7 @@ def export_encoder(
     if refinement is not None:
         config, card = zoo.refined_generator(config, card, refinement)
     check_writable(str(path / "config.json"))
-    encoder, card = trained.encoder(features), replace(card, name=name or path.name)
+    encoder, card = trained.encoder(features), replace(card, name=printable(name or path.name, lines=False))
     if decoder:
         vae = trained.vae()
         vae.encoder.features = encoder.features

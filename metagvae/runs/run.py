@@ -92,6 +92,7 @@ class Run:
         config = self._config = _from_anywhere({"kind": kind, **config})
         if self._project:
             client()  # says so now if it is missing
+        text = yaml_text(config)  # says so now if it could not be read back
         check_links(self.folder)
         self._holds_run(config, resume)  # nothing is written into a folder that cannot be used
         make_folder(self.states.folder)
@@ -101,7 +102,6 @@ class Run:
             if not self._holds_run(config, resume):
                 write_json(self.folder / "provenance.json", {**self.provenance, "precision": precision})
                 # last: with its config a folder is a run
-                text = yaml_text(config)
                 write_beside(self.folder / "config.yaml", text.encode())
         except BaseException:
             self.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from episodes import InputError
 from episodes.whole_files import ENDING, flush_names, write_beside
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PatientWriter:
@@ -66,7 +69,8 @@ def check_empty(folder: Path) -> None:
 def json_text(content: Any) -> str:
     """JSON with a line for each setting of a mapping and each record of a list, so that a table's rows are lines.
 
-    A number that is not finite is written as null: JSON has no word for it.
+    A number that is not finite is written as null: JSON has no word for it. Bytes of a file's name that are not UTF-8
+    are written as text, ``\\udce9``: no reader takes half of a surrogate pair.
     """
 
     def lines(value: Any, indent: str) -> str:
@@ -81,7 +85,8 @@ def json_text(content: Any) -> str:
         return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}"
 
     # tuples as lists, every key as JSON spells it, and nothing for NaN and the infinities
-    plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
+    text = _SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", json.dumps(content, ensure_ascii=False))
+    plain = json.loads(text, parse_constant=lambda _: None)
     return lines(plain, "") + "\n"
 
 

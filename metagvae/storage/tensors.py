@@ -17,7 +17,7 @@ MAX_HEADER_BYTES = 2**20
 @plain_defaults()
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises `InputError` if it is missing or malformed."""
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
@@ -29,13 +29,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 f"{path} is not a readable safetensors file: its header claims {header:,} bytes, and at most "
                 f"{MAX_HEADER_BYTES:,} are read."
             )
-        return load_file(path)
+        # the library opens no path that is not UTF-8
+        return load_file(path) if _is_utf8(path) else load(path.read_bytes())
     except InputError:
         raise
     except Exception as error:  # the library raises its own kind, and torch's for what torch cannot hold
         raise InputError(
             f"{path} is not a readable safetensors file ({str(error)[:200]}); it may be cut short."
         ) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -173,6 +173,8 @@ class Trained:
         else:
             config, path = self.config, expanded(self.name) / DECODER
         if not path.is_file():
+            if config.get("dictionary") is not None:
+                raise InputError(f"{self.name} is a sparse encoder's run, which has no decoder; give one of a VAE.")
             raise InputError(
                 f"{self.name} is not the folder of a finished `metagvae pretrain`, nor of a `metagvae train` of mode "
                 f"guided; it has no {DECODER}."

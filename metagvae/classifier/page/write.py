@@ -10,6 +10,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+from episodes.errors import printable
 from episodes.whole_files import write_beside
 from metagvae.classifier.estimator import FewShotClassifier
 from metagvae.classifier.page.network import onnx_bytes
@@ -36,6 +37,7 @@ def write_page(
         InputError: if the classifier cannot leave, or the runtime cannot be had.
     """
     model, about = onnx_bytes(classifier)
+    title = printable(title, lines=False)  # a folder's name may be no text
     about |= {"title": title, "runtime": f"onnxruntime-web {VERSION}"}
     parts = {name: resources.files(__package__).joinpath(name).read_text("utf-8") for name in _PARTS}
     files = runtime_files(runtime)

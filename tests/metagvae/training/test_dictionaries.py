@@ -64,6 +64,11 @@ def test_a_run_is_left_and_its_encoder_opens(finished: Path) -> None:
     assert all(0 < line["left"] < 1 and line["active"] > 0 for line in lines)
 
 
+def test_it_has_no_decoder_and_says_so(finished: Path) -> None:
+    with pytest.raises(InputError, match=r"sparse encoder.s run, which has no decoder"):
+        zoo.open(finished).vae()
+
+
 def test_a_stopped_run_ends_bit_identical(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="after step 3 of 12"):
         learn_dictionary(_config(tmp_path / "a", run={"stop_after": 3}))
