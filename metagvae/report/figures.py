@@ -12,6 +12,7 @@ from episodes import EpisodeBatch, ImageBank, InputError, to_float
 from metagvae.encoders.sparse import SparseEncoder
 from metagvae.evaluation.results import Result
 from metagvae.evaluation.sample_quality import nearest
+from metagvae.report.figure_files import plain, save_figure
 from metagvae.runs.metrics_log import read_metrics
 from metagvae.studies.disentangle import Scores
 from metagvae.studies.linked import Linked
@@ -22,11 +23,6 @@ from metagvae.studies.selection import Selection
 from metagvae.studies.sweep.results import Sweep
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.synthesis import Synthesis
-
-
-def _plain(name: object) -> str:
-    """A name as matplotlib shows it unchanged: dollar signs in it would begin a formula."""
-    return str(name).replace("$", r"\$")
 
 
 def tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) -> None:
@@ -46,11 +42,10 @@ def tile(rows: Sequence[Tensor], labels: Sequence[str], path: Path, title: str) 
             left, low = margin + cell * column + (cell - gap - wide) / 2, bottom + (cell - gap - tall) / 2
             extent = (left, left + wide, low, low + tall)
             axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent)
-        figure.text(0.08 / width, (bottom + (cell - gap) / 2) / height, _plain(label), va="center", fontsize=8)
+        figure.text(0.08 / width, (bottom + (cell - gap) / 2) / height, plain(label), va="center", fontsize=8)
     axis.set(xlim=(0, width), ylim=(0, height), aspect="auto")
-    figure.text(0.08 / width, 1 - 0.5 * head / height, _plain(title), va="center", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.text(0.08 / width, 1 - 0.5 * head / height, plain(title), va="center", fontsize=9)
+    save_figure(figure, path)
 
 
 @torch.no_grad()
@@ -166,8 +161,7 @@ def curves(run: Path, path: Path) -> None:
         twin.plot(*zip(*errors, strict=True), color="#C44E52", marker="o", markersize=3)
         twin.set_ylabel("validation error, %", color="#C44E52")
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def error_bars(results: Sequence[Result], path: Path) -> None:
@@ -189,13 +183,12 @@ def error_bars(results: Sequence[Result], path: Path) -> None:
             color="#4C72B0",
             error_kw={"elinewidth": 1.2},
         )
-        axis.set_title(f"{_plain(dataset)}\n{way}-way {shot}-shot", fontsize=8)
+        axis.set_title(f"{plain(dataset)}\n{way}-way {shot}-shot", fontsize=8)
         axis.set_xlabel("error, %", fontsize=8)
         axis.tick_params(labelsize=8)
-    axes[0].set_yticks(range(len(methods)), [_plain(method) for method in methods])
+    axes[0].set_yticks(range(len(methods)), [plain(method) for method in methods])
     axes[0].invert_yaxis()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
@@ -222,11 +215,10 @@ def scores_against_errors(rows: Sequence[Scores], path: Path) -> None:
     for axis in axes[:: len(axes) // 2]:
         axis.set_ylabel("few-shot error, %", fontsize=8)
     for number, encoder in enumerate(encoders):
-        axes[-1].scatter([], [], color=f"C{number}", label=_plain(encoder))
+        axes[-1].scatter([], [], color=f"C{number}", label=plain(encoder))
     axes[-1].scatter([], [], edgecolors="black", facecolors="none", label="hollow: content units alone")
     axes[-1].legend(loc="center", fontsize=7, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def refinement(found: RefinementCurve, path: Path) -> None:
@@ -251,8 +243,7 @@ def refinement(found: RefinementCurve, path: Path) -> None:
     for axis in (terms, errors):
         axis.set_xlabel("steps")
         axis.legend(fontsize=7, loc="best" if axis is terms else "upper left")  # "best" sees no error bars
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def sweep(found: Sweep, path: Path) -> None:
@@ -286,7 +277,7 @@ def sweep(found: Sweep, path: Path) -> None:
     for axis, (key, range_) in zip(axes[1:], found.ranges.items(), strict=False):
         values = [t.values[key] for t in complete]
         if range_.kind == "choice":
-            names = [_plain(_shortened(value)) for value in range_.ends()]
+            names = [plain(_shortened(value)) for value in range_.ends()]
             axis.set_xticks(range(len(names)), names, fontsize=7)
             axis.set_xlim(-0.5, len(names) - 0.5)
             values = [range_.choices.index(range_.stored(value)) for value in values]  # false is no 0 there
@@ -296,12 +287,11 @@ def sweep(found: Sweep, path: Path) -> None:
         if found.best is not None:
             place = complete.index(found.best)
             axis.plot(values[place], errors[place], "o", ms=8, mfc="none", mec="C0")
-        axis.set_xlabel(_plain(key))
+        axis.set_xlabel(plain(key))
         axis.sharey(first)
     for axis in axes[panels:]:
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _shortened(value: object) -> str:
@@ -313,7 +303,7 @@ def agreement(found: Selection, path: Path) -> None:
     """How far each run's encoder recognises each run's groups; the colours go from 0, guessing, to 1, never wrong."""
     from matplotlib.figure import Figure
 
-    names, table = [_plain(name) for name in short_names(found.names).values()], found.agreement.corrected
+    names, table = [plain(name) for name in short_names(found.names).values()], found.agreement.corrected
     side = 2.2 + 0.42 * len(names)
     figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
     axis = figure.subplots()
@@ -327,5 +317,4 @@ def agreement(found: Selection, path: Path) -> None:
     axis.set_xlabel("whose groups")
     axis.set_ylabel("whose encoder")
     figure.colorbar(drawn, label="recognised, 0 is guessing", shrink=0.8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)

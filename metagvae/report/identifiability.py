@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metagvae.report.figure_files import plain, save_figure
 from metagvae.studies.identify import Finding
 from metagvae.studies.warp_units import WarpUnits
 
@@ -43,8 +44,7 @@ def identifiability_curve(findings: Sequence[Finding], path: Path) -> None:
     axis.set_xlabel("rows to learn from")
     axis.set_ylabel("mean correlation with the sources")
     axis.legend(fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def warp_correlations(found: Sequence[WarpUnits], path: Path) -> None:
@@ -62,8 +62,7 @@ def warp_correlations(found: Sequence[WarpUnits], path: Path) -> None:
         axis.set_xticks(range(len(one.each)), list(one.each), rotation=90, fontsize=8)
         axis.set_yticks(range(len(one.every)))
         axis.tick_params(length=0, labelsize=7)
-        axis.set_title(f"{one.name}\nMCC {one.score:.3f}", fontsize=9)
+        axis.set_title(f"{plain(one.name)}\nMCC {one.score:.3f}", fontsize=9)
         axis.set_ylabel(f"units of {one.units}", fontsize=8)
     figure.colorbar(shown, ax=list(axes), label="|correlation|")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)

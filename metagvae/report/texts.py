@@ -10,6 +10,7 @@ import torch
 from episodes import to_float
 from episodes.tokens import TokenBank
 from episodes.whole_files import write_beside
+from metagvae.report.figure_files import plain, save_figure
 from metagvae.vae.guided_vae import GuidedVAE
 
 _COUNT, _BETWEEN = 5, 6
@@ -66,18 +67,12 @@ def draw_texts(columns: Mapping[str, Mapping[str, list[str]]], path: Path) -> No
     figure = Figure(figsize=(width, height), dpi=120)
     for number, (name, lines) in enumerate(columns.items()):
         left, row = (0.12 + wide * number) / width, 1.0
-        figure.text(left, 1 - high * row / height, _plain(name), fontsize=size + 1, fontweight="bold")
+        figure.text(left, 1 - high * row / height, plain(name), fontsize=size + 1, fontweight="bold")
         for kind, part in lines.items():
             row += 1.5
-            figure.text(left, 1 - high * row / height, _plain(kind), fontsize=size, color="0.4")
+            figure.text(left, 1 - high * row / height, plain(kind), fontsize=size, color="0.4")
             for line in part:
                 row += 1
-                figure.text(left, 1 - high * row / height, _plain(line), fontsize=size, family="monospace")
+                figure.text(left, 1 - high * row / height, plain(line), fontsize=size, family="monospace")
             row += 0.5
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-
-
-def _plain(line: str) -> str:
-    """A line as matplotlib shows it unchanged: dollar signs in it would begin a formula."""
-    return line.replace("$", r"\$")
+    save_figure(figure, path)
