@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from episodes.errors import InputError
-from metagvae.cli.outputs import say
+from metagvae.cli.outputs import check_folder_of, say
 
 
 def calibrate(
@@ -47,6 +47,7 @@ def calibrate(
         check_links(expanded(source))  # its config is written anew
     trained = zoo.open(source)
     folder, encoder = trained.folder, trained.encoder(features)
+    check_folder_of(folder / CONFIG)
     size = None if encoder.takes_any_size else encoder.config.size
     dataset = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {}))
     bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)

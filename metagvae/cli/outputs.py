@@ -37,7 +37,7 @@ def check_writable(*paths: str | None, inputs: Iterable[str | Path | None] = ())
     for source in sources:
         expanded(source)  # an empty one would mean the current folder
     for number, path in enumerate(given):
-        _check_folder(path)
+        check_folder_of(path)
         check_replaceable(path)
         if any(_same(path, other) for other in given[:number]):
             raise InputError(f"two outputs are to be written to {path}; give each a file of its own.")
@@ -64,7 +64,7 @@ def check_link(link: str | None, *outputs: str | None) -> None:
         raise InputError(f"--link {link}: something else than a link is there; choose another place.")
     if any(_same(place, expanded(output)) for output in outputs if output is not None):
         raise InputError(f"--link {link} is one of the files to be written too; choose another place.")
-    _check_folder(place)
+    check_folder_of(place)
 
 
 def make_link(link: str, target: str) -> None:
@@ -77,7 +77,7 @@ def make_link(link: str, target: str) -> None:
     os.replace(beside, place)
 
 
-def _check_folder(path: Path) -> None:
+def check_folder_of(path: Path) -> None:
     """Makes the folder of an output, and raises `InputError` if it cannot be made or written to."""
     folder = path.absolute().parent
     try:

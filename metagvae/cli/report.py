@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from episodes import InputError
-from metagvae.cli.outputs import check_writable, say
+from metagvae.cli.outputs import check_folder_of, check_writable, say
 
 
 def report(
@@ -38,5 +38,7 @@ def report(
     place = report_path(runs, out)
     if place.is_dir():
         raise InputError(f"cannot write {place}: it is a folder; give --out the name of a file.")
+    if place.parent.is_dir():  # else there is no such run, as is said next
+        check_folder_of(place)
     path = write_report(runs, out, way, shot, query, episodes, seed, split, Device.choose(device))
     say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; it needs no other file")

@@ -15,7 +15,9 @@ from episodes.errors import printable
 from episodes.whole_files import write_beside
 from metagvae.classifier.folders import COLUMNS
 from metagvae.cli.outputs import _written_before, check_link, make_link
+from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.storage.spreadsheet import cell, write_table
+from metagvae.zoo.load import save_encoder
 from tests.support.commands import call, pictures
 
 STEERING = "\x1b[2J\x1b]0;owned\x07\u202e\x9b31m"
@@ -134,6 +136,22 @@ def test_where_no_link_can_be_made_is_told_before_the_work(tmp_path: Path, monke
 
 def hashes(root: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", ["report {run}", "report {run} {run}2", "calibrate {run} glyphs"])
+def test_a_place_that_no_option_names_is_looked_at_before_the_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own folder, the encoder's, and the current one."""
+    run = tmp_path / "run"
+    save_encoder(Encoder(EncoderConfig(width=4, latent=4, units={"content": list(range(4))})), run)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("metagvae.report.write_report", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("episodes.datasets.make_dataset", lambda *_, **__: pytest.fail("it began"))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    status, _, said = call(capsys, *command.format(run=run).split())
+    assert status == 2
+    assert "you may not write to" in said
 
 
 @pytest.mark.parametrize("link", ["itself", "other spelling", "symbolic link", "hard link"])
