@@ -49,7 +49,7 @@ def calibrate(
     folder, encoder = trained.folder, trained.encoder(features)
     check_folder_of(folder / CONFIG)
     size = None if encoder.takes_any_size else encoder.config.size
-    dataset = make_dataset(data, root=root, size=size, rotations=rotations, **(data_options or {}))
+    dataset = make_dataset(data, data_options, root=root, size=size, rotations=rotations)
     bank = as_encoders_take(dataset, [source], split, size, data_options or {}).load(split)
     check_pictures(encoder, bank, source)
     elsewhere = "Fit on the validation split, or on another data set."

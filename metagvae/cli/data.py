@@ -58,4 +58,4 @@ def data_check(
         name, root = "folder", name
     elif root is not None and name in DATASETS and not DATASETS[name].reads_root:
         raise InputError(f"--root {root}: the data set '{name}' reads no files; leave it out.")
-    say(check_dataset(make_dataset(name, root=root, size=size, **(options or {}))))
+    say(check_dataset(make_dataset(name, options, root=root, size=size)))

@@ -50,7 +50,7 @@ def probe(
     kinds = classifier or ["linear", "kernel"]
     for kind in kinds:
         make_classifier(kind, 1.0)
-    dataset = make_dataset(data, root=root, size=size, **(data_options or {}))
+    dataset = make_dataset(data, data_options, root=root, size=size)
     dataset = as_encoders_take(dataset, encoder, "train", size, data_options or {})
     train, test = dataset.load("train"), dataset.load("test")
     modules: dict[str, Any] = {}

@@ -40,7 +40,7 @@ class DataConfig:
 
     def make(self) -> Dataset:
         """The data set; raises `InputError` for an unknown name or option."""
-        return make_dataset(self.name, root=self.root, size=self.size, rotations=self.rotations, **self.options)
+        return make_dataset(self.name, self.options, root=self.root, size=self.size, rotations=self.rotations)
 
 
 @dataclass

@@ -81,7 +81,7 @@ def all_classes(config: TrainConfig) -> ImageBank:
     if data.name == "folder":
         options = {**data.options, "split_by": "fractions", "fractions": [0.0, 0.0, 1.0]}
         options.pop("splits_csv", None)
-        return make_dataset(data.name, root=data.root, size=data.size, **options).load("test")
+        return make_dataset(data.name, options, root=data.root, size=data.size).load("test")
     raise InputError(f"cross-validation is for folders of pictures (data.name: folder); received {data.name!r}.")
 
 

@@ -37,10 +37,10 @@ def choose_dataset(
         _check_root(run, inherited)
     return make_dataset(
         name or inherited.get("name", "glyphs"),
-        root=root or inherited.get("root"),
-        size=size or inherited.get("size"),
-        rotations=rotations or inherited.get("rotations", "none"),
-        **{**inherited.get("options", {}), **(options or {})},
+        {**inherited.get("options", {}), **(options or {})},
+        root=root if root is not None else inherited.get("root"),
+        size=size if size is not None else inherited.get("size"),
+        rotations=rotations if rotations is not None else inherited.get("rotations", "none"),
     )
 
 
@@ -59,7 +59,7 @@ def _check_root(run: str, data: dict[str, Any]) -> None:
     if place.is_absolute() or not noted.is_file():
         return
     before = read_json(noted, "what a run notes of its pictures")
-    now = make_dataset(data["name"], **{key: data[key] for key in ("root", "size", "rotations")}, **data["options"])
+    now = make_dataset(data["name"], data["options"], **{key: data[key] for key in ("root", "size", "rotations")})
     found = now.load("train")
     if (
         not isinstance(before, dict)

@@ -70,6 +70,9 @@ class Head:
             a query to the class of its nearest copy; by pixels, or by --features. Several factors, such as hole=8
             height=8, are set together, in every combination.
 
+    Raises:
+        InputError: if both head and learner are given.
+
     Example:
         >>> from metagvae.studies.protocol import Head
         >>> print(Head("prototypes", {"distance": "cosine"}, features=["content"]).head)
@@ -83,6 +86,10 @@ class Head:
     learner: list[str] | None = None
     votes: list[float] | None = None
     counterfactual: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.head is not None and self.learner:
+            raise InputError("--head is the older name of --learner, and both are given; leave --head out.")
 
     @property
     def names(self) -> list[str]:
