@@ -72,10 +72,14 @@ class Dataset(ABC):
         Raises:
             InputError: if the split is unknown or the pictures cannot be found or read.
         """
-        if split not in SPLITS:
-            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
+        self.check_split(split)
         bank = self.load_split(split)
         return bank.with_rotations() if self.rotations == "classes" else bank
+
+    def check_split(self, split: str) -> None:
+        """Raises `InputError` if there is no such split."""
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
 
     @abstractmethod
     def load_split(self, split: str) -> ImageBank:
@@ -87,6 +91,7 @@ class Dataset(ABC):
 
     def check_episodes(self, split: str, shape: EpisodeShape) -> None:
         """Raises `InputError` if a split cannot give such episodes, before its pictures are decoded if possible."""
+        self.check_split(split)
         sizes = self.sizes(split)
         if sizes is not None:
             eligible_classes(torch.tensor(sizes), shape, f"the {split} split of {self.name}")

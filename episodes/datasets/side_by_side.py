@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from episodes.bank import Attribute, ImageBank
-from episodes.datasets.base import SPLITS, Dataset
+from episodes.datasets.base import Dataset
 from episodes.errors import InputError
 
 
@@ -23,8 +23,7 @@ class SideBySide(Dataset):
         return self._checked(split, "none")
 
     def _checked(self, split: str, rotations: str) -> ImageBank:
-        if split not in SPLITS:
-            raise InputError(f"unknown split {split!r} of {self.name}; allowed: {', '.join(SPLITS)}.")
+        self.check_split(split)
         return self.joined(split, rotations)
 
     @abstractmethod

@@ -118,6 +118,11 @@ def _plain(value: Any, name: str) -> Any:
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(item, name) for item in value]
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the setting {name}={value!r} is no text in Unicode; choose another.") from error
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise InputError(f"the setting {name}={value!r} is none that JSON has; use text, numbers or booleans.")

@@ -43,6 +43,7 @@ def export_encoder(
     from metagvae.storage.atomic_files import check_empty
     from metagvae.training.stopped import StoppedRun
     from metagvae.zoo.card import card_text
+    from metagvae.zoo.export import FORMATS
 
     path = expanded(out)
     if (decoder and to != "safetensors") or (half and not decoder):
@@ -54,6 +55,9 @@ def export_encoder(
     if root is not None and not stopped:
         raise InputError("--root goes with --stopped true: only a stopped run's training images are looked for.")
     if to == "safetensors":
+        for kind, suffix in FORMATS.items():
+            if path.suffix == suffix:
+                raise InputError(f"{out} would be a folder; for a file of that kind give --to {kind}.")
         check_empty(path)
     trained = StoppedRun(source, root) if stopped else zoo.open(source)
     if to != "safetensors":

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from episodes import AugmentConfig, InputError, augment
 
+MOST_WARPS = 1000
 MILD = AugmentConfig(rotation=8, scale=0.1, shear=0.1, translation=0.05)
 
 
@@ -24,8 +25,8 @@ class WarpAverage(nn.Module):
 
     def __init__(self, encoder: nn.Module, warps: int, config: AugmentConfig = MILD) -> None:
         super().__init__()
-        if warps < 1:
-            raise InputError(f"averaging over warps needs at least one; received {warps}.")
+        if not 1 <= warps <= MOST_WARPS:
+            raise InputError(f"warps to average over must be between 1 and {MOST_WARPS:,}; received {warps}.")
         self.encoder, self.warps, self.config = encoder, warps, config
 
     @property

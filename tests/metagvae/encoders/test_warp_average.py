@@ -37,7 +37,7 @@ def test_it_averages_pixels_of_warped_copies() -> None:
     assert average[7, 7] > 0.9
     assert 0 < average[5, 7] < 0.9
     assert average[0].sum() == 0
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="between 1 and 1,000"):
         WarpAverage(nn.Identity(), 0)
 
 
