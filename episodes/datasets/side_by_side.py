@@ -10,7 +10,6 @@ from torch import Tensor
 
 from episodes.bank import Attribute, ImageBank
 from episodes.datasets.base import Dataset
-from episodes.errors import InputError
 
 
 class SideBySide(Dataset):

@@ -264,7 +264,7 @@ def test_settings_of_numpy_are_saved_and_a_failed_save_leaves_nothing(drawn: tup
         bad.save(folder)
     with pytest.raises(InputError, match="Unicode"):
         FewShotClassifier(device="cpu").fit(X[:2], ["a\udcff", "b"]).save(folder)
-    with pytest.raises(InputError, match="none_label=.*Unicode"):
+    with pytest.raises(InputError, match=r"none_label=.*Unicode"):
         FewShotClassifier(device="cpu", none_label="a\udcff").fit(X[:2], ["a", "b"]).save(folder)
     assert list(tmp_path.iterdir()) == []
     good = FewShotClassifier(
