@@ -243,7 +243,7 @@ class Folder(Dataset):
 
 
 def _title(path: Path) -> str:
-    """What a folder or zip is called, as one line of text that can be written down."""
+    """The name of a folder or zip, as one line of text that can be written down."""
     return printable(path.resolve().stem, lines=False)
 
 
