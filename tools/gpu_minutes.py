@@ -9,6 +9,7 @@ measured.
     agreement  every learner's and every guidance's step against the CPU, float32 and float64
     waits      how often a step makes the host wait
     exactness  resumed and repeated runs, bit for bit; two ranks over NCCL
+    compiled   a step with its backbone compiled and without
     speed      the benchmark's rows of a GPU
     minutes    time to 2.0 % on Omniglot
     trainings  long trainings from configs, side by side, while the time lasts
@@ -36,6 +37,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tools")]
 # parts of one line run at the same time, where there are cores for it, after those that are timed; limits in seconds
 PHASES: tuple[dict[str, int], ...] = (
     {"names": 60},
+    {"compiled": 90},
     {"speed": 150},
     {"minutes": 75},
     {"agreement": 150, "waits": 150, "exactness": 200, "trainings": 600},

@@ -100,6 +100,15 @@ def deterministic_algorithms(on: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
+def uncompiled() -> AbstractContextManager[object]:
+    """The context in which compiled networks run as they were written: for shapes that come seldom.
+
+    Each new shape would be compiled, for seconds, where it runs a few times. Before torch 2.6 they are.
+    """
+    stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if stance is None else stance("force_eager")
+
+
 def channels_last(x: Tensor) -> Tensor:
     """``[B, C, H, W]`` with the channels innermost in memory.
 
@@ -180,8 +189,11 @@ class Device:
             if parameter.ndim == 4:
                 parameter.data = channels_last(parameter.data)
 
-    def compile(self, encoder: nn.Module) -> None:
+    def compile(self, encoder: nn.Module, captured: bool = False) -> None:
         """Runs the encoder's backbone through torch.compile, in place; its weights and files stay what they are.
+
+        Args:
+            captured: whether the whole step will be captured in a CUDA graph; torch.compile then keeps none of its own.
 
         Raises:
             InputError: if that needs a C++ compiler and there is none.
@@ -189,7 +201,8 @@ class Device:
         backbone = getattr(encoder, "backbone", encoder)
         if self.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise InputError("optim.compile needs a C++ compiler (g++, or CXX names one); leave it off without.")
-        backbone.compile(dynamic=False, mode="reduce-overhead" if self.device.type == "cuda" else "default")
+        own_graphs = self.device.type == "cuda" and not captured
+        backbone.compile(dynamic=False, mode="reduce-overhead" if own_graphs else "default")
 
     def hold(self, bank: ImageBank) -> ImageBank:
         """The bank on this device if it takes at most half of its free memory, else as it is."""

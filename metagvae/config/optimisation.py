@@ -32,10 +32,10 @@ class OptimSection:
         precision: auto | float32 | tf32 (products rounded as NVIDIA's GPUs do) | bfloat16; auto takes bfloat16 where
             the processor computes in it and it measures no slower, but float32 for maml, whose outer gradient
             bfloat16 spoils.
-        compile: run the backbone through torch.compile (with CUDA graphs on a GPU). Off by default: on two
-            processor cores a compiled Conv-4 step took 1.4 times as long, after 10 to 30 seconds of compiling.
-        graph: auto | on | off: capture a whole step in a CUDA graph and replay it, which spares the host some hundred
-            launches a step. auto does so on a GPU, in one process, without compile, where a step can be captured.
+        compile: run the backbone through torch.compile in training. Off by default: on two processor cores a compiled
+            Conv-4 step took 1.4 times as long, after 10 to 30 seconds of compiling.
+        graph: auto | on | off: capture a whole step, compiled or not, in a CUDA graph and replay it, which spares the
+            host some hundred launches a step. auto does so on a GPU, in one process, where a step can be captured.
 
     Example:
         >>> from metagvae.config import OptimSection

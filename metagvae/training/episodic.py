@@ -27,7 +27,7 @@ from metagvae.storage.tensors import write_tensors
 from metagvae.training.checks import check_training
 from metagvae.training.distillation import Teacher
 from metagvae.training.episode_terms import EpisodeTerms
-from metagvae.training.loop import Selection, Task, fit, run_device
+from metagvae.training.loop import Selection, Task, captures, fit, run_device
 from metagvae.training.pretraining import fit_prior
 from metagvae.training.pseudo_classes import picture_groups
 from metagvae.training.step import StepInputs
@@ -63,7 +63,7 @@ def train(
         trainee = Trainee(parts, frozen=config.mode == "frozen")
         device.place(trainee)
         if config.optim.compile:
-            device.compile(parts.learner.encoder)
+            device.compile(parts.learner.encoder, captures(config.optim, device))
         held = device.hold(ready.bank)
         draws, terms = EpisodeDraws(config, ready, held), EpisodeTerms(config, parts, held, device)
         selection = None

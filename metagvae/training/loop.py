@@ -22,7 +22,7 @@ from tqdm import tqdm
 from episodes import InputError
 from episodes.batch_share import Share
 from episodes.counter_rng import seed_for
-from metagvae.compute.device import Device, deterministic_algorithms
+from metagvae.compute.device import Device, deterministic_algorithms, uncompiled
 from metagvae.compute.processes import ranks
 from metagvae.config.optimisation import OptimSection, RunSection
 from metagvae.runs.run import Run, begun_precision
@@ -56,19 +56,19 @@ def run_device(section: RunSection, optim: OptimSection, exact: bool = False) ->
     return replace(device, autocast=ranks().from_main(device.autocast))
 
 
-def _taken(work: TrainingStep, optim: OptimSection, device: Device) -> TrainingStep | CapturedStep:
-    """The step as `optim.graph` has it: by itself, or captured.
+def captures(optim: OptimSection, device: Device) -> bool:
+    """Whether steps are captured in a CUDA graph, as `optim.graph` has it.
 
     Raises:
-        InputError: if it is to be captured where that cannot be.
+        InputError: if they are to be captured where that cannot be.
     """
-    able = device.device.type == "cuda" and ranks().size == 1 and not optim.compile
+    able = device.device.type == "cuda" and ranks().size == 1
     if optim.graph == "on" and not able:
         raise InputError(
-            "optim.graph on captures steps of one process on a GPU, without optim.compile; received the device "
-            f"{device.device}, {ranks().size} process(es) and compile {optim.compile}. Leave it at auto."
+            f"optim.graph on captures steps of one process on a GPU; received the device {device.device} and "
+            f"{ranks().size} process(es). Leave it at auto."
         )
-    return CapturedStep(work, strict=optim.graph == "on") if able and optim.graph != "off" else work
+    return able and optim.graph != "off"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class _Fitting:
         self.run, self.module, self.optim = run, task.module, optim
         self.work = TrainingStep(task.module, task.loss_terms, optim, task.share, device, task.place, rates=task.rates)
         self.guard = self.work.guard
-        self.take = _taken(self.work, optim, device)
+        captured = captures(optim, device)
+        self.take = CapturedStep(self.work, strict=optim.graph == "on") if captured else self.work
         self.average = None
         if optim.average:
             self.average = AveragedWeights(task.module, optim.average, int(optim.average_from * optim.steps))
@@ -157,7 +158,7 @@ class _Fitting:
 
     def select(self, selection: Selection) -> None:
         """Measures the weights to keep, and keeps them if they are the best so far."""
-        with self.to_keep():
+        with self.to_keep(), uncompiled() if self.optim.compile else nullcontext():
             error = selection.error()
             if error < self.best["best_error"]:
                 self.best = {"best_error": error, "best_step": self.done, "best": copied(self.module)}

@@ -20,7 +20,7 @@ from metagvae.guidance import Views
 from metagvae.runs.run import Run, open_run, without_places
 from metagvae.storage.tensors import write_tensors
 from metagvae.training.checks import check_pretraining
-from metagvae.training.loop import Task, fit, run_device
+from metagvae.training.loop import Task, captures, fit, run_device
 from metagvae.training.step import StepInputs, as_tensor
 from metagvae.vae.guided_vae import GuidedVAE
 from metagvae.vae.infogan import InfoGAN
@@ -150,7 +150,7 @@ def pretrain(config: PretrainConfig, bank: ImageBank | None = None) -> GuidedVAE
         run.check_data(bank)
         device.place(model)
         if config.optim.compile:
-            device.compile(vae.encoder)
+            device.compile(vae.encoder, captures(config.optim, device))
         bank = device.hold(bank)
         draws = PictureDraws(config, bank, device, share)
 
