@@ -90,7 +90,7 @@ def compare(
         _check_way(name, learner, shapes)
         methods[method] = describe(opened[name][0], len(opened[name]))
     if head.warps:
-        _average_warps(learners, head.warps)
+        _average_warps(learners, head)
     results = [r for method, learner in learners.items() for r in evaluator.measure(method, learner, shapes)]
     trained = {name: each[0] for name, each in opened.items() if len(each) == 1 and isinstance(each[0], Trained)}
     return Comparison.of(results, methods, unlike_seeds({short[name]: run for name, run in trained.items()}))
@@ -180,10 +180,11 @@ def _check_way(name: str, learner: Learner, shapes: Sequence[tuple[int, int]]) -
         )
 
 
-def _average_warps(learners: dict[str, Learner], warps: int) -> None:
+def _average_warps(learners: dict[str, Learner], head: Head) -> None:
     """Lets every learner see each image's features averaged with those of warped copies."""
     averaged: dict[nn.Module, nn.Module] = {}  # learners on one encoder keep one encoder
     for method, learner in learners.items():
         if not isinstance(learner, FeatureLearner):
             raise InputError(f"the learner '{learner.name}' of {method} has no features to average; leave out warps.")
-        learner.encoder = averaged.setdefault(learner.encoder, WarpAverage(learner.encoder, warps))
+        average = WarpAverage(learner.encoder, head.warps, mirror=head.mirror)
+        learner.encoder = averaged.setdefault(learner.encoder, average)

@@ -64,6 +64,8 @@ class Head:
         head_options: options of that learner, such as distance: cosine.
         features: what encoders return: latent, backbone, or groups such as content; leave out for each one's own.
         warps: average each image's features with those of so many mildly warped copies.
+        mirror: take every second of these copies from the mirror image: for photographs, whose class a mirror leaves as
+            it is.
         votes: a weight for each part of a joined encoder (A+B), such as 0.3 1: each part's features are brought to
             length 1, and its squared distances count so much; leave out to join the features as they are.
         counterfactual: light=8 draws each support image under eight lights, by the causal prior of each run, and gives
@@ -71,7 +73,7 @@ class Head:
             height=8, are set together, in every combination.
 
     Raises:
-        InputError: if both head and learner are given.
+        InputError: if both head and learner are given, or mirror without warps.
 
     Example:
         >>> from metagvae.studies.protocol import Head
@@ -83,6 +85,7 @@ class Head:
     head_options: dict[str, Any] | None = None
     features: list[str] | None = None
     warps: int = 0
+    mirror: bool = False
     learner: list[str] | None = None
     votes: list[float] | None = None
     counterfactual: list[str] | None = None
@@ -90,6 +93,10 @@ class Head:
     def __post_init__(self) -> None:
         if self.head is not None and self.learner:
             raise InputError("--head is the older name of --learner, and both are given; leave --head out.")
+        if self.mirror and not self.warps:
+            raise InputError(
+                "--mirror mirrors every second of the --warps copies, and --warps is 0; give --warps 8 too."
+            )
 
     @property
     def names(self) -> list[str]:

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from episodes import Episodes, EpisodeSampler, EpisodeShape, InputError
+from episodes import AugmentConfig, Episodes, EpisodeSampler, EpisodeShape, InputError, augment
 from episodes.samplers.by_attribute import Within, WithinSampler
 from episodes.samplers.prescribed import FixedEpisodes
 from metagvae.encoders.controls import Pixels
-from metagvae.encoders.warp_average import WarpAverage
+from metagvae.encoders.warp_average import MILD, WarpAverage
 from metagvae.evaluation.results import paired_difference
 from metagvae.learners import make_learner
 from metagvae.runs.class_families import plain_names
+from metagvae.studies.protocol import Head
 from tests.support.measuring import encoder, evaluator, noisy
 
 
@@ -39,6 +40,24 @@ def test_it_averages_pixels_of_warped_copies() -> None:
     assert average[0].sum() == 0
     with pytest.raises(InputError, match="between 1 and 1,000"):
         WarpAverage(nn.Identity(), 0)
+
+
+def test_every_second_copy_is_of_the_mirror_image() -> None:
+    """Against copies made one by one, and without warps as shares of the image and its mirror image."""
+    images, still = torch.rand(3, 1, 16, 16), AugmentConfig()
+    for warps, share in ((1, 1 / 2), (2, 1 / 3), (4, 2 / 5)):
+        average = WarpAverage(Pixels(), warps, still, mirror=True)(images).view_as(images)
+        assert torch.allclose(average, share * images.flip(-1) + (1 - share) * images, atol=1e-5)
+    plain, mirrored = (WarpAverage(Pixels(), 2, mirror=mirror)(images) for mirror in (False, True))
+    first, second = (
+        augment(copy, MILD, torch.Generator().manual_seed(warp))
+        for warp, copy in enumerate((images.flatten(0, 1)[None].flip(-1), images.flatten(0, 1)[None]))
+    )
+    by_hand = (images + first.view_as(images) + second.view_as(images)) / 3
+    assert torch.allclose(mirrored, by_hand.flatten(1), atol=1e-5)
+    assert not torch.allclose(mirrored, plain, atol=1e-2)
+    with pytest.raises(InputError, match=r"--mirror mirrors every second of the --warps copies.*give --warps 8"):
+        Head(mirror=True)
 
 
 def test_prescribed_episodes_are_those_measured() -> None:
