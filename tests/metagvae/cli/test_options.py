@@ -16,7 +16,7 @@ from tests.support.commands import call as run
 
 OPTIONS = {
     "evaluate": "data root size rotations data_options run encoder features learner head head_options way shot query "
-    "episodes seed split fit_data within same_hands warps counterfactual unit votes device json figure",
+    "episodes seed split fit_data within same_hands warps mirror counterfactual unit votes device json figure",
     "disentangle": "encoder features pictures data root rotations way shot episodes split count seed device json "
     "figure",
     "generate": "run draw count start units keep attribute split temperature seed out data root device",
