@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from episodes import AugmentConfig, EpisodeLoader, InputError
 from episodes.batch_share import Share
-from metagvae.compute.device import Device
+from metagvae.compute.device import Device, uncompiled
 from metagvae.config.episodes import EpisodeSection
 from metagvae.config.optimisation import OptimSection
 from metagvae.config.sections import EncoderSection, LearnerSection, PretrainConfig, TrainConfig, VAESection
 from metagvae.training.captured_step import WARM, CapturedStep, CudaGraph
 from metagvae.training.episode_terms import EpisodeTerms
+from metagvae.training.loop import captures
 from metagvae.training.pretraining import PictureDraws, PictureTerms
 from metagvae.training.step import StepInputs, TrainingStep
 from metagvae.training.trainee import build_parts
@@ -126,3 +127,28 @@ def test_a_step_that_reads_a_number_back_is_refused_by_name() -> None:
         take({"x": torch.ones(3, 2)}, number, 0.1, number)
     with pytest.raises(InputError, match=r"cannot be captured .*Set optim\.graph to off"):
         take({"x": torch.ones(3, 2)}, WARM, 0.1, WARM)
+
+
+def test_a_compiled_step_is_captured_too_and_none_is_on_a_processor() -> None:
+    gpu, processor = Device(torch.device("cuda"), False), Device(torch.device("cpu"), False)
+    assert captures(OptimSection(compile=True), gpu)
+    assert not captures(OptimSection(graph="off"), gpu)
+    assert not captures(OptimSection(), processor)
+    with pytest.raises(InputError, match=r"of one process on a GPU; received the device cpu and 1 process"):
+        captures(OptimSection(graph="on"), processor)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6")
+def test_validation_compiles_nothing() -> None:
+    compiled: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        compiled.append(graph.code)
+        return graph.forward
+
+    double = torch.compile(lambda x: 2 * x, backend=backend, dynamic=False)
+    with uncompiled():
+        assert double(torch.ones(3)).tolist() == [2, 2, 2]
+    assert compiled == []
+    assert double(torch.ones(3)).tolist() == [2, 2, 2]
+    assert len(compiled) == 1
