@@ -23,6 +23,8 @@ MAX_SLOW_BYTES = 2 * 2**20  # of the variants that Pillow decodes in Python
 # Pillow reads AVIF from 11.3 on.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F")
+_CAMERA = 4_095.0  # the largest number of 12 bits
+_SIGNED_16 = (TiffImagePlugin.SAMPLEFORMAT, 2)  # a key of info that no file can bring: theirs are text
 
 
 def open_picture(data: bytes, where: str) -> Image.Image:
@@ -69,7 +71,8 @@ def open_picture(data: bytes, where: str) -> Image.Image:
 def check_numbers(picture: Image.Image, where: str) -> None:
     """Raises `InputError` for a decoded TIFF of 16 or 32 bits whose numbers Pillow gives otherwise than they are meant.
 
-    Where 0 is white, it turns 8 bits and fewer, but no more; 32 bits without a sign it takes for bits with one.
+    Where 0 is white, it turns 8 bits and fewer, but no more; 32 bits without a sign it takes for bits with one. That
+    16 bits have a sign, which Pillow's mode does not tell, is noted on the picture for `deep_values`.
     """
     if not is_deep(picture) or not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return
@@ -79,8 +82,10 @@ def check_numbers(picture: Image.Image, where: str) -> None:
             f"{where} is a TIFF of 16 or 32 bits in which 0 is white, which would be read as a negative. Save it as a "
             "PNG, or as a TIFF in which 0 is black."
         )
-    signless = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] == 1
-    if picture.mode == "I" and signless and np.asarray(picture).min() < 0:
+    kind = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
+    if kind == 2 and tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0] == 16:
+        picture.info[_SIGNED_16] = True
+    if picture.mode == "I" and kind == 1 and np.asarray(picture).min() < 0:
         raise InputError(
             f"{where} is a TIFF of 32 bits with numbers of 2**31 or more, which would be read as negative. Save it "
             "with 16 bits or as 32-bit floats."
@@ -131,9 +136,12 @@ def is_deep(picture: Image.Image) -> bool:
 def deep_values(picture: Image.Image) -> np.ndarray:
     """float32 ``[H, W]``: the numbers of a picture of 16 or 32 bits; NaN and infinity become 0.
 
-    A transparent colour key becomes white, as `deep_range` has it.
+    16 bits with a sign of which none is negative reach to 32,767 and are brought to the scale of those without. A
+    transparent colour key becomes white, as `deep_range` has it.
     """
     values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0.0, neginf=0.0)
+    if picture.info.get(_SIGNED_16) and values.min() >= 0 and values.max() > _CAMERA:
+        values = np.minimum(values * np.float32(65_535 / 32_767), 65_535)
     key = picture.info.get("transparency")
     if isinstance(key, int):
         clear = values == key
@@ -151,7 +159,7 @@ def deep_range(values: np.ndarray) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 65_535:
         return low, high if high > low else low + 1
-    return 0.0, next(most for most in (1.0, 255.0, 4_095.0, 65_535.0) if high <= most)
+    return 0.0, next(most for most in (1.0, 255.0, _CAMERA, 65_535.0) if high <= most)
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:

@@ -226,13 +226,23 @@ class ClassTally:
         return ClassJackknife(self.unit, len(self.own[seen > 0].unique()), wrong / queries, without)
 
 
+def signed(value: float, sign: str = "+") -> str:
+    """A number of two decimals under a sign of format strings; what rounds to zero is not negative.
+
+    Example:
+        >>> signed(-0.001), signed(-0.01), signed(0.5, "")
+        ('+0.00', '-0.01', '0.50')
+    """
+    return f"{round(value, 2) + 0.0:{sign}.2f}"
+
+
 def percent(value: float, half_width: float, over: ClassInterval | None = None, sign: str = "") -> str:
     """An error or a difference as percent, ± its interval over episodes, and in brackets that over classes.
 
     Of few classes the brackets come first.
     """
-    text, episodes = f"{100 * value:{sign}.2f}", f"± {100 * half_width:.2f}"
+    text, episodes = signed(100 * value, sign), f"± {100 * half_width:.2f}"
     if over is None:
         return f"{text} {episodes}"
-    classes = f"[{100 * over.low:{sign}.2f}, {100 * over.high:{sign}.2f}]"
+    classes = f"[{signed(100 * over.low, sign)}, {signed(100 * over.high, sign)}]"
     return f"{text} {classes} {episodes}" if over.few else f"{text} {episodes} {classes}"

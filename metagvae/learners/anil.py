@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from episodes import EpisodeBatch
 from episodes.precision import autocast_off
-from metagvae.learners.base import LEARNERS, FeatureLearner, episode_loss
+from metagvae.learners.base import LEARNERS, FeatureLearner, episode_loss, shortened
 from metagvae.learners.inner_loop import InnerLoop, InnerLoopLearner, weighted_sum
 
 
@@ -31,7 +31,7 @@ class ANIL(InnerLoopLearner, FeatureLearner):
         encoder, way: see `InnerLoopLearner`.
         inner_lr, inner_steps, eval_inner_steps, first_order: see `InnerLoop`. With ``first_order`` no outer gradient
             flows through the support pictures.
-        second_order_from, rates, every_loss_until, head: see `InnerLoop`; off by default.
+        second_order_from, rates, every_loss_until, head, normalise: see `InnerLoop`; off by default.
 
     Example:
         >>> import torch
@@ -56,8 +56,9 @@ class ANIL(InnerLoopLearner, FeatureLearner):
         rates: str = "fixed",
         every_loss_until: float = 0.0,
         head: str = "learnt",
+        normalise: float = 0.0,
     ) -> None:
-        cures = second_order_from, rates, every_loss_until, head
+        cures = second_order_from, rates, every_loss_until, head, None, normalise
         super().__init__(encoder, way, InnerLoop(inner_lr, inner_steps, eval_inner_steps, first_order, *cures))
 
     def tensors(self) -> int:
@@ -72,7 +73,7 @@ class ANIL(InnerLoopLearner, FeatureLearner):
         tasks, way, shot, _ = support.shape
         start, bias = self.head_start(way)
         weight = torch.cat([start, bias.unsqueeze(1)], 1).expand(tasks, -1, -1)
-        design = F.pad(support.flatten(1, 2), (0, 1), value=1.0)
+        design = F.pad(shortened(support.flatten(1, 2), self.options.normalise), (0, 1), value=1.0)
         labels = torch.eye(way, dtype=design.dtype, device=design.device).repeat_interleave(shot, 0)
         found = []
         for step in range(self.steps):
@@ -102,5 +103,5 @@ class ANIL(InnerLoopLearner, FeatureLearner):
         return weighted_sum(counts, losses), logits[-1]
 
     def ask_head(self, state: Tensor, query: Tensor) -> Tensor:
-        flat = query.flatten(1, 2)
+        flat = shortened(query.flatten(1, 2), self.options.normalise)
         return torch.baddbmm(state[..., -1].unsqueeze(1), flat, state[..., :-1].transpose(1, 2))

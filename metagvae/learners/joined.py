@@ -21,8 +21,9 @@ def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float]
         votes: as of `JoinedEncoder`.
 
     Raises:
-        InputError: if a learner has no features, or they differ in kind, in how pictures are normalised or in their
-            head's distance or normalise; if the votes are not a positive one for each.
+        InputError: if a learner has no features, or weights of its own for those of one encoder; if they differ in
+            kind, in how pictures are normalised or in their head's distance or normalise; if the votes are not a
+            positive one for each.
     """
     first = learners[0]
     if len(learners) == 1:
@@ -38,6 +39,12 @@ def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float]
             raise InputError(
                 f"{name} joins the learners '{first.name}' and '{learner.name}'; only runs of the same learner can "
                 "be joined."
+            )
+        own = [n for n, weight in learner.named_parameters() if weight.ndim > 1 and not n.startswith("encoder.")]
+        if own:
+            raise InputError(
+                f"{name} joins features, and the learner '{learner.name}' has weights ({own[0]}) for the features of "
+                "one encoder; join runs of prototypes or ridge, or name these as encoders under a head."
             )
         for option in HEAD:
             one, other = (getattr(each, option, None) for each in (first, learner))

@@ -15,6 +15,7 @@ from episodes import ImageBank, InputError, to_float
 from episodes.counter_rng import check_seed
 from metagvae import zoo
 from metagvae.compute.device import Device
+from metagvae.evaluation.class_interval import signed
 from metagvae.evaluation.latent_use import active_units, mutual_information
 from metagvae.evaluation.log_likelihood import (
     Estimates,
@@ -214,11 +215,11 @@ class LikelihoodTable:
                 {
                     "run": row.run,
                     "log p(x), nats": f"{row.mean:.2f} ± {1.96 * row.error:.2f}",
-                    "less the first's": f"{gap:+.2f} ± {1.96 * error:.2f}" if paired else "–",
+                    "less the first's": f"{signed(gap)} ± {1.96 * error:.2f}" if paired else "–",
                     "error of the draws": f"{row.sampling_error:.3f}",
                     f"bits per {'character' if self.of_texts else 'dimension'}": f"{row.bits:.4f}",
                     "ELBO": f"{row.elbo:.2f}",
-                    "annealed less sampled": f"{second:+.2f} ± {1.96 * spread:.2f}" if len(ais) > 1 else "–",
+                    "annealed less sampled": f"{signed(second)} ± {1.96 * spread:.2f}" if len(ais) > 1 else "–",
                     "effective samples, median (least)": f"{effective[len(effective) // 2]:.0f} ({effective[0]:.0f})",
                     "active units": f"{sum(row.active.values())} of {row.latent}",
                     "information, nats": f"{row.information:.2f} of at most {row.information_limit:.2f}",

@@ -17,6 +17,7 @@ from metagvae import zoo
 from metagvae.compute.device import Device
 from metagvae.config.parse import section
 from metagvae.config.sections import VAESection
+from metagvae.evaluation.class_interval import signed
 from metagvae.evaluation.text_table import text_table
 from metagvae.guidance import GuidanceContext
 from metagvae.runs.run import provenance
@@ -120,14 +121,14 @@ class RefinementCurve:
                 "reconstruction, nats": f"{found.reconstruction:.2f}",
                 "KL, nats": _said(found.kl, ".2f"),
                 "sum": _said(found.total, ".2f"),
-                "change": _said(100 * (found.total / first - 1), "+.2f", " %"),
+                "change": f"{signed(change)} %" if math.isfinite(change := 100 * (found.total / first - 1)) else "–",
             }
             for r in results:
                 if r.method == _name(steps):
                     shape = f"{r.way}w {r.shot}s"
                     cells[f"{shape} error, %"] = f"{100 * r.error:.2f} ± {100 * r.half_width:.2f}"
                     gap = [d for d in gaps if (d.other, d.way, d.shot) == (r.method, r.way, r.shot)]
-                    text = f"{100 * gap[0].difference:+.2f} ± {100 * gap[0].half_width:.2f}" if gap else "–"
+                    text = f"{signed(100 * gap[0].difference)} ± {100 * gap[0].half_width:.2f}" if gap else "–"
                     cells[f"{shape} paired"] = text
             rows.append(cells)
         return rows
@@ -166,9 +167,9 @@ def _name(steps: int) -> str:
     return f"steps-{steps}"
 
 
-def _said(number: float, digits: str, unit: str = "") -> str:
+def _said(number: float, digits: str) -> str:
     """A number as text; a dash for one that does not exist."""
-    return f"{number:{digits}}{unit}" if math.isfinite(number) else "–"
+    return f"{number:{digits}}" if math.isfinite(number) else "–"
 
 
 def _check(steps: Sequence[int], refinement: dict[str, Any], images: int, context: GuidanceContext) -> None:

@@ -187,5 +187,8 @@ def _advice(config: EncoderConfig, bank: ImageBank) -> str:
     options: dict[str, Any] = {"channels": config.channels}
     if config.polarity != bank.polarity:
         options["invert"] = config.polarity == "ink"  # of bright strokes on black as they are: ink
-    line = f"--size {config.size} --data_options '{json.dumps(options)}'"
-    return f"Set data.size and data.options so in a config, and on the line: {line}."
+    said = json.dumps(options)
+    return (
+        f"Set data.size to {config.size} and data.options to {said}; for a command without a config: "
+        f"--size {config.size} --data_options '{said}'."
+    )

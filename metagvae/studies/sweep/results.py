@@ -11,6 +11,7 @@ import numpy as np
 from episodes.untrusted.plain_files import read_json, yaml_text
 from episodes.whole_files import write_beside
 from metagvae.config.sections import PretrainConfig, TrainConfig, to_dict
+from metagvae.evaluation.class_interval import signed
 from metagvae.evaluation.results import interval
 from metagvae.evaluation.text_table import text_table
 from metagvae.runs.run import provenance
@@ -93,7 +94,7 @@ class Sweep:
             return f"The base's own values gave no error to compare with (trial {self.base.number}: {self.base.state})."
         gap, half = (100 * part for part in self.gain)
         mark = "" if abs(gap) > half else " (not clear of zero)"
-        return f"The best against the base's own values, on the same episodes: {gap:+.2f} ± {half:.2f} points{mark}."
+        return f"The best against the base's own values, on the same episodes: {signed(gap)} ± {half:.2f} points{mark}."
 
 
 def _short(value: Any) -> str:

@@ -328,6 +328,20 @@ def test_numbers_that_pillow_gives_turned_round(bits: int, white: int, sample: i
             read()
 
 
+@pytest.mark.parametrize("most", [32_767, 16_384, 4_095])
+def test_sixteen_bits_with_a_sign_are_as_bright_as_without(most: int) -> None:
+    """A signed file's white is 32,767; an unsigned one of twice the numbers is the oracle, and 12 bits stay 12."""
+    ramp = np.linspace(0, most, 64).astype("<i2").reshape(8, 8)
+    found = []
+    for sample, values in ((2, ramp), (1, ramp if most == 4_095 else ramp.astype("<u2") * 2)):
+        tags = [(256, 8), (257, 8), (258, 16), (259, 1), (262, 1), (273, 8), (278, 8), (279, 128), (339, sample)]
+        entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags)
+        data = struct.pack("<4sL", b"II*\0", 136) + values.tobytes() + struct.pack("<H", len(tags)) + entries + bytes(4)
+        found.append(to_tensor(open_picture(data, "x.tif"), 8, 1).int())
+    assert int((found[0] - found[1]).abs().max()) <= 1
+    assert int(found[0].max()) == (255 if most != 16_384 else 128)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "I;16"])
 def test_a_transparent_colour_key_is_white_like_alpha(mode: str) -> None:
     """tRNS of a PNG without an alpha channel; the same picture as RGBA is the oracle."""

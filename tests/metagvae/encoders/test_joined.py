@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from episodes import InputError
 from episodes.datasets import make_dataset
+from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.joined import JoinedEncoder, joined_name, parts
 from metagvae.learners import make_learner
 from metagvae.learners.joined import join_learners
@@ -64,6 +65,10 @@ def test_what_cannot_be_joined() -> None:
     network.feature_size = 4  # type: ignore[assignment]
     with pytest.raises(InputError, match="none that belong to one picture alone"):
         join_learners([prototypes, make_learner("maml", network, 3)], "a+b")
+    for name in ("anil", "statistician"):  # their heads are for the features of one
+        encoders = [Encoder(EncoderConfig(width=8, latent=6)) for _ in range(2)]
+        with pytest.raises(InputError, match="for the features of one encoder"):
+            join_learners([make_learner(name, encoder, 3) for encoder in encoders], "a+b")
 
 
 def test_a_joined_method_is_measured_beside_its_parts() -> None:

@@ -15,7 +15,7 @@ from episodes import Episodes, EpisodeShape, ImageBank, InputError
 from episodes.bank import Attribute
 from metagvae.compute.device import Device
 from metagvae.encoders.controls import Pixels
-from metagvae.evaluation.class_interval import ClassJackknife, ClassTally, class_units, percent
+from metagvae.evaluation.class_interval import ClassJackknife, ClassTally, class_units, percent, signed
 from metagvae.evaluation.evaluator import Evaluator
 from metagvae.evaluation.over_seeds import by_method
 from metagvae.evaluation.results import legend, paired_difference
@@ -221,3 +221,10 @@ def test_a_result_of_before_is_shown_as_it_was() -> None:
         result.classes = None
     assert legend(comparison.results) == "few-shot error in %, mean ± half of the 95 % interval over episodes"
     assert paired_difference(*comparison.results).over_classes is None
+
+
+def test_what_rounds_to_zero_has_no_minus() -> None:
+    assert signed(-0.004) == "+0.00"
+    assert signed(-0.0, "") == "0.00"
+    assert signed(-0.006) == "-0.01"
+    assert percent(-0.00002, 0.001, sign="+") == "+0.00 ± 0.10"

@@ -370,11 +370,12 @@ class Pixels(nn.Module):
         return x.flatten(1)
 
 
+@pytest.mark.parametrize("normalise", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("batching", ["loop", "vmap"])
-def test_maml_on_an_encoder_without_weights_is_anil(batching: str) -> None:
+def test_maml_on_an_encoder_without_weights_is_anil(batching: str, normalise: float) -> None:
     batch = make_episodes()
-    maml = MAML(Pixels(), WAY, 0.1, 3, batching=batching).double()
-    anil = ANIL(Pixels(), WAY, 0.1, 3).double()
+    maml = MAML(Pixels(), WAY, 0.1, 3, batching=batching, normalise=normalise).double()
+    anil = ANIL(Pixels(), WAY, 0.1, 3, normalise=normalise).double()
     anil.load_state_dict(maml.state_dict())
     torch.testing.assert_close(maml(batch)[1], anil(batch)[1])
     assert difference(outer_gradient(maml, batch), outer_gradient(anil, batch)) < 1e-11
