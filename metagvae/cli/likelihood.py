@@ -26,7 +26,7 @@ def likelihood(
     from metagvae.studies.likelihood import likelihoods
 
     check_writable(json, inputs=[data.root, *runs])
-    bank = data.dataset(runs).load(sampling.split)
+    bank = data.dataset(runs, episodes=False).load(sampling.split)
     found = likelihoods(runs, bank, sampling, Device.choose(device, "float32"))
     if json:
         found.save(expanded(json))

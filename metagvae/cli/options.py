@@ -32,8 +32,20 @@ class DataOptions:
     rotations: str | None = None
     data_options: dict[str, Any] | None = None
 
-    def dataset(self, sources: Sequence[str]) -> Dataset:
-        """The data set; what is not said comes from the first run among ``sources``."""
+    def dataset(self, sources: Sequence[str], episodes: bool = True) -> Dataset:
+        """The data set; what is not said comes from the first run among ``sources``.
+
+        Args:
+            episodes: whether the command draws any, whose classes can be turned.
+
+        Raises:
+            InputError: if episodes are to be turned, and there are none.
+        """
+        if self.rotations == "episode" and not episodes:
+            raise InputError(
+                "--rotations episode turns the classes of each episode, and this command draws none; choose none or "
+                "classes."
+            )
         from metagvae.studies.measured_data import choose_dataset
 
         return choose_dataset(sources, self.data, self.root, self.size, self.rotations, self.data_options)

@@ -44,7 +44,7 @@ def select(
     if by not in CRITERIA:
         raise InputError(f"--by must be one of {', '.join(CRITERIA)}; received {by!r}.")
     check_link(link, json, figure)
-    found = choose(runs, data.dataset(runs).load(split), groups, images, seed, Device.choose(device))
+    found = choose(runs, data.dataset(runs, episodes=False).load(split), groups, images, seed, Device.choose(device))
     if json:
         found.save(expanded(json))
     say(found.table())

@@ -15,6 +15,8 @@ from tests.support.commands import call, pictures
         ("evaluate --data folder --root {own} --encoder pixels --split training", "unknown split 'training'"),
         ("evaluate --data digits --encoder pixels --episodes 2 --warps 1000000000", "must be between 1 and 1,000"),
         ("export-encoder guided-vae-omniglot {own}/x.onnx", "for a file of that kind give --to onnx"),
+        ("likelihood runs/none --data digits --rotations episode", "this command draws none; choose none or classes"),
+        ("select runs/none runs/other --data digits --rotations episode", "this command draws none"),
         ("export-encoder guided-vae-omniglot {own}/x.pt2", "give --to torch-export"),
     ],
 )
