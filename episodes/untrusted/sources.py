@@ -199,19 +199,20 @@ def flattened(picture: Image.Image, size: int) -> Image.Image:
     return picture
 
 
-def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = False) -> Tensor:
+def to_tensor(picture: Image.Image, size: int, channels: int, invert: bool = False, centre: float = 1.0) -> Tensor:
     """uint8 ``[channels, size, size]``: grey or RGB, centre-cropped to a square, then resized with a filter.
 
     1-bit and palette pictures are widened to 8 bits first; resized as they are, the filter is ignored.
-    Transparent pixels become white.
+    Transparent pixels become white. Of the square, the share ``centre`` of its side is kept, round the middle.
     """
     picture = to_8_bits(picture) if is_deep(picture) else flattened(picture, size)
     picture = picture.convert("L" if channels == 1 else "RGB")
     width, height = picture.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    if picture.size != (size, size):
-        box = (left, top, left + side, top + side)
+    whole = min(width, height)
+    left, top = (width - whole) // 2, (height - whole) // 2
+    if picture.size != (size, size) or centre < 1:
+        side, cut = whole * centre, whole * (1 - centre) / 2
+        box = (left + cut, top + cut, left + cut + side, top + cut + side)
         picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
     array = np.asarray(picture)
     if invert:

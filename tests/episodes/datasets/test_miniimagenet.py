@@ -26,6 +26,7 @@ from episodes.datasets.miniimagenet import MiniImageNet
 from episodes.datasets.miniimagenet_split import ravi_split
 from episodes.untrusted.archives import Source
 from episodes.untrusted.pickles import load_arrays
+from episodes.untrusted.sources import to_tensor
 
 
 def jpeg(seed: int) -> bytes:
@@ -89,6 +90,36 @@ def test_csv_with_zip_or_folder_read_alike(tmp_path: Path) -> None:
     folder = MiniImageNet(root=str(tmp_path)).load("validation")
     assert folder.images.equal(zipped.images)
     assert make_dataset("miniimagenet", root=str(tmp_path), size=32).load("test").image_shape == (3, 32, 32)
+
+
+def test_the_centre_is_what_a_cut_picture_would_be(tmp_path: Path) -> None:
+    """Of pictures of 40 x 60, three quarters of the square of 40 round the middle, at 30 without any resampling."""
+    pictures = write_csv(tmp_path)
+    colours = np.random.default_rng(0).integers(0, 256, (len(pictures), 40, 60, 3), dtype=np.uint8)
+    for pixels, name in zip(colours, pictures, strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        pictures[name] = buffer.getvalue()
+    write_zip(tmp_path / "images.zip", pictures)
+    whole = MiniImageNet(root=str(tmp_path), size=40).load("validation")
+    cut = make_dataset("miniimagenet", {"centre": 0.75}, root=str(tmp_path), size=30).load("validation")
+    assert cut.images.equal(whole.images[..., 5:35, 5:35])
+    assert cut.pixels != MiniImageNet(root=str(tmp_path), size=30).load("validation").pixels
+
+
+def test_the_centre_of_a_pickle_is_that_of_the_same_pictures_in_files(tmp_path: Path) -> None:
+    images = content("validation")["image_data"]
+    save(tmp_path / "mini-imagenet-cache-val.pkl", content("validation"))
+    cut = MiniImageNet(root=str(tmp_path), centre=0.5).load("validation")
+    expected = to_tensor(Image.fromarray(images[0]), 84, 3, centre=0.5)
+    assert cut.image_shape == (3, 84, 84)
+    assert any(picture.equal(expected) for picture in cut.images)
+
+
+@pytest.mark.parametrize("centre", [0, 0.49, 1.1, float("nan")])
+def test_odd_centres_are_refused(centre: float) -> None:
+    with pytest.raises(InputError, match=r"data.options.centre must be between 0.5 and 1"):
+        make_dataset("miniimagenet", {"centre": centre})
 
 
 def test_missing_pictures_are_counted_and_the_first_named(tmp_path: Path) -> None:
