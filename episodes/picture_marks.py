@@ -20,16 +20,20 @@ def _marks(bank: ImageBank, first: int, last: int) -> list[str]:
 
 
 def class_marks(bank: ImageBank, before: Iterable[str] = ()) -> list[str]:
-    """Marks that tell the bank's classes again, joined with those ``before``; at most `MOST`.
+    """Marks that tell the bank's classes again, joined with those ``before``.
 
     Of each class the `PER_CLASS` smallest marks of its first `AMONG` images: of a copy that keeps half of them, half of
-    these are kept. Quarter turns are known by the upright image.
+    these are kept. Quarter turns are known by the upright image. At most `MOST` of the bank: of many classes fewer
+    marks of each, but never one alone, by which `classes_with` knows none; of more than `MOST` / 2 classes two of as
+    many, evenly spread.
     """
     spans = zip(bank.class_names, bank.offsets.tolist(), bank.offsets.tolist()[1:], strict=False)
     upright = [(first, last) for name, first, last in spans if not _TURNED.search(name)]
     kept = [sorted(_marks(bank, first, min(last, first + AMONG)))[:PER_CLASS] for first, last in upright]
-    each = max(1, MOST // max(1, len(kept)))
-    return sorted({*before, *(mark for marks in kept for mark in marks[:each])})[:MOST]
+    if 2 * len(kept) > MOST:
+        kept = [kept[number * len(kept) // (MOST // 2)] for number in range(MOST // 2)]
+    each = MOST // max(1, len(kept))
+    return sorted({*before, *(mark for marks in kept for mark in marks[:each])})
 
 
 def classes_with(bank: ImageBank, marks: Set[str]) -> list[str]:

@@ -47,7 +47,7 @@ def open_picture(data: bytes, where: str) -> Image.Image:
                 )
             _check_effort(picture, data, where)
             check_exif(picture, where)
-            picture.load()
+            decode(picture)
             if picture.mode not in _MODES and not picture.mode.startswith("I;16"):
                 raise InputError(
                     f"{where} has the colour mode {picture.mode}, which cannot become grey or RGB. Save it "
@@ -66,6 +66,21 @@ def open_picture(data: bytes, where: str) -> Image.Image:
         raise InputError(f"{where} is not a readable picture (none of {', '.join(_FORMATS)}).") from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
+
+
+def decode(picture: Image.Image) -> None:
+    """Load a picture, its transparent colour on the scale of its pixels.
+
+    Of a PNG, Pillow widens 2 and 4 bits to 8 and keeps the high byte of colours of 16, but leaves the colour of tRNS in
+    the numbers of the file: black would be compared with the low byte of a mid grey, and become transparent.
+    """
+    key, tiles = picture.info.get("transparency"), getattr(picture, "tile", ())
+    kind = tiles[0][3] if picture.format == "PNG" and tiles else None
+    picture.load()
+    if isinstance(key, int) and kind in ("L;2", "L;4"):
+        picture.info["transparency"] = key * (85 if kind == "L;2" else 17)
+    elif isinstance(key, tuple) and kind == "RGB;16B":
+        picture.info["transparency"] = tuple(number >> 8 for number in key)
 
 
 def check_numbers(picture: Image.Image, where: str) -> None:

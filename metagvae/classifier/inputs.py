@@ -17,6 +17,7 @@ from episodes.paths import expanded
 from episodes.untrusted.archives import MAX_MEMBER_BYTES
 from episodes.untrusted.sources import (
     check_numbers,
+    decode,
     deep_range,
     deep_values,
     flattened,
@@ -164,7 +165,7 @@ def _read_file(path: str | os.PathLike[Any], where: str) -> bytes:
 
 def _loaded(picture: Image.Image, where: str) -> Image.Image:
     try:
-        picture.load()
+        decode(picture)
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         raise InputError(f"{where} is not a readable picture ({error}).") from error
     check_numbers(picture, where)

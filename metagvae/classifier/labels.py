@@ -37,7 +37,8 @@ def as_labels(y: Any) -> np.ndarray:
 
     Raises:
         InputError: if they are of several types, or integers that no type of 64 bits holds together; numpy would
-            turn them into text, or into real numbers that are equal where the labels differ.
+            turn them into text, or into real numbers that are equal where the labels differ. If a text holds a
+            zero byte.
     """
     if y is None:
         raise InputError("requires y to be passed, but the target y is None.")
@@ -55,6 +56,8 @@ def as_labels(y: Any) -> np.ndarray:
             if found[0] == "integers" and made.dtype.kind not in "iu":
                 raise InputError("these integer labels do not fit into 64 bits together; give them as text.")
             y = made
+        elif found[0] == "text" and any("\0" in str(label) for label in y):
+            raise InputError("labels must not hold a zero byte, which numpy drops at the end of a text; leave it out.")
     labels: np.ndarray = column_or_1d(y, warn=True)
     check_classification_targets(labels)
     return labels

@@ -88,6 +88,12 @@ def shortened(features: Tensor, power: float) -> Tensor:
     return features / lengths.clamp(min=1e-6) ** power
 
 
+def weights_on_features(learner: Learner) -> str:
+    """The name of a matrix that a learner has beside its encoder, made for features of one length; empty for none."""
+    own = (name for name, weight in learner.named_parameters() if weight.ndim > 1 and not name.startswith("encoder."))
+    return next(own, "")
+
+
 LEARNERS: Registry[type[Learner]] = Registry("learner", "metagvae.learners", given=("encoder", "way"))
 
 
@@ -111,7 +117,10 @@ class FeatureLearner(Learner):
             the loss is the mean over as many episodes as it takes for each picture to be support once, all of the
             same pictures, embedded once: more comparisons for the same convolutions, the point that Laenen &
             Bertinetto (On Episodes, Prototypical Networks, and Few-Shot Learning, NeurIPS 2021) make for
-            comparing all pairs of a batch. Needs K + Q to be a multiple of K.
+            comparing all pairs of a batch. Needs K + Q to be a multiple of K, and a norm that is not ``support``.
+
+    Raises:
+        InputError: if ``roles`` is neither, or does not go with the encoder's norm.
 
     Example:
         >>> import torch
@@ -132,6 +141,11 @@ class FeatureLearner(Learner):
         super().__init__(encoder)
         if roles not in ("given", "every"):
             raise InputError(f"a learner's roles must be 'given' or 'every'; received {roles!r}.")
+        if roles == "every" and norm_policy(encoder) == "support":
+            raise InputError(
+                "roles 'every' embeds an episode once, and the norm 'support' has other statistics for each choice of "
+                "the support; choose roles 'given', or encoder.norm running or group."
+            )
         self.roles = roles
 
     @property

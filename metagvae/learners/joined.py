@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from episodes import InputError
 from metagvae.encoders.joined import JoinedEncoder
 from metagvae.encoders.norm import norm_policy
-from metagvae.learners.base import FeatureLearner, Learner
+from metagvae.learners.base import FeatureLearner, Learner, weights_on_features
 
 HEAD = ("distance", "normalise")  # options of a head that change which class is nearest
+REFINEMENT = ("scale", "steps", "balanced", "rescalings")  # those of soft k-means that do so too
 
 
 def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float] | None = None) -> Learner:
@@ -22,7 +23,7 @@ def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float]
 
     Raises:
         InputError: if a learner has no features, or weights of its own for those of one encoder; if they differ in
-            kind, in how pictures are normalised or in their head's distance or normalise; if the votes are not a
+            kind, in how pictures are normalised or in options of their head; if the votes are not a
             positive one for each.
     """
     first = learners[0]
@@ -40,13 +41,13 @@ def join_learners(learners: Sequence[Learner], name: str, votes: Sequence[float]
                 f"{name} joins the learners '{first.name}' and '{learner.name}'; only runs of the same learner can "
                 "be joined."
             )
-        own = [n for n, weight in learner.named_parameters() if weight.ndim > 1 and not n.startswith("encoder.")]
+        own = weights_on_features(learner)
         if own:
             raise InputError(
-                f"{name} joins features, and the learner '{learner.name}' has weights ({own[0]}) for the features of "
+                f"{name} joins features, and the learner '{learner.name}' has weights ({own}) for the features of "
                 "one encoder; join runs of prototypes or ridge, or name these as encoders under a head."
             )
-        for option in HEAD:
+        for option in (*HEAD, *(REFINEMENT if learner.name == "soft-k-means" else ())):
             one, other = (getattr(each, option, None) for each in (first, learner))
             if one != other:
                 raise InputError(

@@ -69,6 +69,13 @@ def compare(
     protocol, head = protocol or Protocol(), head or Head()
     if head.votes is not None and not any(len(parts(name)) > 1 for name in [*encoders, *runs]):
         raise InputError("--votes weighs the parts of a joined encoder, and none is asked for; name one as A+B.")
+    if not runs and head.counterfactual:
+        raise InputError("--counterfactual draws support images by a run's prior, and none is asked for: --run FOLDER.")
+    if not encoders and (head.learner or head.head or head.head_options):
+        raise InputError(
+            "--learner and --head_options are of the head on an encoder, and a run has a head of its own; name the run "
+            "as --encoder to put another on it."
+        )
     protocol.check(dataset)
     with ranks().first_here():
         bank = dataset.load(protocol.split)
@@ -85,7 +92,8 @@ def compare(
     methods, short = {}, short_names([*encoders, *runs])
     for name, learner in asked:
         of = f"{learner.name} on " if len(head.names) > 1 and name in encoders else ""
-        method = of + (short[name] if of + short[name] not in learners else name)
+        names = (of + short[name], of + name, f"run {of}{name}")  # an encoder and a run may be called alike
+        method = next(each for each in names if each not in learners)
         learners[method] = learner
         _check_way(name, learner, shapes)
         methods[method] = describe(opened[name][0], len(opened[name]))
@@ -112,6 +120,9 @@ def _evaluator(protocol: Protocol, dataset: Dataset, bank: ImageBank, device: De
     prescribed = dataset.fixed_episodes(bank)
     if prescribed is not None and protocol.within is not None:
         raise InputError(f"{bank.dataset} prescribes its episodes; leave out --within.")
+    own = [name for name in ("query", "episodes", "seed") if getattr(protocol, name) != getattr(Protocol(), name)]
+    if prescribed is not None and own:
+        raise InputError(f"{bank.dataset} prescribes its episodes; leave out --{own[0]}.")
     shapes = protocol.shapes(dataset)
     drawn = Episodes(
         EpisodeShape(*shapes[0], protocol.query),

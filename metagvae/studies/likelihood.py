@@ -145,7 +145,7 @@ def estimate(vae: GuidedVAE, images: Tensor, sampling: Sampling) -> tuple[Estima
 
 @torch.no_grad()
 def _latent_use(vae: GuidedVAE, bank: ImageBank, device: Device) -> tuple[dict[str, int], float, float]:
-    """Active units by group, nats between image and latent, and the most these could be."""
+    """Active units by group, nats between image and latent, and the most these could be, of images as they are."""
     chosen = torch.linspace(0, len(bank) - 1, min(len(bank), _MOST)).long()
     means, own = [], []
     for rows in chosen.split(512):
@@ -240,12 +240,13 @@ class LikelihoodTable:
         shown = ", pixels at or above half taken as 1, others as 0" if binary else ""
         if binary and binary != kinds:
             shown += f" for the likelihood {' and '.join(binary)}"
-        note = ""
+        thing, annealed = "text" if self.of_texts else "image", len(self.rows[0].annealed)
+        grey = " as they are, in grey" if binary else ""
+        note = f" Active units and information are of up to {_MOST:,} {thing}s{grey}."
         if "bernoulli" in kinds and "bernoulli" not in binary:
-            note = " A Bernoulli of grey pixels is no density: its figure is a cross entropy."
+            note += " A Bernoulli of grey pixels is no density: its figure is a cross entropy."
         if len(kinds) > 1:
             note += f" The likelihoods {' and '.join(kinds)} are of different things, so their figures are not paired."
-        thing, annealed = "text" if self.of_texts else "image", len(self.rows[0].annealed)
         second = f"; annealing over {s.temperatures} temperatures on {annealed} {thing}s" if annealed else ""
         return (
             f"{len(self.rows[0].log_p)} {thing}s of {self.data}, {s.split} split, evenly spread{shown}; "

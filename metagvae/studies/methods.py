@@ -18,6 +18,7 @@ from metagvae.encoders.controls import CONTROLS, make_control
 from metagvae.encoders.encoder import Encoder
 from metagvae.interop.easyfsl import PREFIX, EasyfslLearner
 from metagvae.learners import Learner, PrototypicalNetwork, make_learner
+from metagvae.learners.base import weights_on_features
 from metagvae.learners.counterfactual_support import CounterfactualSupport
 from metagvae.learners.joined import join_learners
 from metagvae.runs.metrics_log import read_metrics
@@ -90,7 +91,14 @@ def _learner_on(encoder: nn.Module, name: str, options: dict[str, Any]) -> Learn
 
 
 def run_learner(run: str | Trained, bank: ImageBank, features: list[str] | None) -> Learner:
-    """A run's learner; of a pretraining run, prototypes on its encoder."""
+    """A run's learner; of a pretraining run, prototypes on its encoder.
+
+    Args:
+        features: what its encoder returns instead of what the run chose; None for that.
+
+    Raises:
+        InputError: if the encoder has no such features, or the learner weights for its own.
+    """
     run = zoo.open(run)
     if run.config["kind"] == "pretrain":
         encoder = run.encoder(features)
@@ -99,6 +107,14 @@ def run_learner(run: str | Trained, bank: ImageBank, features: list[str] | None)
     learner = run.learner()
     assert isinstance(learner.encoder, Encoder)
     check_pictures(learner.encoder, bank, run)
+    if features is not None and features != list(learner.encoder.features):
+        own = weights_on_features(learner)
+        if own:
+            raise InputError(
+                f"the learner '{learner.name}' of {run.name} has weights ({own}) for its own features; leave out "
+                "--features, or name the run as an --encoder under a head."
+            )
+        learner.encoder.features = features
     return learner
 
 

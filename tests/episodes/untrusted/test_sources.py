@@ -356,6 +356,39 @@ def test_a_transparent_colour_key_is_white_like_alpha(mode: str) -> None:
         assert to_tensor(open_picture(buffer.getvalue(), "x"), 4, 1)[0, :, 0].tolist() == [255] * 4
 
 
+def chunked(width: int, bits: int, kind: int, key: list[int], rows: bytes) -> bytes:
+    """A PNG of one row, written by hand: Pillow writes no 16-bit colours, and no keys of 2 and 4 bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0))
+    parts = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) + chunk(b"IDAT", zlib.compress(b"\0" + rows))
+    return b"\x89PNG\r\n\x1a\n" + head + parts + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (chunked(2, 16, 2, [0x8000] * 3, struct.pack(">6H", 0, 0, 0, *[65_535] * 3)), [0, 255]),
+        (chunked(2, 16, 2, [0x4000] * 3, struct.pack(">6H", *[0x4000] * 3, *[0x2000] * 3)), [255, 32]),
+        (chunked(4, 2, 0, [1], b"\x1b"), [0, 255, 170, 255]),
+        (chunked(2, 4, 0, [3], b"\x30"), [255, 0]),
+        (chunked(2, 1, 0, [0], b"\x40"), [255, 255]),
+    ],
+    ids=["16 bits, key not there", "16 bits", "2 bits", "4 bits", "1 bit"],
+)
+def test_a_transparent_colour_is_on_the_scale_of_the_pixels(data: bytes, expected: list[int]) -> None:
+    width = len(expected)
+    picture = open_picture(data, "x.png")
+    tall = picture.resize((width, width), Image.Resampling.NEAREST)
+    tall.info = picture.info
+    assert to_tensor(tall, width, 1)[0, 0].tolist() == expected
+    (given,) = collect([Image.open(io.BytesIO(data))], 1, 8).images
+    (drawn,) = collect([Image.fromarray(np.uint8([expected]))], 1, 8).images
+    assert given.equal(drawn)
+
+
 def test_camera_orientation_is_applied() -> None:
     picture = Image.new("RGB", (8, 4))
     exif = picture.getexif()

@@ -120,6 +120,7 @@ def test_labels_that_cannot_be_kept_apart_are_refused(drawn: tuple[Array, ...]) 
         ([2**63, -1], "64 bits"),
         ([2**64, 1], "64 bits"),
         (["a", None], "one type"),
+        (["a", "a\0"], "zero byte"),
         (["a", float("nan")], "one type"),
         (None, "requires y"),
     ):

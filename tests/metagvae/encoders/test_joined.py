@@ -14,6 +14,7 @@ from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.encoders.joined import JoinedEncoder, joined_name, parts
 from metagvae.learners import make_learner
 from metagvae.learners.joined import join_learners
+from metagvae.learners.soft_k_means import SoftKMeans
 from metagvae.studies.compare import compare
 from metagvae.studies.protocol import Head, Protocol
 
@@ -65,6 +66,9 @@ def test_what_cannot_be_joined() -> None:
     network.feature_size = 4  # type: ignore[assignment]
     with pytest.raises(InputError, match="none that belong to one picture alone"):
         join_learners([prototypes, make_learner("maml", network, 3)], "a+b")
+    refined = [SoftKMeans(Scaled(1.0), steps=steps) for steps in (1, 20)]
+    with pytest.raises(InputError, match="joins heads whose steps is 1 and 20"):
+        join_learners(refined, "a+b")
     for name in ("anil", "statistician"):  # their heads are for the features of one
         encoders = [Encoder(EncoderConfig(width=8, latent=6)) for _ in range(2)]
         with pytest.raises(InputError, match="for the features of one encoder"):

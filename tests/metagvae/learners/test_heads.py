@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from episodes import EpisodeBatch, InputError
+from metagvae.encoders.encoder import Encoder, EncoderConfig
 from metagvae.learners import LEARNERS, FeatureLearner, make_learner
 from metagvae.learners.prototypes import PrototypicalNetwork
 from metagvae.learners.ridge import RidgeRegression
@@ -140,6 +141,8 @@ def test_every_role_is_the_mean_over_the_episodes_of_the_same_pictures(name: str
     assert len({round(loss, 6) for loss in losses}) == 3
     assert float(learner(episode)[0].detach()) == pytest.approx(sum(losses) / 3)
     assert float(learner.eval()(episode)[0].detach()) == pytest.approx(losses[0])
+    with pytest.raises(InputError, match="the norm 'support' has other statistics for each choice"):
+        make_learner(name, Encoder(EncoderConfig(width=8, latent=6, norm="support")), WAY, roles="every")
     with pytest.raises(InputError, match="multiple of shot = 4"):
         learner.train()(EpisodeBatch(images, 4, classes, indices))
 

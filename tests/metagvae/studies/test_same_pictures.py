@@ -142,6 +142,20 @@ def test_marks() -> None:
     assert set(marks) < set(class_marks(stripes(["d"], [5]), marks))
 
 
+def test_of_very_many_classes_some_are_still_known() -> None:
+    """Two marks of each class that is kept: one alone would tell none, and nothing would be refused."""
+    classes, each = 8500, 3
+    images = torch.arange(classes * each).view(-1, 1, 1, 1).expand(-1, 1, 1, 4)
+    pixels = torch.stack([images[..., 0] % 256, images[..., 1] // 256 % 256, images[..., 2] * 0], -1).to(torch.uint8)
+    names = tuple(f"c{number:05d}" for number in range(classes))
+    bank = ImageBank(pixels, torch.arange(0, classes * each + 1, each), names)
+    marks = class_marks(bank)
+    assert len(marks) == 2**14
+    assert len(classes_with(bank, set(marks))) == 2**13
+    further = ImageBank(255 - pixels[:600], torch.arange(0, 601, each), names[:200])
+    assert set(marks) < set(class_marks(further, marks))  # what was known before is not crowded out
+
+
 def test_a_card_names_no_place_of_its_maker(home: Path) -> None:
     card = read_card(home / "runs" / "mine")
     assert len(card.trained_images) == 36  # 6 training classes of 6
