@@ -78,5 +78,5 @@ setup(
         ],
         "dev": ["ruff>=0.6", "mypy>=1.11", "import-linter>=2.0", "types-PyYAML", "types-tqdm"],
     },
-    entry_points={"console_scripts": ["metagvae=metagvae.cli:main"]},
+    entry_points={"console_scripts": ["metagvae=metagvae.__main__:main"]},
 )

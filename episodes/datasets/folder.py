@@ -100,11 +100,13 @@ class Folder(Dataset):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channels not in (1, 3):
-            raise InputError(f"data.channels must be 1 (grey) or 3 (RGB); received {self.channels!r}.")
+            raise InputError(f"data.options.channels must be 1 (grey) or 3 (RGB); received {self.channels!r}.")
         if self.split_by not in _WAYS:
-            raise InputError(f"data.split_by must be one of {', '.join(_WAYS)}; received {self.split_by!r}.")
+            raise InputError(f"data.options.split_by must be one of {', '.join(_WAYS)}; received {self.split_by!r}.")
         if self.invert and self.ink:
-            raise InputError("data.invert makes bright strokes on black, and data.ink says they are; set one of them.")
+            raise InputError(
+                "data.options: invert makes bright strokes on black, ink says that they are; set one of them."
+            )
         shares = self.fractions
         if (
             not isinstance(shares, list | tuple)
@@ -113,7 +115,7 @@ class Folder(Dataset):
             or abs(sum(shares) - 1) > 1e-6
         ):
             raise InputError(
-                "data.fractions must be three numbers from 0 to 1 that add up to 1, for train, validation "
+                "data.options.fractions must be three numbers from 0 to 1 that add up to 1, for train, validation "
                 f"and test, such as [0.6, 0.2, 0.2]; received {shares!r}."
             )
         object.__setattr__(self, "fractions", tuple(float(x) for x in shares))  # YAML gives a list
@@ -176,7 +178,7 @@ class Folder(Dataset):
         if self.splits_csv is None:
             return None
         path = expanded(self.splits_csv)
-        return read_table(path, "class,split", f"data.splits_csv is {path}, which")
+        return read_table(path, "class,split", f"data.options.splits_csv is {path}, which")
 
     def _decode(self, source: Source, table: str | None, split: str) -> Decoding:
         classes, splits, notes = self._classes(source, table)
@@ -185,7 +187,7 @@ class Folder(Dataset):
             held = ", ".join(f"{s} {sum(splits.get(c) == s for c in classes)}" for s in SPLITS)
             raise InputError(
                 f"the split '{split}' of {source.path} has no classes (of {len(classes)}: {held}). Add class "
-                "folders, or change data.fractions or the table or folders that split them."
+                "folders, or change data.options.fractions or the table or folders that split them."
             )
         found, broken = 0, []
         for name in wanted:
@@ -230,8 +232,8 @@ class Folder(Dataset):
                 table = decode_table(source.read(found.table), "class,split", where)
             elif self.split_by == "csv":
                 raise InputError(
-                    f"data.split_by is 'csv', but {source.path} has no {found.wrapper}{TABLE} and data.splits_csv is "
-                    "not set; give a table with the columns class,split."
+                    f"data.options.split_by is 'csv', but {source.path} has no {found.wrapper}{TABLE} and "
+                    "data.options.splits_csv is not set; give a table with the columns class,split."
                 )
         if table is not None and self.split_by in ("auto", "csv"):
             splits = _read_table(table, where or TABLE, set(found.files))

@@ -78,7 +78,7 @@ class MiniImageNet(Dataset):
         return self._load_pickle(path, split)
 
     def _cut(self) -> dict[str, float]:
-        """What the cache's key says of the centre; nothing of whole pictures, which earlier versions wrote."""
+        """The part of the cache's key that tells the centre; none of whole pictures, which earlier versions wrote."""
         return {} if self.centre == 1 else {"centre": float(self.centre)}
 
     def _load_csv(self, root: Path, split: str) -> ImageBank:

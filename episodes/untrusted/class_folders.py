@@ -131,7 +131,7 @@ def _check_split_folders(source: Source, inside: list[list[str]], depth: int) ->
         raise InputError(
             f"{source.path} should hold only folders train, validation and test with class folders in "
             f"them, but it holds {', '.join(others[:5])}{' and more' if len(others) > 5 else ''}. Move "
-            "these into one of the three, or set data.split_by to 'fractions' to take every folder "
+            "these into one of the three, or set data.options.split_by to 'fractions' to take every folder "
             "there as a class."
         )
 

@@ -70,4 +70,13 @@ def _of_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise
         what = str(error)[:200]
         raise InputError(f"{path}, line {rows.line_num}, is no row of numbers and a label ({what}).") from error
-    return np.array(numbers).reshape(len(numbers), len(names) - 1), np.array(labels, dtype=np.str_)
+    table = np.array(numbers).reshape(len(numbers), len(names) - 1)
+    others = [name.strip() for name in names if name != LABEL]
+    counted = np.flatnonzero((np.diff(table, axis=0) == 1).all(0)).tolist() if len(table) > 2 else []
+    for column in [*counted, *(number for number, name in enumerate(others) if not name)]:
+        what = f"called {others[column][:100]!r}" if others[column] else "without a heading"
+        raise InputError(
+            f"{path} has a column {what}, like the numbers of rows, which are no feature: they would tell classes by "
+            "their order. Leave it out (pandas: to_csv(..., index=False))."
+        )
+    return table, np.array(labels, dtype=np.str_)

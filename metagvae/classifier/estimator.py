@@ -312,7 +312,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         device.place(self.encoder_)
         with torch.no_grad():
             parts = [self.encoder_(device.layout(part.to(device.device))).cpu().float() for part in batches(images)]
-        return shortened(torch.cat(parts), self._prior.normalise if self._prior else 0.0)
+        features = torch.cat(parts)
+        if not torch.isfinite(features).all():
+            raise InputError(
+                "the encoder gives features that are not finite: its weights are damaged, or those of another network."
+            )
+        return shortened(features, self._prior.normalise if self._prior else 0.0)
 
     @property
     def support(self) -> Support:

@@ -161,6 +161,13 @@ class Pictures:
                 f"these 8-bit pictures hold numbers up to {float(self.highs[eight].max()):g}; those seen first went up "
                 f"to {scale.eight:g}. Bring all to one scale."
             )
+        dark = eight & (self.highs <= _DIM)
+        several = int(eight.sum()) > 1 or bool((self.kinds[eight] == EIGHT_ARRAY).any())
+        if scale.eight > _DIM and several and dark.sum() == eight.sum() and self.highs[eight].max() > 0:
+            raise InputError(
+                f"none of these 8-bit pictures holds a number above {float(self.highs[eight].max()):g}, and "
+                f"{scale.eight:g} is white by those seen first: all would be black. Bring all to one scale."
+            )
         if not numbers.any():
             return
         lows, highs, whole = self.lows[numbers], self.highs[numbers], self.whole[numbers]

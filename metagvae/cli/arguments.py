@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -17,7 +18,7 @@ Config = TypeVar("Config")
 
 def headline(function: Callable[..., Any]) -> str:
     """The first sentence of a function's docstring."""
-    return (function.__doc__ or "").strip().split(".")[0]
+    return re.split(r"\.(?:\s|$)", (function.__doc__ or "").strip())[0]
 
 
 def option_groups(function: Callable[..., Any]) -> dict[str, type]:

@@ -8,6 +8,7 @@ from typing import Any
 from episodes.errors import InputError
 from episodes.paths import expanded
 from metagvae.cli.outputs import check_writable, say
+from metagvae.compute.processes import ranks
 
 
 def data_list() -> None:
@@ -56,6 +57,10 @@ def data_check(
         if root is not None:
             raise InputError(f"--root goes with the name of a data set; {name} is where the images are. Leave it out.")
         name, root = "folder", name
-    elif root is not None and name in DATASETS and not DATASETS[name].reads_root:
+    elif name not in DATASETS:
+        raise InputError(f"there is no folder {name} here; known data sets: {', '.join(sorted(DATASETS))}.")
+    elif root is None and name in DATASETS and expanded(name).is_dir():
+        ranks().tell(f"this is the data set '{name}'; the folder of that name here is ./{name}")
+    if root is not None and name in DATASETS and not DATASETS[name].reads_root:
         raise InputError(f"--root {root}: the data set '{name}' reads no files; leave it out.")
     say(check_dataset(make_dataset(name, options, root=root, size=size)))

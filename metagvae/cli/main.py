@@ -24,6 +24,8 @@ def run(arguments: list[str] | None) -> None:
 
     arguments = options_last(_import_modules(sys.argv[1:] if arguments is None else arguments))
     join()
+    if arguments and arguments[0] not in CONFIGURED:
+        _check_once(arguments)
     parser = build_parser(arguments[0] if arguments else None)
     chosen = parser.parse_args(arguments)
     command, settings = chosen.command, chosen[chosen.command]
@@ -36,6 +38,16 @@ def run(arguments: list[str] | None) -> None:
         call(GROUPS[command][1][settings.action], settings[settings.action])
     else:
         call(COMMANDS[command], settings)
+
+
+def _check_once(arguments: list[str]) -> None:
+    """Raises `InputError` for an option that is given twice: the first would be passed over."""
+    given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    twice = [word for number, word in enumerate(given) if word in given[:number]]
+    if twice:
+        raise InputError(
+            f"{twice[0]} is given twice; give it once, several values one after the other where it takes several."
+        )
 
 
 def _import_modules(arguments: list[str]) -> list[str]:

@@ -142,6 +142,8 @@ def _fitted_on(fit_data: Dataset | None, dataset: Dataset, encoders: Sequence[st
     """The training images that the controls among the encoders are fitted on; ``bank`` where none is."""
     fitted = fitted_controls(part for name in encoders for part in parts(name))
     if not fitted:
+        if fit_data is not None:
+            raise InputError("--fit_data is what pca and random are fitted on, and neither is asked for; leave it out.")
         return bank
     with ranks().first_here():
         train = fit_data.load("train") if fit_data is not None else _own_training_images(dataset, fitted[0])

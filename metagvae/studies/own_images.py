@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,7 +14,7 @@ from episodes.datasets.folder import Folder
 from metagvae import zoo
 from metagvae.compute.processes import ranks
 from metagvae.encoders.controls import CONTROLS
-from metagvae.encoders.encoder import EncoderConfig
+from metagvae.encoders.encoder import Encoder
 from metagvae.encoders.joined import parts
 
 _JUDGED = 1000  # images, evenly spread, of which the borders are looked at
@@ -33,7 +33,8 @@ def as_encoders_take(
 ) -> Dataset:
     """A folder's images at the size, channels and polarity of the first encoder, as `metagvae predict` brings them.
 
-    What was done is told on stderr. Data sets other than folders, and encoders that take any image, change nothing.
+    The first is that of the first that takes one size only; where all resize by themselves, images are read at the size
+    of the first. What was done is told on stderr. Data sets other than folders change nothing.
 
     Args:
         sources: what is to be measured: encoders and runs.
@@ -42,12 +43,14 @@ def as_encoders_take(
     """
     if not isinstance(dataset, Folder):
         return dataset
-    source, config = _first_config(sources)
-    if config is None:
+    source, encoder = _first_encoder(sources)
+    if encoder is None:
         return dataset
-    changes: dict[str, Any] = {}
+    config, changes = encoder.config, cast(dict[str, Any], {})
     if size is None and dataset.side != config.size:
         changes["size"] = config.size
+    if encoder.takes_any_size:  # shrunk to less than it sees, images would be blurred when it enlarges them
+        return replace(dataset, **changes)
     if "channels" not in options and dataset.channels != config.channels:
         changes["channels"] = config.channels
     found = replace(dataset, **changes)
@@ -61,18 +64,20 @@ def as_encoders_take(
         polarity = "".join(text for key, text in said.items() if key in changes)
         colours = "grey" if found.channels == 1 else "RGB"
         ranks().tell(
-            f"images are read {colours} at {found.side} x {found.side}{polarity}, as the encoder {source} takes them; "
-            "--size and --data_options set it otherwise"
+            f"all images are read {colours} at {found.side} x {found.side}{polarity}, as the encoder {source} takes "
+            "them; --size and --data_options set it otherwise"
         )
     return found
 
 
-def _first_config(sources: Sequence[str]) -> tuple[str, EncoderConfig | None]:
-    """The first encoder that takes images of one size only, and its config."""
+def _first_encoder(sources: Sequence[str]) -> tuple[str, Encoder | None]:
+    """The first encoder that takes images of one size only, else the first of all, and its name."""
+    first: tuple[str, Encoder | None] = "", None
     for source in sources:
         for part in parts(source):
             if part not in CONTROLS:
                 encoder = zoo.open(part).encoder()
                 if not encoder.takes_any_size:
-                    return part, encoder.config
-    return "", None
+                    return part, encoder
+                first = first if first[1] is not None else (part, encoder)
+    return first

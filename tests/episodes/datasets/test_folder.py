@@ -255,7 +255,7 @@ def test_folders_without_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 4}, r"data\.channels must be 1 \(grey\) or 3"),
+        ({"channels": 4}, r"data\.options\.channels must be 1 \(grey\) or 3"),
         ({"split_by": "luck"}, "auto, folders, csv, fractions"),
         ({"fractions": (0.5, 0.5)}, "three numbers"),
         ({"fractions": (0.5, 0.5, 0.5)}, "add up to 1"),

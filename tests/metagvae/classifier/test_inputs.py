@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import math
 import os
 import warnings
 from pathlib import Path
@@ -105,6 +107,28 @@ def test_eight_bit_arrays_and_files_of_few_levels_are_not_black(drawn: tuple[Arr
         classifier.predict(drawn[2])
     given = FewShotClassifier(value_range=(0, white), device="cpu").fit(X, y)
     np.testing.assert_allclose(given.support_, classifier.support_, atol=1e-5)
+
+
+@pytest.mark.parametrize("white", [1, 15, 31])
+def test_eight_bits_of_fewer_levels_than_those_fitted_on_are_not_black(drawn: tuple[Array, ...], white: int) -> None:
+    X, y, Xq, _ = drawn
+    dim = (Xq // 255 * white).astype(np.uint8)
+    for fitted_on in (X, X / 255, X.astype(float)):
+        classifier = FewShotClassifier(device="cpu").fit(fitted_on, y)
+        for asked in (dim, [file(Image.fromarray(picture)) for picture in dim]):
+            with pytest.raises(InputError, match=f"number above {white}, and 255 is white .* all would be black"):
+                classifier.predict(asked)
+        assert classifier.predict([file(Image.fromarray(dim[0]))]).shape == (1,)  # one dark photograph is one
+        assert classifier.predict(np.concatenate([Xq[:1], dim[:1]])).shape == (2,)
+
+
+def test_features_that_are_not_finite_are_refused(drawn: tuple[Array, ...]) -> None:
+    classifier = FewShotClassifier(device="cpu").fit(drawn[0], drawn[1])
+    classifier.encoder_ = copy.deepcopy(classifier.encoder_)
+    with torch.no_grad():
+        next(classifier.encoder_.parameters()).fill_(math.nan)
+    with pytest.raises(InputError, match="features that are not finite"):
+        classifier.predict(drawn[2])
 
 
 def test_rgba_of_any_type_is_laid_over_white(drawn: tuple[Array, ...]) -> None:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import types
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import metagvae
+import metagvae.__main__
 from tests.support.commands import CONFIGS, FAST, call, pictures
 from tests.support.fresh import python
+
+
+def test_stopped_while_torch_is_imported_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(types.ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "metagvae.cli", Slow("metagvae.cli"))
+    assert metagvae.__main__.main() == 130
+    assert capsys.readouterr().err == "metagvae: stopped\n"
 
 
 def test_a_folder_of_twelve_classes_of_six_trains_and_evaluates(

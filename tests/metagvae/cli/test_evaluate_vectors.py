@@ -62,6 +62,8 @@ def test_a_table_is_read_as_the_arrays_are(tmp_path: Path, capsys: pytest.Captur
         ("name,a\nx,1\n", "one column 'label'"),
         ("label\nx\n", "one column 'label'"),
         ("label,a\nx,nan\n", "vector 0, holds NaN"),
+        (",label,a\n0,x,3\n1,x,5\n2,y,4\n", "column without a heading, like the numbers of rows"),
+        ("Id,label,a\n7,x,3\n8,x,5\n9,y,4\n", "column called 'id', like the numbers of rows"),
         ("label,a\nx,1e300\n", "vector 0"),
         ("label,a\n", r"\[0, 1\]"),
         ("label,a\n" + "x,1\ny,2\n" * 30, "5"),

@@ -177,7 +177,7 @@ def test_what_a_section_that_may_be_left_out_refuses_is_one_sentence(
     "option", [["--episodes", "1" + "0" * 30], ["--query", "9" * 25], ["--shot", "9" * 25], ["--way", "9" * 25]]
 )
 def test_counts_beyond_all_measure_are_one_sentence(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--data", "digits", "--encoder", "pixels", "--way", "3", *option]) == 2
+    assert main(["evaluate", "--data", "digits", "--encoder", "pixels", *option]) == 2
     assert "at most" in capsys.readouterr().err
 
 

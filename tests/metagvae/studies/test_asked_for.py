@@ -1,4 +1,4 @@
-"""What `evaluate` is asked for is measured, or refused in a sentence: no option and no method is passed over."""
+"""Every option and method that `evaluate` is asked for is measured, or refused in a sentence: none is passed over."""
 
 from __future__ import annotations
 
@@ -81,5 +81,19 @@ def test_what_would_be_passed_over_is_refused(
     if "lake" in line:
         request.getfixturevalue("real_data")
     status, _, said = call(capsys, "evaluate", *line.format(home=home).split())
+    assert status == 2
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("evaluate --encoder pixels --data digits --way 3 --way 5", "--way is given twice"),
+        ("evaluate --encoder pixels --data digits --fit_data mnist", "--fit_data is what pca and random are fitted on"),
+        ("data check nothere", "there is no folder nothere here; known data sets: digits"),
+    ],
+)
+def test_what_is_not_there_or_twice_is_said(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, said = call(capsys, *line.split())
     assert status == 2
     assert says in said

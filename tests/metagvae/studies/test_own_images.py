@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,10 @@ def test_what_was_set_by_hand_stays(tmp_path: Path, ink_encoder: str) -> None:
     plain = make_dataset("folder", root=root, size=32, channels=3, invert=False)
     assert as_encoders_take(plain, [ink_encoder], "test", 32, {"channels": 3, "invert": False}) == plain
     assert as_encoders_take(plain, ["pixels"], "test", None, {}) == plain
+    assert as_encoders_take(plain, ["photos"], "test", None, {}) == replace(plain, size=224)  # what it sees itself
     digits = make_dataset("digits")
     assert as_encoders_take(digits, [ink_encoder], "test", None, {}) is digits
-    with pytest.raises(InputError, match=r"data\.invert .* data\.ink"):
+    with pytest.raises(InputError, match=r"data\.options: invert .* ink says"):
         make_dataset("folder", root=root, invert=True, ink=True)
 
 
