@@ -109,7 +109,7 @@ def test_committed_measurements_of_the_plan_that_are_stale_are_known() -> None:
 def test_results_are_light_and_name_no_machine() -> None:
     files = sorted((ROOT / "experiments" / "results").glob("*.json"))
     assert len(files) > 40
-    assert sum(path.stat().st_size for path in files) < 1_700_000
+    assert sum(path.stat().st_size for path in files) < 1_750_000
     for path in files:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<![\w.])/(?:tmp|root|home|work)/", text), path.name
