@@ -73,7 +73,9 @@ def test_the_command_writes_its_curve(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--base", "cauchy"], "'gaussian' or 'laplace'"),
         (["--restarts", "0"], "1 or more"),
     ):
-        status, said, err = call(capsys, "identify", "mixtures", *words[:-3], "--samples", "200", *quick, *bad)
+        line = [*words[:-1], *quick]
+        options = {**dict(zip(line[::2], line[1::2], strict=True)), bad[0]: bad[1]}
+        status, said, err = call(capsys, "identify", "mixtures", *(word for pair in options.items() for word in pair))
         assert (status, said) == (2, "")
         assert message in err
         assert err.count("\n") == 1

@@ -191,7 +191,8 @@ def test_what_cannot_be_measured_is_refused_before_the_bounds_by_the_runs_name(
         (["--features", "style"], "style"),
         (["--out", str(tmp_path / "file" / "x")], "cannot write"),
     ):
-        assert main(["refine", str(run), "--steps", "0", "2", "--way", "3", *words]) == 2
+        way = [] if "--way" in words else ["--way", "3"]
+        assert main(["refine", str(run), "--steps", "0", "2", *way, *words]) == 2
         err = capsys.readouterr().err
         assert says in err
         assert "steps-" not in err, "no temporary folder is named"
