@@ -66,6 +66,7 @@ def compare(
     """
     if not encoders and not runs:
         raise InputError("evaluate needs something to evaluate: --run FOLDER or --encoder NAME (or both).")
+    encoders, runs = list(dict.fromkeys(encoders)), list(dict.fromkeys(runs))  # twice is once
     protocol, head = protocol or Protocol(), head or Head()
     if head.votes is not None and not any(len(parts(name)) > 1 for name in [*encoders, *runs]):
         raise InputError("--votes weighs the parts of a joined encoder, and none is asked for; name one as A+B.")

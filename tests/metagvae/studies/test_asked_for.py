@@ -52,7 +52,8 @@ def test_a_run_and_an_encoder_of_one_name_are_two_rows(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(home)
-    line = ["--run", "prototypes", "--encoder", "prototypes", "--learner", "ridge", "--json", str(tmp_path / "x.json")]
+    words = ["--run", *["prototypes"] * 3, "--encoder", "prototypes", "--learner", "ridge"]
+    line = [*words, "--json", str(tmp_path / "x.json")]
     assert call(capsys, "evaluate", *line, *SHAPE)[0] == 0
     rows = json.loads((tmp_path / "x.json").read_text())["results"]
     assert [(row["method"], row["learner"]) for row in rows] == [
