@@ -45,7 +45,20 @@ def read_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{path}, vector {at}, holds NaN, infinity or a number that float32 cannot hold; leave it out."
         )
+    if path.suffix.lower() == ".npz":
+        _refuse_row_numbers(path, vectors.astype(np.float64), [f"vectors[:, {at}]" for at in range(rows.shape[1])])
     return rows, labels
+
+
+def _refuse_row_numbers(path: Path, table: np.ndarray, names: list[str]) -> None:
+    """Raises `InputError` for a column without a name, as pandas writes an index, or that counts the rows by one."""
+    counted = np.flatnonzero((np.diff(table, axis=0) == 1).all(0)).tolist() if len(table) > 2 else []
+    for column in [*counted, *(number for number, name in enumerate(names) if not name)]:
+        what = f"called {names[column][:100]!r}" if names[column] else "without a heading"
+        raise InputError(
+            f"{path} has a column {what}, like the numbers of rows, which are no feature: they would tell classes by "
+            "their order. Leave it out (pandas: to_csv(..., index=False))."
+        )
 
 
 def _of_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -71,12 +84,5 @@ def _of_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
         what = str(error)[:200]
         raise InputError(f"{path}, line {rows.line_num}, is no row of numbers and a label ({what}).") from error
     table = np.array(numbers).reshape(len(numbers), len(names) - 1)
-    others = [name.strip() for name in names if name != LABEL]
-    counted = np.flatnonzero((np.diff(table, axis=0) == 1).all(0)).tolist() if len(table) > 2 else []
-    for column in [*counted, *(number for number, name in enumerate(others) if not name)]:
-        what = f"called {others[column][:100]!r}" if others[column] else "without a heading"
-        raise InputError(
-            f"{path} has a column {what}, like the numbers of rows, which are no feature: they would tell classes by "
-            "their order. Leave it out (pandas: to_csv(..., index=False))."
-        )
+    _refuse_row_numbers(path, table, [name.strip() for name in names if name != LABEL])
     return table, np.array(labels, dtype=np.str_)

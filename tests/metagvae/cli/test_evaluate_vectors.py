@@ -37,6 +37,14 @@ def test_pixels_as_vectors_have_the_error_of_the_control(tmp_path: Path, capsys:
     assert len(found) == 2 * len(expected) == 4
 
 
+def test_row_numbers_among_arrays_are_no_feature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = np.stack([np.arange(24) + 5, np.random.default_rng(0).normal(size=24)], 1)
+    np.savez(tmp_path / "v.npz", vectors=vectors, labels=np.repeat([0, 1, 2], 8))
+    status, _, err = call(capsys, "evaluate-vectors", str(tmp_path / "v.npz"), "--way", "3", "--query", "3")
+    assert status == 2
+    assert "column called 'vectors[:, 0]', like the numbers of rows" in err
+
+
 def test_a_table_is_read_as_the_arrays_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat(["élan", "b", "c"], 8)
